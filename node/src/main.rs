@@ -1,0 +1,5 @@
+//! Arguments to config to server to exit code.
+
+fn main() {
+    println!("{}", node::BUILD_ID);
+}
