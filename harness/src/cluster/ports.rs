@@ -1,0 +1,137 @@
+//! The addresses of one run: loopback addresses 127.a.b.* of its own, claimed against every other run on this machine.
+//! Needs no root: all of 127.0.0.0/8 is local on Linux.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::NodeId;
+
+/// How many subnets are tried. One is free at the first or second try unless thousands of runs are alive.
+const ATTEMPTS_MAX: u32 = 100;
+/// The host that stands guard: while it is bound no other run takes the subnet.
+const GUARD_HOST: u8 = 254;
+/// Largest cluster: nodes are hosts 1.. of one subnet, and the guard is a host too.
+pub const NODES_MAX: u32 = 63;
+
+/// Node i listens on 127.a.b.i:P and reaches node j through 127.a.b.i:P+j. The port is fixed too, so that a node has the same
+/// address after a restart. The subnet is free again when this is dropped.
+#[derive(Debug)]
+pub struct Addresses {
+    nodes: u32,
+    subnet: (u8, u8),
+    port: u16,
+    _guard: UdpSocket,
+}
+
+impl Addresses {
+    /// Claims a subnet for `nodes` nodes.
+    ///
+    /// # Errors
+    /// When none is free, or `nodes` is not 1 to [`NODES_MAX`].
+    pub fn claim(nodes: u32) -> io::Result<Addresses> {
+        if !(1..=NODES_MAX).contains(&nodes) {
+            let message = format!("a cluster has 1 to {NODES_MAX} nodes, not {nodes}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        // Which subnet has no influence on a run: it is drawn from what tells processes apart, not from the seed.
+        static CLAIMS: AtomicU32 = AtomicU32::new(0);
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let claim = CLAIMS.fetch_add(1, Ordering::Relaxed);
+        let mut rng = ChaCha8Rng::seed_from_u64(
+            u64::from(std::process::id()) << 32 | u64::from(nanos) ^ u64::from(claim),
+        );
+        let mut refusal = io::ErrorKind::AddrInUse.into();
+        for _ in 0..ATTEMPTS_MAX {
+            // Not 127.0.*, where everyone else is; ports below the ephemeral range, where nobody is put by chance.
+            let subnet = (rng.random_range(1..=254), rng.random_range(0..=255));
+            let port = rng.random_range(100..300) * 100;
+            match UdpSocket::bind(address(subnet, GUARD_HOST, port)) {
+                Ok(guard) => {
+                    let addresses = Addresses { nodes, subnet, port, _guard: guard };
+                    match addresses.check_free() {
+                        Ok(()) => return Ok(addresses),
+                        Err(error) => refusal = error,
+                    }
+                }
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// A program that listens on every address (0.0.0.0) of one of our ports is in nobody's subnet, yet in the way.
+    fn check_free(&self) -> io::Result<()> {
+        (1..=self.nodes).try_for_each(|node| UdpSocket::bind(self.node(node)).map(drop))
+    }
+
+    /// Nodes of the cluster.
+    pub fn nodes(&self) -> u32 {
+        self.nodes
+    }
+
+    /// Where a node listens, for peers' proxies and for clients.
+    pub fn node(&self, node: NodeId) -> SocketAddr {
+        address(self.subnet, node as u8, self.port)
+    }
+
+    /// What node `from` takes for the address of node `to`.
+    pub fn proxy(&self, from: NodeId, to: NodeId) -> SocketAddr {
+        address(self.subnet, from as u8, self.port + to as u16)
+    }
+
+    /// The peer list for a node, in order of ids, with itself at its own position.
+    pub fn peers(&self, node: NodeId, proxied: bool) -> Vec<SocketAddr> {
+        (1..=self.nodes)
+            .map(|peer| if proxied && peer != node { self.proxy(node, peer) } else { self.node(peer) })
+            .collect()
+    }
+}
+
+fn address((a, b): (u8, u8), host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(127, a, b, host), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn runs_at_the_same_time_never_share_an_address() {
+        let claims = (0..20).map(|_| Addresses::claim(3).unwrap()).collect::<Vec<_>>();
+        let mut seen = BTreeSet::new();
+        for addresses in &claims {
+            for node in 1..=3 {
+                assert!(seen.insert(addresses.node(node)));
+                for peer in (1..=3).filter(|&peer| peer != node) {
+                    assert!(seen.insert(addresses.proxy(node, peer)));
+                    assert_eq!(addresses.peers(node, true)[peer as usize - 1], addresses.proxy(node, peer));
+                    assert_eq!(addresses.peers(node, false)[peer as usize - 1], addresses.node(peer));
+                }
+                assert_eq!(addresses.peers(node, true)[node as usize - 1], addresses.node(node));
+            }
+        }
+    }
+
+    #[test]
+    fn the_guard_holds_the_subnet_until_it_is_dropped() {
+        let addresses = Addresses::claim(1).unwrap();
+        let guard = address(addresses.subnet, GUARD_HOST, addresses.port);
+        assert_eq!(UdpSocket::bind(guard).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(addresses);
+        assert!(UdpSocket::bind(guard).is_ok());
+    }
+
+    #[test]
+    fn sizes_out_of_bounds_are_refused() {
+        for nodes in [0, 64] {
+            let error = Addresses::claim(nodes).unwrap_err().to_string();
+            assert!(error.contains("1 to 63") && error.contains(&nodes.to_string()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Directed links that are slow: a constant and a jitter, up to longer than an election timeout.
+//! Holding datagrams until their deadline is done by [`crate::net`].
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{Drawn, Fault, link_target, on_links_of};
+use crate::NodeId;
+use crate::net::{Direction, Link, Rule};
+
+/// One line for `harness list`.
+pub(super) const SUMMARY: &str =
+    "delays datagrams on links of the victims by 50 ms-1.5 s, one way or both; evidence: datagrams delayed";
+
+/// Delays datagrams; heals by removing the rule (those under way still arrive late).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delay {
+    /// Every datagram waits at least so long, milliseconds.
+    pub delay_ms: u32,
+    /// And up to so much longer, uniformly, milliseconds.
+    pub jitter_ms: u32,
+    /// Which links, seen from the victims.
+    pub direction: Direction,
+}
+
+impl Delay {
+    pub(super) fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
+        let rule = Rule::Delay { delay_ms: self.delay_ms, jitter_ms: self.jitter_ms };
+        on_links_of(victims, nodes, self.direction, rule)
+    }
+}
+
+pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
+    // Two regimes: slow but in time, and beyond the election timeout (300-600 ms), where answers come from a past term. One way
+    // more often than both: a reply that overtakes nothing finds fewer defects than one that arrives after its request's successor.
+    let delay_ms =
+        if rng.random_range(0..2) == 0 { rng.random_range(50..300) } else { rng.random_range(300..=1_500) };
+    let jitter_ms = if rng.random_range(0..2) == 0 { 0 } else { rng.random_range(1..=delay_ms / 2) };
+    let fault = Delay { delay_ms, jitter_ms, direction: Direction::draw(rng) };
+    Drawn { fault: Fault::Delay(fault), target: link_target(rng), duration_ms: (800, 3_000) }
+}

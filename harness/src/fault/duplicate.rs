@@ -1,0 +1,41 @@
+//! Directed links that deliver a part of their datagrams twice, the copy at once or later.
+//! Copying and counting is done by [`crate::net`].
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{Drawn, Fault, link_target, on_links_of};
+use crate::NodeId;
+use crate::net::{Direction, Link, Rule};
+
+/// One line for `harness list`.
+pub(super) const SUMMARY: &str = "sends 10-100 % of the datagrams on links of the victims again within 200 ms; evidence: datagrams duplicated";
+
+/// Duplicates datagrams; heals by removing the rule (copies under way still arrive).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Duplicate {
+    /// Chance of each datagram, percent.
+    pub percent: u8,
+    /// The copy follows after 0 to so many milliseconds, uniformly.
+    pub within_ms: u32,
+    /// Which links, seen from the victims.
+    pub direction: Direction,
+}
+
+impl Duplicate {
+    pub(super) fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
+        let rule = Rule::Duplicate { percent: self.percent, within_ms: self.within_ms };
+        on_links_of(victims, nodes, self.direction, rule)
+    }
+}
+
+pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
+    let fault = Duplicate {
+        percent: rng.random_range(10..=100),
+        within_ms: rng.random_range(0..=200),
+        direction: Direction::draw(rng),
+    };
+    Drawn { fault: Fault::Duplicate(fault), target: link_target(rng), duration_ms: (500, 3_000) }
+}

@@ -1,0 +1,35 @@
+//! SIGKILL, later a restart on the same data: what a node had not handed to the kernel is lost, what it had is not.
+//! Sending the signal, reaping and starting again is done by [`crate::cluster`].
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{Drawn, Fault};
+use crate::target::Target;
+
+/// One line for `harness list`.
+pub(super) const SUMMARY: &str =
+    "SIGKILL, restarted on the same data after 0.2-3 s; evidence: exit status signal 9, the new pid";
+
+/// Kills the victims; heals by starting them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {}
+
+pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
+    let target = match rng.random_range(0..10) {
+        _ if dealt => Target::Leader,
+        0..4 => Target::Leader,
+        4..7 => Target::One,
+        7 => Target::Minority,
+        8 => Target::Majority,
+        _ => Target::All,
+    };
+    // Without a majority nothing is served: such kills test recovery, for which the restart matters, not the wait.
+    let duration_ms = match target {
+        Target::Majority | Target::All => (200, 800),
+        _ => (500, 3_000),
+    };
+    Drawn { fault: Fault::Kill(Kill {}), target, duration_ms }
+}

@@ -1,0 +1,98 @@
+//! Links between nodes and what faults do to them: the vocabulary of the network below a cluster.
+//! Deciding over a datagram is in `rules`, moving it in `fabric`.
+
+mod fabric;
+mod rules;
+
+pub use fabric::{Fabric, LinkCounters};
+pub use rules::{Counters, Rule};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::NodeId;
+
+/// A directed link: datagrams from one node to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    /// Sender.
+    pub from: NodeId,
+    /// Receiver.
+    pub to: NodeId,
+}
+
+impl Link {
+    /// Every directed link of a cluster, in order.
+    pub fn all(nodes: u32) -> impl Iterator<Item = Link> {
+        (1..=nodes)
+            .flat_map(move |from| (1..=nodes).filter(move |&to| to != from).map(move |to| Link { from, to }))
+    }
+}
+
+/// Which links of some nodes, seen from them. Links among them are not meant, unless they are everyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// To them and from them.
+    Both,
+    /// To them.
+    In,
+    /// From them.
+    Out,
+}
+
+impl Direction {
+    /// Any; one way in two of three cases, because faults that are the same both ways hide what a late or lost reply alone does.
+    pub(crate) fn draw(rng: &mut ChaCha8Rng) -> Direction {
+        [Direction::Both, Direction::In, Direction::Out][rng.random_range(0..3)]
+    }
+
+    /// The links, in order. If everyone is meant: all links (`Both`), or those to the higher (`In`) or lower (`Out`) number.
+    pub fn links(self, victims: &[NodeId], nodes: u32) -> Vec<Link> {
+        let everyone = victims.len() >= nodes as usize;
+        Link::all(nodes)
+            .filter(|link| {
+                let (from, to) = (victims.contains(&link.from), victims.contains(&link.to));
+                match self {
+                    Direction::Both => everyone || from != to,
+                    Direction::In => {
+                        if everyone {
+                            link.from < link.to
+                        } else {
+                            to && !from
+                        }
+                    }
+                    Direction::Out => {
+                        if everyone {
+                            link.from > link.to
+                        } else {
+                            from && !to
+                        }
+                    }
+                }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(direction: Direction, victims: &[NodeId], expected: &[(NodeId, NodeId)]) {
+        let links =
+            direction.links(victims, 3).into_iter().map(|link| (link.from, link.to)).collect::<Vec<_>>();
+        assert_eq!(links, expected, "{direction:?} of {victims:?}");
+    }
+
+    #[test]
+    fn directions_are_seen_from_the_victims() {
+        check(Direction::In, &[2], &[(1, 2), (3, 2)]);
+        check(Direction::Out, &[2], &[(2, 1), (2, 3)]);
+        check(Direction::Both, &[2], &[(1, 2), (2, 1), (2, 3), (3, 2)]);
+        check(Direction::Both, &[1, 2, 3], &[(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)]);
+        check(Direction::In, &[1, 2, 3], &[(1, 2), (1, 3), (2, 3)]);
+        check(Direction::Out, &[1, 2, 3], &[(2, 1), (3, 1), (3, 2)]);
+    }
+}
