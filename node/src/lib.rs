@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod raft;
+pub mod storage;
 pub mod trace;
 
 /// A hash of `node/src` and `Cargo.lock`: two builds with equal ids behave alike. The features are reported beside it.

@@ -1,0 +1,122 @@
+//! The seam between storage and the operating system: every file operation of the node, one method each, and the real disk.
+//! What is written where is the business of [`super::wal`]; a disk that fails on command is [`super::memory_disk`].
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Held as long as a directory is ours; dropping it gives the directory back.
+pub type Lock = Box<dyn Send + Sync>;
+
+/// Files and directories. Nothing that a method did is durable until the sync that its documentation names.
+///
+/// # Errors
+/// Every method returns the error of the operating system as it is.
+pub trait Disk: Send + Sync {
+    /// The whole contents of a file, durable or not.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Opens an existing file for writing.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Creates a file that must not exist. Its name is durable after `fsync_dir` of its directory.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Renames within one directory, over an existing file if there is one. Durable after `fsync_dir`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Durable after `fsync_dir`.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Creates one directory. Durable after `fsync_dir` of its parent.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn fsync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes a directory for this process alone, until the lock is dropped or the process ends.
+    /// `WouldBlock` if another holds it.
+    fn lock(&self, dir: &Path) -> io::Result<Lock>;
+    /// A number that no other directory will draw. Here, because it comes from the environment as files do.
+    fn entropy(&self) -> io::Result<u64>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync {
+    /// Writes all of `bytes` at `offset`, in place. Durable after `fdatasync`; until then each sector of it may or may not be.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts or (with zeros) extends. Durable after `fdatasync`.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes contents and length durable. After an error nothing is known of what was written since the last success.
+    fn fdatasync(&self) -> io::Result<()>;
+}
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().write(true).open(path)?))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            // A name that is not UTF-8 is none of ours.
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir(dir)
+    }
+
+    fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<Lock> {
+        // flock(2) on the directory itself: no lock file to leave behind, and the kernel releases it with the process.
+        let dir = File::open(dir)?;
+        match dir.try_lock() {
+            Ok(()) => Ok(Box::new(dir)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn entropy(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+impl DiskFile for File {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
+
+    fn fdatasync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

@@ -1,0 +1,132 @@
+//! What survives a kill and a power loss: one write-ahead log for everything that Figure 2 calls persistent state.
+//! When a record must be durable, and what may leave the node before it is, the server decides.
+//!
+//! Reading order: [`disk`] (the seam to the operating system), [`record`] and [`segment`] (the bytes), [`recovery`] (what
+//! bytes mean after a failure), [`wal`] (append and sync). [`memory_disk`] is a disk that loses power on command.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub mod disk;
+pub mod memory_disk;
+pub mod record;
+pub mod recovery;
+pub mod segment;
+pub mod wal;
+
+pub use disk::{Disk, RealDisk};
+pub use memory_disk::MemoryDisk;
+pub use recovery::Recovered;
+pub use wal::{Layout, Wal};
+
+/// Whose data a directory holds. Written into every segment: a directory that was copied or mounted to the wrong place
+/// is refused instead of replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster, as a hash of its name.
+    pub cluster_id: u64,
+    /// The node in it, counted from 1.
+    pub node_id: u32,
+}
+
+/// Why storage cannot serve. [`StorageError::exit_code`] tells refused data from a failed disk.
+#[derive(Debug, Error)]
+pub enum StorageError {
+    /// The operating system refused. What was being synced may or may not be durable.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// A verb: `write`, `sync`, …
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// An earlier call failed. After a failed fsync the kernel marks the lost pages clean, so that a second fsync
+    /// would report what is not so (Rebello et al., ATC'20): there is no way on but recovery.
+    #[error("the write-ahead log takes no more records, because earlier it {first}")]
+    Poisoned {
+        /// The first failure, as a sentence that follows "it".
+        first: String,
+    },
+    /// Another process has the directory open.
+    #[error("{} is in use by another process", dir.display())]
+    Locked {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// Bytes that were durable are not what was written.
+    #[error("{} is corrupt at byte {offset}: {detail}", file.display())]
+    Corrupt {
+        /// The segment.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What was found and what was expected.
+        detail: String,
+    },
+    /// The directory is somebody else's.
+    #[error("{} belongs to {found}, not to {expected}", file.display())]
+    Foreign {
+        /// The segment that says so.
+        file: PathBuf,
+        /// Its owner.
+        found: String,
+        /// The owner it should have.
+        expected: String,
+    },
+    /// Written by a release with another format.
+    #[error("{} has format version {found}; this node reads version {supported}", file.display())]
+    Version {
+        /// The segment.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        supported: u32,
+    },
+}
+
+impl StorageError {
+    /// The exit code of `node serve`: 65 if data was refused as it is, 74 if the storage failed (sysexits.h).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StorageError::Io { .. } | StorageError::Poisoned { .. } => 74,
+            StorageError::Locked { .. }
+            | StorageError::Corrupt { .. }
+            | StorageError::Foreign { .. }
+            | StorageError::Version { .. } => 65,
+        }
+    }
+
+    /// The way out, for people.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            StorageError::Io { .. } | StorageError::Poisoned { .. } => {
+                "check free space, permissions and the kernel log, then start the node again: it recovers all that it acknowledged"
+            }
+            StorageError::Locked { .. } => {
+                "stop the other process, or give this node a data directory of its own"
+            }
+            StorageError::Corrupt { .. } => {
+                "`node inspect DIR` shows what is still readable; restore the directory from a backup of this node. \
+                 Do not start it empty under the same id: it would forget its votes"
+            }
+            StorageError::Foreign { .. } => {
+                "check the data directory, the node id and the cluster name on the command line"
+            }
+            StorageError::Version { .. } => "run the release that wrote the directory",
+        }
+    }
+
+    /// Wraps an error of the operating system, for `map_err`.
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> StorageError {
+        let path = path.into();
+        move |source| StorageError::Io { action, path, source }
+    }
+}
