@@ -1,16 +1,27 @@
 //! The accuser as a library: what a run is (spec, schedule), what hurts (faults, nemesis, links, processes).
 //! Verdicts belong to `checker`, the system under test to `node`.
 
+pub mod client;
 pub mod cluster;
 pub mod fault;
+pub mod host;
 pub mod nemesis;
 pub mod net;
+pub mod planted;
 pub mod random;
+pub mod recorder;
+pub mod run;
 pub mod run_dir;
+pub mod run_file;
 pub mod schedule;
+pub mod settle;
 pub mod spec;
 pub mod system;
+pub mod tally;
 pub mod target;
+pub mod translate;
+pub mod worker;
+pub mod workload;
 
 /// A node of the cluster under test, counted from 1.
 pub type NodeId = u32;

@@ -19,6 +19,34 @@ pub enum WorkloadKind {
     Set,
 }
 
+impl WorkloadKind {
+    /// Every kind, in the order of tables.
+    pub const ALL: [WorkloadKind; 4] =
+        [WorkloadKind::Mixed, WorkloadKind::Register, WorkloadKind::Append, WorkloadKind::Set];
+
+    /// The name on the command line and in histories.
+    pub fn name(self) -> &'static str {
+        match self {
+            WorkloadKind::Mixed => "mixed",
+            WorkloadKind::Register => "register",
+            WorkloadKind::Append => "append",
+            WorkloadKind::Set => "set",
+        }
+    }
+
+    /// What clients do, in one line.
+    pub fn summary(self) -> &'static str {
+        match self {
+            WorkloadKind::Mixed => {
+                "registers and lists: 60 % of the operations on the former, 40 % on the latter"
+            }
+            WorkloadKind::Register => "read 40 %, write 30 %, compare-and-set 30 %, on 5 registers at a time",
+            WorkloadKind::Append => "append an element 50 %, read the list 50 %, on 3 lists at a time",
+            WorkloadKind::Set => "add an element 67 %, read the set 33 %, on 4 sets at a time",
+        }
+    }
+}
+
 /// One run. Two runs of equal specs have equal schedules and equal streams of operations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

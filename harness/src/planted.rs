@@ -1,0 +1,121 @@
+//! The node with planted bugs: built on first use, in a target directory of its own, so that it never mixes with the honest one.
+//! Which bugs there are is known to that build alone.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The directory below the target directory.
+pub const DIRECTORY: &str = "planted";
+
+/// Why there is no planted node.
+#[derive(Debug, thiserror::Error)]
+pub enum PlantedError {
+    /// Nothing to build it from.
+    #[error("no node with planted bugs at {}, and no workspace here to build one from", .0.display())]
+    NoWorkspace(PathBuf),
+    /// Cargo could not be started.
+    #[error("cannot start `{command}`: {source}")]
+    Start {
+        /// What was tried.
+        command: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Cargo failed; it said why on stderr.
+    #[error("`{0}` failed")]
+    Build(String),
+    /// What was built is not what this harness was built with.
+    #[error("the node with planted bugs says it is build {found:?}; this harness needs {wanted:?}")]
+    Stale {
+        /// What it said.
+        found: String,
+        /// What it should say.
+        wanted: String,
+    },
+}
+
+/// The path of the planted node that belongs to the harness at `harness`, built now if it is missing or of other sources.
+///
+/// # Errors
+/// There is none, and it cannot be built here.
+pub fn ensure(harness: &Path) -> Result<PathBuf, PlantedError> {
+    let target = target_directory(harness);
+    let binary = target.join("release").join("node");
+    let wanted = format!("{} planted", node::BUILD_ID);
+    if says(&binary).as_deref() == Some(&wanted) {
+        return Ok(binary);
+    }
+    let workspace = [harness.parent().map(Path::to_owned), std::env::current_dir().ok()]
+        .into_iter()
+        .flatten()
+        .find_map(|start| find_workspace(&start))
+        .ok_or_else(|| PlantedError::NoWorkspace(binary.clone()))?;
+    let mut command = build_command(&target);
+    command.current_dir(workspace).stdout(Stdio::null());
+    let shown = shown_command(&target);
+    let status = command.status().map_err(|source| PlantedError::Start { command: shown.clone(), source })?;
+    if !status.success() {
+        return Err(PlantedError::Build(shown));
+    }
+    match says(&binary) {
+        Some(found) if found == wanted => Ok(binary),
+        found => Err(PlantedError::Stale { found: found.unwrap_or_default(), wanted }),
+    }
+}
+
+/// The command that builds it, for people.
+pub fn shown_command(target: &Path) -> String {
+    format!("cargo build --release -p node --features planted --target-dir {}", target.display())
+}
+
+/// Where the planted build of the harness at `harness` lives: `target/planted` for `target/release/harness`.
+pub fn target_directory(harness: &Path) -> PathBuf {
+    let target = harness.parent().and_then(Path::parent).unwrap_or(Path::new("target"));
+    target.join(DIRECTORY)
+}
+
+fn build_command(target: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--release", "-p", "node", "--features", "planted", "--target-dir"]).arg(target);
+    command
+}
+
+/// What `node --build-id` prints: the build id, a space, the features.
+fn says(binary: &Path) -> Option<String> {
+    let output = Command::new(binary).arg("--build-id").output().ok().filter(|o| o.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The nearest directory upwards whose `Cargo.toml` is a workspace with a member `node`.
+fn find_workspace(start: &Path) -> Option<PathBuf> {
+    start.ancestors().map(Path::to_owned).find(|directory| {
+        let manifest = std::fs::read_to_string(directory.join("Cargo.toml")).unwrap_or_default();
+        manifest.contains("[workspace]")
+            && manifest.contains("\"node\"")
+            && directory.join("node/Cargo.toml").exists()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_planted_build_lives_beside_the_honest_one_and_is_built_from_its_workspace() {
+        assert_eq!(target_directory(Path::new("target/release/harness")), Path::new("target/planted"));
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path();
+        std::fs::create_dir_all(root.join("node")).unwrap();
+        std::fs::create_dir_all(root.join("target/release")).unwrap();
+        assert_eq!(find_workspace(&root.join("target/release")).filter(|w| w.starts_with(root)), None);
+        std::fs::write(root.join("node/Cargo.toml"), "[package]").unwrap();
+        std::fs::write(root.join("Cargo.toml"), "[workspace]\nmembers = [\"node\"]").unwrap();
+        assert_eq!(find_workspace(&root.join("target/release")).as_deref(), Some(root));
+    }
+
+    #[test]
+    fn an_executable_that_is_not_ours_says_nothing() {
+        assert_eq!(says(Path::new("/bin/false")), None);
+        assert_eq!(says(Path::new("no/such/node")), None);
+    }
+}

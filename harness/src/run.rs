@@ -1,0 +1,365 @@
+//! One run from setup to verdict: its phases, in order, and what each hands to the next.
+//! What hurts is the nemesis' work, how it is judged the checker's, how it looks the command line's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use checker::Report;
+use checker::history::Header;
+use node::client::ClientConfig;
+use serde_json::{Value, json};
+
+use crate::NodeId;
+use crate::cluster::{Addresses, Cluster, ClusterConfig, ClusterError, Leader};
+use crate::host::{Host, LagProbe, monotonic_ns};
+use crate::nemesis;
+use crate::net::Fabric;
+use crate::random::{Purpose, stream};
+use crate::recorder::Recorder;
+use crate::run_dir::{RunDir, node_name};
+use crate::run_file::{self, Binary, RunFile, RunFileError};
+use crate::schedule::{Schedule, ScheduleError};
+use crate::settle::{self, Settled, State};
+use crate::spec::Spec;
+use crate::tally::Tally;
+use crate::translate::{TranslateError, translate_all};
+use crate::worker::Worker;
+use crate::workload::Workload;
+
+/// How long a fresh cluster may take to elect a leader.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How often the phases look at the clock, the signals and the children.
+const POLL: Duration = Duration::from_millis(50);
+/// An election this long after a fault ended still counts as its doing: twice the longest election timeout.
+const AFTERMATH_NS: u64 = 1_200_000_000;
+
+/// Everything a run needs to know beforehand.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What to run.
+    pub spec: Spec,
+    /// Which faults, when.
+    pub schedule: Schedule,
+    /// Where; created and empty.
+    pub dir: RunDir,
+    /// The `node` executable.
+    pub binary: PathBuf,
+    /// The command line, for `run.json`.
+    pub command: Vec<String>,
+}
+
+/// What a run tells while it goes on, phase by phase.
+#[derive(Debug)]
+pub enum Stage<'a> {
+    /// A leader serves.
+    Setup {
+        /// It.
+        leader: Leader,
+        /// How long that took.
+        took: Duration,
+    },
+    /// Load and faults are under way. Comes several times a second.
+    Loading {
+        /// So far.
+        tally: &'a Tally,
+        /// Since the load began.
+        elapsed: Duration,
+    },
+    /// Load and faults are over.
+    Loaded {
+        /// All of it.
+        tally: &'a Tally,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The healed cluster was given its time.
+    Settled {
+        /// What came of it.
+        settled: &'a Settled,
+        /// How long that and the final reads took.
+        took: Duration,
+    },
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Finished {
+    /// The judgement.
+    pub report: Report,
+    /// What was recorded.
+    pub tally: Tally,
+    /// Leaders elected during the load.
+    pub elections: u64,
+    /// Those elected while a fault was active, or right after.
+    pub elections_by_fault: u64,
+    /// How long translating and judging took.
+    pub check_took: Duration,
+    /// What a reader should know although it moves no verdict.
+    pub warnings: Vec<String>,
+}
+
+/// Why a run came to no verdict. Never a word about the system.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A file of the run directory.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The network below the cluster.
+    #[error("cannot set up the links between nodes: {0}")]
+    Network(io::Error),
+    /// The cluster did not start.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A node ended before any fault.
+    #[error("{node} ended during setup, before any fault ({status}){}", if stderr.is_empty() { String::new() } else { format!(": {stderr}") })]
+    Setup {
+        /// Which.
+        node: String,
+        /// How.
+        status: String,
+        /// The end of its stderr.
+        stderr: String,
+    },
+    /// `run.json`.
+    #[error(transparent)]
+    RunFile(#[from] RunFileError),
+    /// `schedule.jsonl`.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The traces.
+    #[error(transparent)]
+    Translate(#[from] TranslateError),
+    /// The judge.
+    #[error(transparent)]
+    Check(#[from] checker::CheckError),
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
+    move |source| RunError::Io { path: path.to_owned(), source }
+}
+
+/// Runs a plan. `interrupted` ends the load early; everything after it still happens.
+///
+/// # Errors
+/// The harness could not do its own work.
+pub fn run(
+    plan: &Plan,
+    interrupted: &AtomicBool,
+    observe: &mut dyn FnMut(Stage<'_>),
+) -> Result<Finished, RunError> {
+    let spec = &plan.spec;
+    write_run_file(plan)?;
+    plan.schedule.write(&plan.dir.schedule())?;
+
+    let setup = Instant::now();
+    let addresses = Addresses::claim(spec.nodes).map_err(RunError::Network)?;
+    let fabric = Fabric::start(&addresses, spec.seed).map_err(RunError::Network)?;
+    let cluster_name = format!("whitewater-{:x}", spec.seed);
+    let config = ClusterConfig {
+        binary: plan.binary.clone(),
+        run_dir: plan.dir.clone(),
+        cluster_name: cluster_name.clone(),
+        bug: spec.bug.clone(),
+        log_level: "info".to_owned(),
+        proxied: true,
+        trace: true,
+    };
+    let cluster = Cluster::launch(&config, addresses)?;
+    let leader =
+        cluster.wait_ready(READY_WITHIN).map_err(|error| match cluster.self_exits().into_iter().next() {
+            Some(exit) => {
+                RunError::Setup { node: node_name(exit.node), status: exit.status, stderr: exit.stderr }
+            }
+            None => RunError::Cluster(error),
+        })?;
+
+    let workload = Workload::new(spec.workload);
+    let header = Header {
+        format: checker::history::FORMAT.to_owned(),
+        version: checker::history::VERSION.to_owned(),
+        workload: spec.workload.name().to_owned(),
+        models: workload.models(),
+        clock: "monotonic-ns".to_owned(),
+        nodes: (1..=spec.nodes).map(node_name).collect(),
+    };
+    let (started, started_ns) = (Instant::now(), monotonic_ns());
+    let history = plan.dir.history();
+    let recorder = Recorder::create(&history, &header, started).map_err(io_error(&history))?;
+    observe(Stage::Setup { leader, took: setup.elapsed() });
+
+    let client = ClientConfig { cluster: cluster_name, ..ClientConfig::default() };
+    let run = Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, client: &client };
+    let (dead, workload) = run.load(workload, interrupted, observe)?;
+    recorder.nemesis("phase", json!({"phase": "settle"}));
+    let settling = Instant::now();
+    let (settled, states) = run.settle(workload, dead)?;
+    observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
+
+    // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
+    run.self_exits();
+    cluster.stop_all();
+    drop(cluster);
+    drop(fabric);
+    let tally = recorder.finish().map_err(io_error(&history))?;
+    for state in &states {
+        let path = plan.dir.state(state.id);
+        let text = serde_json::to_string_pretty(&state.to_json()).map_err(io::Error::from);
+        text.and_then(|text| std::fs::write(&path, text + "\n")).map_err(io_error(&path))?;
+    }
+
+    let checking = Instant::now();
+    let elections = translate_all(&plan.dir, spec.nodes)?;
+    let report = checker::check(plan.dir.path(), &checker::Options::default())?;
+    let verdict = plan.dir.verdict();
+    report.write_verdict(plan.dir.path()).map_err(io_error(&verdict))?;
+
+    let during_load: Vec<u64> = elections
+        .iter()
+        .filter_map(|e| e.at.checked_sub(started_ns))
+        .filter(|at| tally.load.1.is_none_or(|end| *at < end))
+        .collect();
+    let by_fault = during_load.iter().filter(|at| tally.in_fault(**at, AFTERMATH_NS)).count();
+    let silent = spec.nodes as usize - states.len();
+    let warnings = if settled.served() && silent > 0 {
+        vec![format!("{silent} of {} nodes did not tell their applied state", spec.nodes)]
+    } else {
+        Vec::new()
+    };
+    Ok(Finished {
+        report,
+        tally,
+        elections: during_load.len() as u64,
+        elections_by_fault: by_fault as u64,
+        check_took: checking.elapsed(),
+        warnings,
+    })
+}
+
+fn write_run_file(plan: &Plan) -> Result<(), RunError> {
+    let own = std::env::current_exe().map_err(io_error(Path::new("the harness's own executable")))?;
+    let describe = |path: &Path| Binary::describe(path).map_err(io_error(path));
+    let file = RunFile {
+        format: run_file::FORMAT.to_owned(),
+        version: run_file::VERSION.to_owned(),
+        seed: format!("{:#x}", plan.spec.seed),
+        spec: plan.spec.clone(),
+        command: plan.command.clone(),
+        harness: describe(&own)?,
+        node: describe(&plan.binary)?,
+        host: Host::measure(plan.dir.path()).map_err(io_error(plan.dir.path()))?,
+    };
+    Ok(file.write(&plan.dir)?)
+}
+
+/// What the phases between launch and stop share.
+struct Run<'a> {
+    plan: &'a Plan,
+    cluster: &'a Cluster,
+    fabric: &'a Fabric,
+    recorder: &'a Recorder,
+    client: &'a ClientConfig,
+}
+
+impl Run<'_> {
+    /// Loads the cluster while the nemesis hurts it. Returns the nodes that died by themselves, which end the load at once.
+    fn load(
+        &self,
+        workload: Workload,
+        interrupted: &AtomicBool,
+        observe: &mut dyn FnMut(Stage<'_>),
+    ) -> Result<(Vec<NodeId>, Workload), RunError> {
+        let spec = &self.plan.spec;
+        let nodes: Vec<_> = (1..).zip(self.cluster.client_addrs()).collect();
+        let stride = u64::from(spec.clients) + u64::from(spec.nodes);
+        let mut workers = Vec::new();
+        for index in 0..spec.clients {
+            let worker = Worker::new(self.recorder, self.client, &nodes, index.into(), stride);
+            workers.push((index, worker.map_err(RunError::Network)?));
+        }
+        let interval = match spec.rate {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs(1).mul_f64(f64::from(spec.clients) / f64::from(rate)),
+        };
+        let time = Duration::from_millis(spec.time_ms);
+        let sink = |f: &str, value: Value| self.recorder.nemesis(f, value);
+        sink("plan", json!({"kinds": self.kinds()}));
+        sink("phase", json!({"phase": "load"}));
+
+        let workload = Mutex::new(workload);
+        let (heal, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        let started = Instant::now();
+        let mut dead = Vec::new();
+        std::thread::scope(|scope| {
+            for (index, mut worker) in workers {
+                let rng = stream(spec.seed, Purpose::Workload, index);
+                let (workload, stop) = (&workload, &stop);
+                scope.spawn(move || worker.work(workload, rng, interval, stop));
+            }
+            let faults = scope.spawn(|| {
+                let schedule = &self.plan.schedule;
+                nemesis::run(schedule, spec.seed, self.cluster, self.fabric, &sink, started, &heal);
+            });
+            while started.elapsed() < time && !interrupted.load(Ordering::Relaxed) && dead.is_empty() {
+                std::thread::sleep(POLL);
+                dead = self.self_exits();
+                observe(Stage::Loading { tally: &self.recorder.tally(), elapsed: started.elapsed() });
+            }
+            // Faults are healed under load: the last thing that clients see is a cluster that recovers.
+            heal.store(true, Ordering::Relaxed);
+            while !faults.is_finished() {
+                std::thread::sleep(POLL);
+                dead.extend(self.self_exits());
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        observe(Stage::Loaded { tally: &self.recorder.tally(), took: started.elapsed() });
+        Ok((dead, workload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)))
+    }
+
+    /// The kinds of faults in the schedule, each once.
+    fn kinds(&self) -> Vec<&'static str> {
+        let mut kinds: Vec<_> = self.plan.schedule.faults.iter().map(|f| f.fault.kind()).collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds.into_iter().map(|kind| kind.name()).collect()
+    }
+
+    fn self_exits(&self) -> Vec<NodeId> {
+        let exits = self.cluster.self_exits();
+        for exit in &exits {
+            let value = json!({"node": node_name(exit.node), "status": exit.status, "stderr": exit.stderr});
+            self.recorder.nemesis("self_exit", value);
+        }
+        exits.iter().map(|exit| exit.node).collect()
+    }
+
+    /// Waits for the healed cluster to serve, then reads every key through each node, and what each node holds.
+    fn settle(&self, mut workload: Workload, dead: Vec<NodeId>) -> Result<(Settled, Vec<State>), RunError> {
+        let spec = &self.plan.spec;
+        let probe = LagProbe::start();
+        let stride = u64::from(spec.clients) + u64::from(spec.nodes);
+        let mut pinned = Vec::new();
+        for (id, addr) in (1..).zip(self.cluster.client_addrs()).filter(|(id, _)| !dead.contains(id)) {
+            let index = u64::from(spec.clients) + u64::from(id) - 1;
+            let worker = Worker::new(self.recorder, self.client, &[(id, addr)], index, stride);
+            pinned.push(settle::Pinned { id, addr, worker: worker.map_err(RunError::Network)? });
+        }
+        let starved = || probe.max().max(Duration::from_secs_f64(self.fabric.lag_ms_max() / 1_000.0));
+        let settled = settle::serve(self.cluster, &mut pinned, &mut workload, &starved);
+        self.recorder.nemesis("settle", settled.to_json());
+        if !settled.served() {
+            return Ok((settled, Vec::new()));
+        }
+        self.recorder.nemesis("phase", json!({"phase": "final"}));
+        let states = settle::final_reads(&mut pinned, &workload.keys());
+        Ok((settled, states))
+    }
+}
