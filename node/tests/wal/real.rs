@@ -1,14 +1,14 @@
 //! The write-ahead log on the disk of this machine: what a memory disk cannot show, that the operating system is asked the right way.
-//! Failures of the disk are left to `wal.rs`.
+//! Failures of the disk are left to `failures`.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use node::raft::types::{Entry, HardState, LogId, Payload, Record};
-use node::storage::{Identity, RealDisk, Recovered, StorageError, Wal};
+use node::storage::{RealDisk, Recovered, StorageError, Wal};
 
-const IDENTITY: Identity = Identity { cluster_id: 7, node_id: 2 };
+use crate::world::IDENTITY;
 
 fn open(dir: &Path) -> Result<(Wal, Recovered), StorageError> {
     Wal::open(Arc::new(RealDisk), dir, &IDENTITY)
