@@ -1,14 +1,25 @@
 //! Injects the faults of a schedule into a running cluster and heals them, on time, with evidence.
 //! What a fault does is in [`crate::fault`]; processes and links are changed through [`crate::cluster`] and [`crate::net`].
 
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use crate::cluster::Cluster;
-use crate::net::Fabric;
-use crate::schedule::Schedule;
+use crate::NodeId;
+use crate::cluster::{Cluster, ClusterError, Leader, Seen};
+use crate::fault::{Fault, FaultKind};
+use crate::net::{Fabric, Link};
+use crate::random::{Purpose, stream};
+use crate::run_dir::node_name;
+use crate::schedule::{PlannedFault, Schedule};
+use crate::target::Target;
+
+/// How late a stop, or the death of a node by itself, may be noticed.
+const TICK: Duration = Duration::from_millis(10);
+/// How long an injection that needs a leader waits for one: an election of nodes that are being hurt takes that long.
+const LEADER_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs a schedule to its end; its times count from `started`, its targets are drawn from `seed`. Each line of the history goes to
 /// `sink` as `f` and `value`. When `stop` is set, everything is healed at once. On return every node that did not die by itself
@@ -22,11 +33,352 @@ pub fn run(
     started: Instant,
     stop: &AtomicBool,
 ) {
-    let _ = (schedule, seed, cluster, fabric, sink, started, stop);
+    let mut nemesis = Nemesis { seed, cluster, fabric, sink, started, stop, active: BTreeMap::new() };
+    let mut planned = schedule.faults.iter().peekable();
+    loop {
+        let heals_at = nemesis.active.values().map(|active| active.heal_ms).min();
+        let injects_at = planned.peek().map(|planned| planned.at_ms);
+        // At one time heals come first: a node that is free again may be hit.
+        let heal = heals_at.is_some_and(|heal| injects_at.is_none_or(|inject| heal <= inject));
+        let Some(next_ms) = (if heal { heals_at } else { injects_at }) else { break };
+        if !nemesis.sleep_until(next_ms) {
+            break;
+        }
+        if heal {
+            nemesis.heal_due(next_ms);
+        } else if let Some(planned) = planned.next() {
+            nemesis.inject(planned);
+        }
+    }
+    nemesis.heal_due(u64::MAX);
 }
 
 /// Reports the nodes that died by themselves since the last call, as `self_exit` lines; how many there were.
 pub fn report_self_exits(cluster: &Cluster, sink: &dyn Fn(&str, Value)) -> usize {
-    let _ = (cluster, sink);
-    0
+    let exits = cluster.self_exits();
+    for exit in &exits {
+        sink(
+            "self_exit",
+            json!({"node": node_name(exit.node), "status": exit.status, "stderr": exit.stderr}),
+        );
+    }
+    exits.len()
+}
+
+/// A fault that was injected and is not healed yet.
+struct Active<'a> {
+    planned: &'a PlannedFault,
+    nodes: Vec<NodeId>,
+    links: Vec<Link>,
+    heal_ms: u64,
+    leader: Option<Leader>,
+    /// Whether the injection of a fault of processes was seen to work on every node.
+    confirmed: bool,
+}
+
+struct Nemesis<'a> {
+    seed: u64,
+    cluster: &'a Cluster,
+    fabric: &'a Fabric,
+    sink: &'a dyn Fn(&str, Value),
+    started: Instant,
+    stop: &'a AtomicBool,
+    active: BTreeMap<u32, Active<'a>>,
+}
+
+impl<'a> Nemesis<'a> {
+    /// False if it was stopped before.
+    fn sleep_until(&self, at_ms: u64) -> bool {
+        let until = self.started + Duration::from_millis(at_ms);
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            report_self_exits(self.cluster, self.sink);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(TICK));
+        }
+    }
+
+    fn inject(&mut self, planned: &'a PlannedFault) {
+        let leader = self.leader(planned.target.needs_leader());
+        let nodes_all = self.cluster.nodes();
+        // A process that is killed or paused cannot be hit again, and its links carry little. Yet all links are all links.
+        let candidates = match (planned.fault.kind(), &planned.target) {
+            (FaultKind::Kill | FaultKind::Pause, _) => self.cluster.up(),
+            (_, Target::All | Target::Named(_)) => (1..=nodes_all).collect(),
+            _ => self.cluster.up(),
+        };
+        let mut rng = stream(self.seed, Purpose::Target, planned.id);
+        let drawn =
+            planned.target.resolve(&candidates, nodes_all, leader.map(|leader| leader.node), &mut rng);
+        let rules = planned.fault.rules(&drawn, nodes_all);
+        let links = rules.iter().map(|(link, _)| *link).collect::<Vec<_>>();
+        let mut evidence = Map::new();
+        let (nodes, outcome) = match &planned.fault {
+            Fault::Kill(_) => self.act(&drawn, Cluster::kill, &mut evidence),
+            Fault::Pause(_) => self.act(&drawn, Cluster::pause, &mut evidence),
+            _ if rules.is_empty() => (Vec::new(), "skipped"),
+            _ => {
+                self.fabric.install(planned.id, rules);
+                (drawn, "installed")
+            }
+        };
+        if outcome == "skipped" {
+            evidence.entry("reason").or_insert_with(|| "no node that could be hit".into());
+        }
+        describe_leader(&mut evidence, leader);
+        // The time to heal counts from the injection as it was, not as it was planned: a fault that came late is no shorter.
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let heal_ms = now_ms.max(planned.at_ms).saturating_add(planned.duration_ms);
+        let active = Active { planned, nodes, links, heal_ms, leader, confirmed: outcome == "installed" };
+        self.record(
+            &active,
+            "inject",
+            json!({"outcome": outcome, "planned_ms": planned.at_ms, "evidence": evidence}),
+        );
+        if outcome != "skipped" {
+            self.active.insert(planned.id, active);
+        }
+    }
+
+    /// Heals what is due at `now_ms`, in the order of ids.
+    fn heal_due(&mut self, now_ms: u64) {
+        let due = self.active.iter().filter(|(_, active)| active.heal_ms <= now_ms).map(|(&id, _)| id);
+        for id in due.collect::<Vec<_>>() {
+            if let Some(active) = self.active.remove(&id) {
+                self.heal(&active);
+            }
+        }
+    }
+
+    fn heal(&self, active: &Active<'_>) {
+        let mut evidence = Map::new();
+        let bit = match &active.planned.fault {
+            Fault::Kill(_) => {
+                let outcome = self.act(&active.nodes, Cluster::start, &mut evidence).1;
+                evidence.insert("restart".to_owned(), outcome.into());
+                active.confirmed
+            }
+            Fault::Pause(_) => {
+                active.confirmed && self.act(&active.nodes, Cluster::resume, &mut evidence).1 == "installed"
+            }
+            fault => {
+                let counters = self.fabric.remove(active.planned.id);
+                evidence.extend(match json!(counters) {
+                    Value::Object(counters) => counters,
+                    other => Map::from_iter([("counters".to_owned(), other)]),
+                });
+                fault.bit(&counters)
+            }
+        };
+        // Asked after the healing, which is not to wait for an answer.
+        let leader = self.cluster.leader();
+        describe_leader(&mut evidence, leader);
+        if let (Some(before), Some(after)) = (active.leader, leader) {
+            evidence.insert("leader_changed".to_owned(), (before != after).into());
+        }
+        let planned_ms = active.planned.end_ms();
+        self.record(active, "heal", json!({"bit": bit, "planned_ms": planned_ms, "evidence": evidence}));
+    }
+
+    /// Does the same to several nodes, and notes what was seen of each. The nodes to which it was done, and the outcome: `installed` if
+    /// every one was seen to obey, `indeterminate` if some did, `skipped` if it could be done to none.
+    fn act(
+        &self,
+        nodes: &[NodeId],
+        action: impl Fn(&Cluster, NodeId) -> Result<Seen, ClusterError>,
+        evidence: &mut Map<String, Value>,
+    ) -> (Vec<NodeId>, &'static str) {
+        let mut done = Vec::new();
+        let mut confirmed = true;
+        for &node in nodes {
+            let seen = match action(self.cluster, node) {
+                Ok(seen) => {
+                    done.push(node);
+                    confirmed &= seen.confirmed;
+                    json!({"pid": seen.pid, "saw": seen.saw})
+                }
+                Err(error) => {
+                    confirmed = false;
+                    json!({"error": error.to_string()})
+                }
+            };
+            evidence.insert(node_name(node), seen);
+        }
+        let outcome = match (done.is_empty(), confirmed) {
+            (true, _) => "skipped",
+            (false, true) => "installed",
+            (false, false) => "indeterminate",
+        };
+        (done, outcome)
+    }
+
+    fn leader(&self, needed: bool) -> Option<Leader> {
+        let asked = Instant::now();
+        loop {
+            let leader = self.cluster.leader();
+            if leader.is_some()
+                || !needed
+                || asked.elapsed() >= LEADER_WAIT
+                || self.stop.load(Ordering::Relaxed)
+            {
+                return leader;
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn record(&self, active: &Active<'_>, phase: &str, rest: Value) {
+        let planned = active.planned;
+        let links = active.links.iter().map(|link| [node_name(link.from), node_name(link.to)]);
+        let mut value = json!({
+            "id": planned.id,
+            "phase": phase,
+            "target": planned.target.name(),
+            "nodes": active.nodes.iter().copied().map(node_name).collect::<Vec<_>>(),
+            "links": links.collect::<Vec<_>>(),
+            "params": params(&planned.fault),
+        });
+        if let (Value::Object(value), Value::Object(rest)) = (&mut value, rest) {
+            value.extend(rest);
+        }
+        (self.sink)(planned.fault.kind().name(), value);
+    }
+}
+
+/// The parameters without the kind, which is the `f` of the line.
+fn params(fault: &Fault) -> Value {
+    let mut params = json!(fault);
+    if let Value::Object(params) = &mut params {
+        params.remove("kind");
+    }
+    params
+}
+
+fn describe_leader(evidence: &mut Map<String, Value>, leader: Option<Leader>) {
+    evidence.insert("leader".to_owned(), json!(leader.map(|leader| node_name(leader.node))));
+    evidence.insert("term".to_owned(), json!(leader.map(|leader| leader.term)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::tests::cluster_of;
+    use std::cell::RefCell;
+    use std::net::UdpSocket;
+
+    /// Runs a schedule on `sleep` processes: every line as (`f`, value).
+    fn check(schedule: &str, during: impl Fn(&Cluster, &Value)) -> Vec<(String, Value)> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("schedule.jsonl");
+        std::fs::write(&path, schedule).unwrap();
+        let schedule = Schedule::read(&path).unwrap();
+        let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
+        let lines = RefCell::new(Vec::new());
+        let sink = |f: &str, value: Value| {
+            during(&cluster, &value);
+            lines.borrow_mut().push((f.to_owned(), value));
+        };
+        run(&schedule, 1, &cluster, &fabric, &sink, Instant::now(), &AtomicBool::new(false));
+        assert_eq!(cluster.up(), [1, 2, 3], "all run again");
+        assert!(
+            schedule.faults.iter().all(|planned| fabric.counters(planned.id).is_none()),
+            "no rule is left"
+        );
+        lines.into_inner()
+    }
+
+    fn of<'v>(lines: &'v [(String, Value)], id: u32, phase: &str) -> &'v Value {
+        &lines.iter().find(|(_, value)| value["id"] == id && value["phase"] == phase).unwrap().1
+    }
+
+    #[test]
+    fn processes_are_hit_once_and_all_run_at_the_end() {
+        let lines = check(
+            r#"{"id":1,"at_ms":0,"duration_ms":400,"target":{"named":[2]},"fault":{"kind":"kill"}}
+{"id":2,"at_ms":10,"duration_ms":100,"target":{"named":[2]},"fault":{"kind":"pause"}}
+{"id":3,"at_ms":20,"duration_ms":100,"target":"all","fault":{"kind":"pause"}}
+{"id":4,"at_ms":30,"duration_ms":50,"target":{"named":[1]},"fault":{"kind":"kill"}}
+"#,
+            |_, _| {},
+        );
+        let (kill, restart) = (of(&lines, 1, "inject"), of(&lines, 1, "heal"));
+        assert_eq!((&kill["outcome"], &kill["nodes"]), (&json!("installed"), &json!(["n2"])));
+        assert_eq!(kill["evidence"]["n2"]["saw"], "signal 9");
+        assert_eq!((&restart["bit"], &restart["evidence"]["n2"]["saw"]), (&json!(true), &json!("started")));
+        assert_ne!(kill["evidence"]["n2"]["pid"], restart["evidence"]["n2"]["pid"]);
+        assert_eq!(of(&lines, 2, "inject")["outcome"], "skipped");
+        let pause = of(&lines, 3, "inject");
+        let mut paused = pause["nodes"].as_array().unwrap().clone();
+        paused.sort_by_key(Value::to_string);
+        assert_eq!(paused, [json!("n1"), json!("n3")], "the killed one is left out");
+        assert_eq!(pause["evidence"]["n1"]["saw"], "T");
+        assert_eq!(of(&lines, 3, "heal")["bit"], true);
+        assert_eq!(of(&lines, 4, "inject")["outcome"], "skipped", "a paused node is not killed");
+        assert_eq!(lines.len(), 6, "what was skipped is not healed: {lines:?}");
+    }
+
+    #[test]
+    fn links_are_cut_while_the_fault_is_active_and_a_fault_without_traffic_did_not_bite() {
+        let lines = check(
+            r#"{"id":1,"at_ms":0,"duration_ms":50,"target":{"named":[1]},"fault":{"kind":"partition","shape":"split"}}
+{"id":2,"at_ms":0,"duration_ms":50,"target":{"named":[3]},"fault":{"kind":"loss","percent":100,"direction":"out"}}
+"#,
+            |cluster, value| {
+                if value["id"] == 1 && value["phase"] == "inject" {
+                    // The nodes of this test send nothing, so the test sends in the name of n1.
+                    let node = UdpSocket::bind(cluster.client_addrs()[0]).unwrap();
+                    node.send_to(b"x", cluster.addresses_of(1)[1]).unwrap();
+                }
+            },
+        );
+        let inject = of(&lines, 1, "inject");
+        assert_eq!(inject["links"], json!([["n1", "n2"], ["n1", "n3"], ["n2", "n1"], ["n3", "n1"]]));
+        assert_eq!(inject["params"], json!({"shape": "split"}));
+        assert_eq!(of(&lines, 1, "heal")["evidence"]["dropped"], 1);
+        assert_eq!(of(&lines, 1, "heal")["bit"], true);
+        assert_eq!(of(&lines, 2, "heal")["bit"], false);
+    }
+
+    #[test]
+    fn a_stop_heals_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
+        let path = dir.path().join("schedule.jsonl");
+        let line =
+            r#"{"id":1,"at_ms":0,"duration_ms":600000,"target":{"named":[2]},"fault":{"kind":"pause"}}"#;
+        std::fs::write(&path, line).unwrap();
+        let stop = AtomicBool::new(false);
+        let healed = RefCell::new(false);
+        let sink = |_: &str, value: Value| {
+            stop.store(true, Ordering::Relaxed);
+            *healed.borrow_mut() |= value["phase"] == "heal";
+        };
+        run(&Schedule::read(&path).unwrap(), 1, &cluster, &fabric, &sink, Instant::now(), &stop);
+        assert!(healed.into_inner() && cluster.up() == [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_node_that_dies_by_itself_is_recorded_and_left_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cluster, fabric) =
+            cluster_of("[ $2 = 3 ] && { echo oops >&2; exit 101; }; exec sleep 1000", 3, dir.path());
+        let path = dir.path().join("schedule.jsonl");
+        let line = r#"{"id":1,"at_ms":600000,"duration_ms":1,"target":"all","fault":{"kind":"kill"}}"#;
+        std::fs::write(&path, line).unwrap();
+        let stop = AtomicBool::new(false);
+        let lines = RefCell::new(Vec::new());
+        let sink = |f: &str, value: Value| {
+            stop.store(true, Ordering::Relaxed);
+            lines.borrow_mut().push((f.to_owned(), value));
+        };
+        run(&Schedule::read(&path).unwrap(), 1, &cluster, &fabric, &sink, Instant::now(), &stop);
+        let expected = json!({"node": "n3", "status": "exit 101", "stderr": "oops\n"});
+        assert_eq!(lines.into_inner(), [("self_exit".to_owned(), expected)]);
+        assert_eq!(cluster.up(), [1, 2]);
+    }
 }

@@ -97,6 +97,16 @@ impl RunDir {
         self.0.join("nodes").join(node_name(id))
     }
 
+    /// What the node printed, over all its starts.
+    pub fn stdout(&self, id: u32) -> PathBuf {
+        self.node(id).join("stdout.log")
+    }
+
+    /// What the node said in words, over all its starts.
+    pub fn stderr(&self, id: u32) -> PathBuf {
+        self.node(id).join("stderr.log")
+    }
+
     /// The node's data directory.
     pub fn data(&self, id: NodeId) -> PathBuf {
         self.node(id).join("data")

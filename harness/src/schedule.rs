@@ -1,13 +1,38 @@
 //! Which faults, when, at whom: drawn from a spec, and kept as a file that a replay reads.
 //! Resolving targets and doing it is the nemesis' work.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::fault::{Drawn, Fault, FaultKind};
+use crate::random::{Purpose, stream};
 use crate::spec::Spec;
 use crate::target::Target;
+
+/// The first fault comes after a time of healthy load, milliseconds.
+const FIRST_AT_MS: u64 = 1_000;
+/// Every fault is healed so long before the end of the load, milliseconds: the tail shows whether the cluster recovers.
+const HEALTHY_TAIL_MS: u64 = 1_500;
+/// Every first fault of a kind begins so long before the end of the load, milliseconds.
+const DEALT_BEFORE_END_MS: u64 = 3_000;
+/// Part of the run in which every kind is dealt once, percent.
+const DEALT_WITHIN_PERCENT: u64 = 60;
+/// Faults of one storm begin within this time, milliseconds: shorter than the shortest fault, so that they overlap.
+const STORM_MS: u64 = 200;
+/// Longest storm that the deal may hold, milliseconds, healthy gap included. It decides how much short runs are compressed.
+const DEALT_STORM_MS: u64 = 3_700;
+/// Longest fault of the deal, milliseconds.
+const DEALT_DURATION_MS_MAX: u64 = 2_000;
+/// Healthy time between storms, milliseconds: without it a cluster that loses its quorum again and again does no operations, and
+/// a run that did none says nothing.
+const GAP_MS: (u64, u64) = (700, 1_500);
+/// No fault is shorter, however short the run, milliseconds.
+const DURATION_MS_MIN: u64 = 100;
 
 /// One fault of a schedule: a line of `schedule.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +48,13 @@ pub struct PlannedFault {
     pub target: Target,
     /// What it does.
     pub fault: Fault,
+}
+
+impl PlannedFault {
+    /// When it is healed, milliseconds after the load began.
+    pub fn end_ms(&self) -> u64 {
+        self.at_ms.saturating_add(self.duration_ms)
+    }
 }
 
 /// The faults of a run, by time of injection.
@@ -59,14 +91,35 @@ pub enum ScheduleError {
 
 impl Schedule {
     /// The schedule of a spec: the same for equal specs.
+    ///
+    /// Faults come in storms of one to three that overlap, with healthy gaps between. Every kind is dealt once first, in the first 60 % of
+    /// the run; kinds after that are drawn. All are healed before the end. A run too short for a fault (0.3 s) has none.
     pub fn plan(spec: &Spec) -> Schedule {
-        let _ = spec;
-        Schedule::default()
+        let mut kinds = spec.faults.clone();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let planner = Planner {
+            rng: stream(spec.seed, Purpose::Schedule, 0),
+            nodes: spec.nodes,
+            end_ms: spec.time_ms.saturating_sub(HEALTHY_TAIL_MS.min(spec.time_ms / 5)),
+            faults: Vec::new(),
+        };
+        planner.plan(kinds, spec.time_ms)
+    }
+
+    /// The kinds it contains, in the order of [`FaultKind::ALL`].
+    pub fn kinds(&self) -> Vec<FaultKind> {
+        let mut kinds = self.faults.iter().map(|planned| planned.fault.kind()).collect::<Vec<_>>();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
     }
 
     /// The file's text: one JSON object a line.
     pub fn to_jsonl(&self) -> String {
-        String::new()
+        let line =
+            |planned| serde_json::to_string(planned).expect("numbers, strings and lists are JSON") + "\n";
+        self.faults.iter().map(line).collect()
     }
 
     /// Writes `schedule.jsonl`.
@@ -74,16 +127,245 @@ impl Schedule {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ScheduleError> {
-        let _ = path;
-        Ok(())
+        let io = |source| ScheduleError::Io { doing: "write", path: path.to_owned(), source };
+        fs::write(path, self.to_jsonl()).map_err(io)
     }
 
-    /// Reads `schedule.jsonl`.
+    /// Reads `schedule.jsonl`, written by [`Schedule::write`] or by hand.
     ///
     /// # Errors
     /// When the file cannot be read, or a line is wrong: the line is named.
     pub fn read(path: &Path) -> Result<Schedule, ScheduleError> {
-        let _ = path;
-        Ok(Schedule::default())
+        let io = |source| ScheduleError::Io { doing: "read", path: path.to_owned(), source };
+        let text = fs::read_to_string(path).map_err(io)?;
+        Schedule::parse(&text).map_err(|(line, message)| ScheduleError::Line {
+            path: path.to_owned(),
+            line,
+            message,
+        })
     }
+
+    fn parse(text: &str) -> Result<Schedule, (usize, String)> {
+        let mut faults: Vec<PlannedFault> = Vec::new();
+        for (line, text) in (1..).zip(text.lines()) {
+            let planned: PlannedFault =
+                serde_json::from_str(text).map_err(|error| (line, error.to_string()))?;
+            if planned.id == 0 || faults.iter().any(|earlier| earlier.id == planned.id) {
+                return Err((line, format!("id {} is 0 or used before", planned.id)));
+            }
+            if faults.last().is_some_and(|earlier| earlier.at_ms > planned.at_ms) {
+                return Err((line, format!("at_ms {} is before the line above", planned.at_ms)));
+            }
+            faults.push(planned);
+        }
+        Ok(Schedule { faults })
+    }
+}
+
+struct Planner {
+    rng: ChaCha8Rng,
+    nodes: u32,
+    /// All faults are healed by then.
+    end_ms: u64,
+    faults: Vec<PlannedFault>,
+}
+
+impl Planner {
+    fn plan(mut self, kinds: Vec<FaultKind>, time_ms: u64) -> Schedule {
+        if kinds.is_empty() {
+            return Schedule::default();
+        }
+        let first_ms = FIRST_AT_MS.min(time_ms / 10);
+        // The deal: storms of at least two, so that every kind has its turn in time and some overlap.
+        let within_ms = (time_ms * DEALT_WITHIN_PERCENT / 100)
+            .min(time_ms.saturating_sub(DEALT_BEFORE_END_MS).max(time_ms / 3))
+            .min(self.end_ms);
+        let needed_ms = kinds.len().div_ceil(2) as u64 * DEALT_STORM_MS;
+        let percent = ((within_ms - first_ms.min(within_ms)) * 100 / needed_ms).min(100);
+        let mut deck = kinds.clone();
+        deck.shuffle(&mut self.rng);
+        let mut at_ms = first_ms;
+        while !deck.is_empty() {
+            let size = self.rng.random_range(2..=3).min(deck.len());
+            let storm = deck.split_off(deck.len() - size);
+            at_ms = self.storm(at_ms, &storm, true, percent);
+        }
+        while at_ms + DURATION_MS_MIN < self.end_ms {
+            let mut storm = kinds.clone();
+            storm.shuffle(&mut self.rng);
+            storm.truncate([1, 1, 2, 2, 2, 3][self.rng.random_range(0..6)]);
+            at_ms = self.storm(at_ms, &storm, false, 100);
+        }
+        self.faults.sort_by_key(|planned| planned.at_ms);
+        for (id, planned) in (1..).zip(&mut self.faults) {
+            planned.id = id;
+        }
+        Schedule { faults: self.faults }
+    }
+
+    /// Adds faults that begin together, as long as `percent` of what they would be; when the next storm may begin.
+    fn storm(&mut self, at_ms: u64, kinds: &[FaultKind], dealt: bool, percent: u64) -> u64 {
+        let mut end_ms = at_ms;
+        for (rank, kind) in kinds.iter().enumerate() {
+            let Drawn { fault, target, duration_ms: (shortest, longest) } =
+                kind.draw(&mut self.rng, self.nodes, dealt);
+            let longest = if dealt { longest.min(DEALT_DURATION_MS_MAX) } else { longest };
+            let offset = if rank == 0 { 0 } else { self.rng.random_range(0..=STORM_MS) };
+            let duration_ms =
+                (self.rng.random_range(shortest..=longest) * percent / 100).max(DURATION_MS_MIN);
+            let at_ms = at_ms + offset * percent / 100;
+            let duration_ms = duration_ms.min(self.end_ms.saturating_sub(at_ms));
+            // At the end of a run what is left may be too short to be a fault.
+            if duration_ms >= DURATION_MS_MIN {
+                end_ms = end_ms.max(at_ms + duration_ms);
+                self.faults.push(PlannedFault { id: 0, at_ms, duration_ms, target, fault });
+            }
+        }
+        end_ms + self.rng.random_range(GAP_MS.0..=GAP_MS.1) * percent / 100
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn plan(seed: u64, time_ms: u64, faults: &[FaultKind]) -> Schedule {
+        Schedule::plan(&Spec { seed, time_ms, faults: faults.to_vec(), ..Spec::default() })
+    }
+
+    fn overlap(a: &PlannedFault, b: &PlannedFault) -> bool {
+        a.at_ms < b.end_ms() && b.at_ms < a.end_ms()
+    }
+
+    /// What holds of every schedule.
+    fn check(seed: u64, time_ms: u64, kinds: &[FaultKind]) -> Schedule {
+        let schedule = plan(seed, time_ms, kinds);
+        let context = format!("seed {seed}, {time_ms} ms, {kinds:?}:\n{}", schedule.to_jsonl());
+        let faults = &schedule.faults;
+        assert_eq!(schedule.kinds(), kinds, "{context}");
+        assert!(faults.iter().zip(1..).all(|(planned, id)| planned.id == id), "{context}");
+        assert!(faults.is_sorted_by_key(|planned| planned.at_ms), "{context}");
+        for planned in faults {
+            assert!(
+                planned.end_ms() <= time_ms - (time_ms / 5).min(1_500),
+                "healed in time: {planned:?}\n{context}"
+            );
+            assert!((100..=3_000).contains(&planned.duration_ms), "{planned:?}\n{context}");
+            let at_once = faults.iter().filter(|other| overlap(planned, other)).count();
+            assert!(at_once <= 3, "{at_once} overlap {planned:?}\n{context}");
+        }
+        for kind in kinds {
+            let first = faults.iter().find(|planned| planned.fault.kind() == *kind).unwrap();
+            assert!(first.at_ms <= time_ms * 6 / 10 && first.at_ms + 3_000 <= time_ms, "{kind}\n{context}");
+        }
+        schedule
+    }
+
+    #[test]
+    fn every_schedule_deals_each_kind_early_overlaps_and_heals() {
+        for seed in 0..300 {
+            let schedule = check(seed, 30_000, &FaultKind::ALL);
+            let faults = &schedule.faults;
+            assert!(faults.iter().zip(&faults[1..]).any(|(a, b)| overlap(a, b)), "seed {seed}");
+            let deposes = |planned: &PlannedFault| {
+                planned.target == Target::Leader
+                    && planned.duration_ms > 1_000
+                    && matches!(planned.fault.kind(), FaultKind::Pause | FaultKind::Partition)
+            };
+            assert!(faults.iter().any(deposes), "seed {seed}: a leader must change");
+            let busy = (0..30_000)
+                .step_by(50)
+                .filter(|&ms| faults.iter().any(|planned| (planned.at_ms..planned.end_ms()).contains(&ms)))
+                .count();
+            assert!(
+                (200..=480).contains(&busy),
+                "seed {seed}: under fault for {} of 30 s",
+                busy as f64 / 20.0
+            );
+        }
+    }
+
+    #[test]
+    fn any_time_and_any_choice_of_kinds_can_be_planned() {
+        for seed in 0..40 {
+            for time_ms in [5_000, 10_000, 60_000] {
+                check(seed, time_ms, &FaultKind::ALL);
+                for kind in FaultKind::ALL {
+                    check(seed, time_ms, &[kind]);
+                }
+                check(seed, time_ms, &[FaultKind::Kill, FaultKind::Delay, FaultKind::Reorder]);
+            }
+            assert_eq!(plan(seed, 30_000, &[]), Schedule::default());
+            assert_eq!(plan(seed, 0, &FaultKind::ALL), Schedule::default());
+            plan(seed, 500, &FaultKind::ALL);
+        }
+    }
+
+    #[test]
+    fn parameters_vary_over_seeds() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..100 {
+            for planned in plan(seed, 30_000, &FaultKind::ALL).faults {
+                seen.insert(format!("{} {}", planned.fault.kind(), planned.target.name()));
+                if let Fault::Partition(partition) = planned.fault {
+                    seen.insert(format!("{:?}", partition.shape));
+                }
+            }
+        }
+        for wanted in [
+            "kill leader",
+            "kill all",
+            "kill majority",
+            "pause minority",
+            "partition one",
+            "delay leader",
+            "loss followers",
+            "Split",
+            "OneWayIn",
+            "OneWayOut",
+            "MajoritiesRing",
+            "Bridge",
+        ] {
+            assert!(seen.contains(wanted), "{wanted} not in {seen:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_reads_back_and_a_wrong_line_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("schedule.jsonl");
+        let schedule = plan(3, 30_000, &FaultKind::ALL);
+        schedule.write(&path).unwrap();
+        assert_eq!(Schedule::read(&path).unwrap(), schedule);
+
+        let check = |edit: &dyn Fn(&str) -> String, expected: &str| {
+            fs::write(&path, edit(&schedule.to_jsonl())).unwrap();
+            let error = Schedule::read(&path).unwrap_err().to_string();
+            assert!(error.contains("schedule.jsonl line ") && error.contains(expected), "{error}");
+        };
+        check(&|text| text.replacen("\"kind\":\"kill\"", "\"kind\":\"kil\"", 1), "unknown variant `kil`");
+        check(&|text| text.replacen("\"id\":2", "\"id\":1", 1), "line 2: id 1 is 0 or used before");
+        check(&|text| text.replacen("\"at_ms\"", "\"at\"", 1), "line 1: unknown field `at`");
+        check(&|text| text.lines().rev().map(|line| format!("{line}\n")).collect(), "before the line above");
+        check(&|text| text[..text.len() - 9].to_owned(), "EOF");
+        let missing = Schedule::read(Path::new("/nonexistent/schedule.jsonl")).unwrap_err().to_string();
+        assert!(missing.starts_with("cannot read /nonexistent/schedule.jsonl: "), "{missing}");
+    }
+
+    /// A seed means the same schedule for ever. If this moves, old seeds are void: do it knowingly.
+    #[test]
+    fn golden_vector() {
+        let text = plan(0x51f2, 30_000, &FaultKind::ALL).to_jsonl();
+        assert_eq!(text, plan(0x51f2, 30_000, &FaultKind::ALL).to_jsonl());
+        let head = text.lines().take(4).collect::<Vec<_>>();
+        assert_eq!(head, GOLDEN);
+    }
+
+    const GOLDEN: [&str; 4] = [
+        r#"{"id":1,"at_ms":1000,"duration_ms":1025,"target":"all","fault":{"kind":"loss","percent":38,"direction":"out"}}"#,
+        r#"{"id":2,"at_ms":1184,"duration_ms":1938,"target":"leader","fault":{"kind":"pause"}}"#,
+        r#"{"id":3,"at_ms":4477,"duration_ms":1118,"target":"one","fault":{"kind":"reorder","percent":36,"hold_ms":129,"direction":"out"}}"#,
+        r#"{"id":4,"at_ms":4502,"duration_ms":1824,"target":"all","fault":{"kind":"duplicate","percent":32,"within_ms":14,"direction":"in"}}"#,
+    ];
 }

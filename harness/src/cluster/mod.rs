@@ -7,12 +7,26 @@ mod process;
 pub use ports::{Addresses, NODES_MAX};
 
 use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use node::client::Status;
 
 use crate::NodeId;
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, node_name};
+use crate::system::whitewater::{self, Start};
+use process::{Process, Spawner, is_stopped, status_text};
+
+/// How long a node may take to answer a question about its status.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(250);
+/// Pause between two looks while waiting for a leader.
+const READY_POLL: Duration = Duration::from_millis(20);
+/// How much of a dead node's stderr goes into the history.
+const STDERR_TAIL_BYTES: usize = 2_000;
 
 /// How to start a cluster.
 #[derive(Clone, Debug)]
@@ -53,7 +67,18 @@ pub struct SelfExit {
     pub stderr: String,
 }
 
-/// Why a cluster did not start.
+/// What was seen of a process when something was done to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The process.
+    pub pid: u32,
+    /// `signal 9`, the states of its threads (`T` is "all stopped"), or `started`.
+    pub saw: String,
+    /// Whether this is what was to be seen.
+    pub confirmed: bool,
+}
+
+/// Why a cluster did not start, or a process did not do what it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The operating system refused.
@@ -62,22 +87,58 @@ pub enum ClusterError {
         /// What was tried.
         doing: String,
         /// Why it failed.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// A node is not in the state that the action needs.
+    #[error("{} is {state}", node_name(*node))]
+    State {
+        /// The node.
+        node: NodeId,
+        /// `up`, `paused`, `killed` or `dead by itself`.
+        state: &'static str,
     },
     /// Nobody leads.
-    #[error("no leader after {waited_s} s; {detail}")]
+    #[error("no leader that all nodes follow after {waited_ms} ms: {detail}")]
     NoLeader {
         /// How long it was waited for.
-        waited_s: u64,
+        waited_ms: u128,
         /// What the nodes said.
         detail: String,
     },
+    /// A node died while the others waited for it.
+    #[error("{} died by itself ({}): {}", node_name(.0.node), .0.status, .0.stderr.trim_end())]
+    Died(SelfExit),
+}
+
+/// What became of a node's process.
+#[derive(Debug)]
+enum Slot {
+    Up(Process),
+    Paused(Process),
+    Killed,
+    Dead,
+}
+
+impl Slot {
+    fn state(&self) -> &'static str {
+        match self {
+            Slot::Up(_) => "up",
+            Slot::Paused(_) => "paused",
+            Slot::Killed => "killed",
+            Slot::Dead => "dead by itself",
+        }
+    }
 }
 
 /// A running cluster. Dropping it kills and reaps every process.
 #[derive(Debug)]
 pub struct Cluster {
+    config: ClusterConfig,
     addresses: Addresses,
+    spawner: Spawner,
+    slots: Vec<Mutex<Slot>>,
+    /// Found, but not yet asked for.
+    self_exits: Mutex<Vec<SelfExit>>,
 }
 
 impl Cluster {
@@ -86,8 +147,14 @@ impl Cluster {
     /// # Errors
     /// When a directory or process cannot be created.
     pub fn launch(config: &ClusterConfig, addresses: Addresses) -> Result<Cluster, ClusterError> {
-        let _ = config;
-        Ok(Cluster { addresses })
+        let spawner = Spawner::new().map_err(|source| refused("start the spawning thread", source))?;
+        let slots = (0..addresses.nodes()).map(|_| Mutex::new(Slot::Killed)).collect();
+        let cluster =
+            Cluster { config: config.clone(), addresses, spawner, slots, self_exits: Mutex::default() };
+        for node in cluster.ids() {
+            cluster.start(node)?;
+        }
+        Ok(cluster)
     }
 
     /// Nodes of the cluster, running or not.
@@ -97,32 +164,354 @@ impl Cluster {
 
     /// Where clients reach each node, in order of ids.
     pub fn client_addrs(&self) -> Vec<SocketAddr> {
-        (1..=self.nodes()).map(|node| self.addresses.node(node)).collect()
+        self.ids().map(|node| self.addresses.node(node)).collect()
     }
 
-    /// The status of every node that runs and answers.
-    pub fn statuses(&self) -> BTreeMap<NodeId, node::client::Status> {
-        BTreeMap::new()
+    /// What a node takes for the addresses of all nodes, in order of ids.
+    pub fn addresses_of(&self, node: NodeId) -> Vec<SocketAddr> {
+        self.addresses.peers(node, self.config.proxied)
+    }
+
+    /// The nodes whose processes are neither killed, paused nor dead.
+    pub fn up(&self) -> Vec<NodeId> {
+        self.ids().filter(|&node| matches!(*self.slot(node), Slot::Up(_))).collect()
+    }
+
+    /// The status of every node that is up and answers.
+    pub fn statuses(&self) -> BTreeMap<NodeId, Status> {
+        let ask = |node| {
+            let status =
+                whitewater::status(self.addresses.node(node), &self.config.cluster_name, STATUS_TIMEOUT)?;
+            // Addresses are the run's own, but a wrong answer here would blame the wrong node later.
+            (status.id == node).then_some((node, status))
+        };
+        let up = self.up();
+        std::thread::scope(|scope| {
+            let questions = up.into_iter().map(|node| scope.spawn(move || ask(node))).collect::<Vec<_>>();
+            questions.into_iter().filter_map(|question| question.join().ok().flatten()).collect()
+        })
     }
 
     /// The leader of the highest term among the nodes that answer.
     pub fn leader(&self) -> Option<Leader> {
-        None
+        leader_of(&self.statuses())
     }
 
-    /// Waits until a node leads.
+    /// Waits until every node answers and follows one leader.
     ///
     /// # Errors
-    /// When none does in time.
+    /// When that is not so in time, or a node dies by itself.
     pub fn wait_ready(&self, timeout: Duration) -> Result<Leader, ClusterError> {
-        Err(ClusterError::NoLeader { waited_s: timeout.as_secs(), detail: String::new() })
+        let started = Instant::now();
+        loop {
+            let statuses = self.statuses();
+            if let Some(leader) = leader_of(&statuses) {
+                let followed = statuses.values().filter(|status| status.leader == Some(leader.node)).count();
+                if followed == self.slots.len() {
+                    return Ok(leader);
+                }
+            }
+            if let Some(exit) = self.self_exits().into_iter().next() {
+                return Err(ClusterError::Died(exit));
+            }
+            if started.elapsed() >= timeout {
+                let describe = |node| match statuses.get(&node) {
+                    Some(status) => format!("{} {} in term {}", node_name(node), status.role, status.term),
+                    None => format!("{} does not answer", node_name(node)),
+                };
+                let detail = self.ids().map(describe).collect::<Vec<_>>().join(", ");
+                return Err(ClusterError::NoLeader { waited_ms: started.elapsed().as_millis(), detail });
+            }
+            std::thread::sleep(READY_POLL);
+        }
     }
 
-    /// Nodes that died by themselves since the last call.
+    /// Starts a node that is not running, on the data it had.
+    ///
+    /// # Errors
+    /// When it runs, died by itself, or the system refuses.
+    pub fn start(&self, node: NodeId) -> Result<Seen, ClusterError> {
+        let mut slot = self.slot(node);
+        if !matches!(*slot, Slot::Killed) {
+            return Err(ClusterError::State { node, state: slot.state() });
+        }
+        let home = self.config.run_dir.node(node);
+        fs::create_dir_all(&home).map_err(|source| refused(&format!("create {}", home.display()), source))?;
+        // Files, never pipes: a full pipe would stop a node that nobody meant to stop.
+        let log = |path: PathBuf| {
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            file.map_err(|source| refused(&format!("open {}", path.display()), source))
+        };
+        let mut command = whitewater::command(&Start {
+            binary: &self.config.binary,
+            node,
+            addrs: &self.addresses_of(node),
+            data_dir: &self.config.run_dir.data(node),
+            cluster_name: &self.config.cluster_name,
+            log_level: &self.config.log_level,
+            trace: self.config.trace,
+            bug: self.config.bug.as_deref(),
+        });
+        command.stdout(log(self.config.run_dir.stdout(node))?).stderr(log(self.config.run_dir.stderr(node))?);
+        let doing = format!("start {}", self.config.binary.display());
+        let process = self.spawner.spawn(command).map_err(|source| refused(&doing, source))?;
+        let pid = process.pid();
+        *slot = Slot::Up(process);
+        Ok(Seen { pid, saw: "started".to_owned(), confirmed: true })
+    }
+
+    /// Sends SIGKILL and reaps.
+    ///
+    /// # Errors
+    /// When the node is not up: a kill of a paused node would end the pause without its healing.
+    pub fn kill(&self, node: NodeId) -> Result<Seen, ClusterError> {
+        let mut slot = self.living(node)?;
+        let process = match std::mem::replace(&mut *slot, Slot::Killed) {
+            Slot::Up(process) => process,
+            other => {
+                *slot = other;
+                return Err(ClusterError::State { node, state: slot.state() });
+            }
+        };
+        let pid = process.pid();
+        process.kill();
+        let status = process.reap().map_err(|source| refused(&format!("reap pid {pid}"), source))?;
+        let saw = status_text(status);
+        if saw != "signal 9" {
+            // It was quicker than the signal: not our kill.
+            self.report_exit(node, saw, &mut slot);
+            return Err(ClusterError::State { node, state: slot.state() });
+        }
+        Ok(Seen { pid, saw, confirmed: true })
+    }
+
+    /// Sends SIGSTOP and waits until every thread is stopped.
+    ///
+    /// # Errors
+    /// When the node is not up.
+    pub fn pause(&self, node: NodeId) -> Result<Seen, ClusterError> {
+        let mut slot = self.living(node)?;
+        match std::mem::replace(&mut *slot, Slot::Killed) {
+            Slot::Up(process) => {
+                let saw = process.pause();
+                let seen = Seen { pid: process.pid(), confirmed: is_stopped(&saw), saw };
+                *slot = Slot::Paused(process);
+                Ok(seen)
+            }
+            other => {
+                *slot = other;
+                Err(ClusterError::State { node, state: slot.state() })
+            }
+        }
+    }
+
+    /// Sends SIGCONT to a paused node and waits until no thread is stopped. What was seen is the state *before* the signal, confirmed
+    /// if the node was stopped to the very end of the pause.
+    ///
+    /// # Errors
+    /// When the node is not paused.
+    pub fn resume(&self, node: NodeId) -> Result<Seen, ClusterError> {
+        let mut slot = self.living(node)?;
+        match std::mem::replace(&mut *slot, Slot::Killed) {
+            Slot::Paused(process) => {
+                let saw = process.states();
+                let after = process.resume();
+                let confirmed = is_stopped(&saw) && !is_stopped(&after);
+                let seen = Seen { pid: process.pid(), saw, confirmed };
+                *slot = Slot::Up(process);
+                Ok(seen)
+            }
+            other => {
+                *slot = other;
+                Err(ClusterError::State { node, state: slot.state() })
+            }
+        }
+    }
+
+    /// Nodes that died by themselves, each reported once.
     pub fn self_exits(&self) -> Vec<SelfExit> {
-        Vec::new()
+        for node in self.ids() {
+            // An error says that it is dead, which is what is asked for.
+            drop(self.living(node));
+        }
+        std::mem::take(&mut *lock(&self.self_exits))
     }
 
-    /// Kills and reaps every process.
-    pub fn stop_all(&self) {}
+    /// Kills and reaps every process. Who died by himself before is still reported by [`Cluster::self_exits`].
+    pub fn stop_all(&self) {
+        let mut dying = Vec::new();
+        for node in self.ids() {
+            let Ok(mut slot) = self.living(node) else { continue };
+            if let Slot::Up(process) | Slot::Paused(process) = std::mem::replace(&mut *slot, Slot::Killed) {
+                process.kill();
+                dying.push(process);
+            }
+        }
+        for process in dying {
+            // A child of ours that got SIGKILL can always be waited for.
+            let _ = process.reap();
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        1..=self.addresses.nodes()
+    }
+
+    fn slot(&self, node: NodeId) -> MutexGuard<'_, Slot> {
+        lock(&self.slots[node as usize - 1])
+    }
+
+    /// A node's slot, after a look whether its process died; an error if it did.
+    fn living(&self, node: NodeId) -> Result<MutexGuard<'_, Slot>, ClusterError> {
+        let mut slot = self.slot(node);
+        if let Slot::Up(process) | Slot::Paused(process) = &mut *slot {
+            let pid = process.pid();
+            let exited =
+                process.exited().map_err(|source| refused(&format!("wait for pid {pid}"), source))?;
+            if let Some(status) = exited {
+                self.report_exit(node, status_text(status), &mut slot);
+                return Err(ClusterError::State { node, state: slot.state() });
+            }
+        }
+        Ok(slot)
+    }
+
+    fn report_exit(&self, node: NodeId, status: String, slot: &mut Slot) {
+        *slot = Slot::Dead;
+        let text = fs::read(self.config.run_dir.stderr(node)).unwrap_or_default();
+        let stderr =
+            String::from_utf8_lossy(&text[text.len().saturating_sub(STDERR_TAIL_BYTES)..]).into_owned();
+        lock(&self.self_exits).push(SelfExit { node, status, stderr });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+/// A poisoned lock is taken all the same: slots are replaced whole, and processes must be killed after a panic too.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refused(doing: &str, source: io::Error) -> ClusterError {
+    ClusterError::Io { doing: doing.to_owned(), source }
+}
+
+/// The leader of the highest term: an older one that was cut off may not know yet.
+pub fn leader_of(statuses: &BTreeMap<NodeId, Status>) -> Option<Leader> {
+    statuses
+        .iter()
+        .filter(|(_, status)| status.role == "leader")
+        .map(|(&node, status)| Leader { node, term: status.term })
+        .max_by_key(|leader| leader.term)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// Writes an executable script. Another process writes it: if this one did, a child forked meanwhile by another test would hold
+    /// the file open for writing, and executing it would fail with "text file busy".
+    pub(crate) fn write_script(path: &Path, text: &str) {
+        let write = "printf '#!/bin/sh\n%s\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+        assert!(Command::new("/bin/sh").arg("-c").arg(write).arg(path).arg(text).status().unwrap().success());
+    }
+
+    /// A cluster whose nodes are shell scripts: real processes that answer nobody.
+    pub(crate) fn cluster_of(script: &str, nodes: u32, dir: &Path) -> (Cluster, crate::net::Fabric) {
+        let binary = dir.join("script");
+        write_script(&binary, script);
+        let addresses = Addresses::claim(nodes).unwrap();
+        let fabric = crate::net::Fabric::start(&addresses, 1).unwrap();
+        let config = ClusterConfig {
+            binary,
+            run_dir: RunDir::open(&dir.join("run")),
+            cluster_name: "test".to_owned(),
+            bug: None,
+            log_level: "info".to_owned(),
+            proxied: true,
+            trace: true,
+        };
+        (Cluster::launch(&config, addresses).unwrap(), fabric)
+    }
+
+    fn wait_for_exits(cluster: &Cluster, count: usize) -> Vec<SelfExit> {
+        let started = Instant::now();
+        let mut exits = Vec::new();
+        while exits.len() < count {
+            assert!(started.elapsed() < Duration::from_secs(10), "{exits:?}");
+            exits.extend(cluster.self_exits());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        exits
+    }
+
+    #[test]
+    fn nodes_are_killed_restarted_paused_and_resumed_with_evidence() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cluster, _fabric) = cluster_of("echo \"$@\"; exec sleep 1000", 3, dir.path());
+        assert_eq!(cluster.up(), [1, 2, 3]);
+        let killed = cluster.kill(2).unwrap();
+        assert_eq!((killed.saw.as_str(), killed.confirmed), ("signal 9", true));
+        assert_eq!(cluster.up(), [1, 3]);
+        assert_eq!(cluster.kill(2).unwrap_err().to_string(), "n2 is killed");
+        assert_ne!(cluster.start(2).unwrap().pid, killed.pid);
+        assert_eq!(cluster.start(2).unwrap_err().to_string(), "n2 is up");
+
+        assert!(cluster.pause(1).unwrap().confirmed);
+        assert_eq!(cluster.kill(1).unwrap_err().to_string(), "n1 is paused");
+        assert_eq!(cluster.pause(1).unwrap_err().to_string(), "n1 is paused");
+        assert_eq!(cluster.resume(3).unwrap_err().to_string(), "n3 is up");
+        let resumed = cluster.resume(1).unwrap();
+        assert_eq!((resumed.saw.as_str(), resumed.confirmed), ("T", true));
+        assert_eq!(cluster.up(), [1, 2, 3]);
+        assert_eq!(cluster.self_exits(), []);
+
+        cluster.pause(3).unwrap();
+        cluster.stop_all();
+        assert!(cluster.up().is_empty());
+        assert_eq!(cluster.self_exits(), [], "what is stopped did not exit by itself");
+        let stdout = fs::read_to_string(cluster.config.run_dir.stdout(2)).unwrap();
+        assert!(stdout.starts_with("serve 2 127."), "{stdout}");
+    }
+
+    #[test]
+    fn a_node_that_exits_by_itself_is_reported_once_and_not_touched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cluster, _fabric) =
+            cluster_of("[ $2 = 2 ] && { echo broken >&2; exit 7; }; exec sleep 1000", 2, dir.path());
+        let exits = wait_for_exits(&cluster, 1);
+        let expected = SelfExit { node: 2, status: "exit 7".to_owned(), stderr: "broken\n".to_owned() };
+        assert_eq!(exits, [expected]);
+        assert_eq!(cluster.self_exits(), []);
+        assert_eq!(cluster.kill(2).unwrap_err().to_string(), "n2 is dead by itself");
+        assert_eq!(cluster.start(2).unwrap_err().to_string(), "n2 is dead by itself");
+        assert_eq!(cluster.up(), [1]);
+    }
+
+    #[test]
+    fn dropping_a_cluster_leaves_no_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cluster, _fabric) = cluster_of("exec sleep 1000", 3, dir.path());
+        let pids = (1..=3).map(|node| cluster.pause(node).unwrap().pid).collect::<Vec<_>>();
+        drop(cluster);
+        assert!(pids.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap()));
+    }
+
+    #[test]
+    fn nodes_that_do_not_answer_or_die_are_told_when_no_leader_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cluster, _fabric) = cluster_of("exec sleep 1000", 2, dir.path());
+        let error = cluster.wait_ready(Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains("n1 does not answer, n2 does not answer"), "{error}");
+        let dir = tempfile::tempdir().unwrap();
+        let (cluster, _fabric) = cluster_of("echo cannot bind >&2; exit 74", 1, dir.path());
+        let error = cluster.wait_ready(Duration::from_secs(10)).unwrap_err().to_string();
+        assert_eq!(error, "n1 died by itself (exit 74): cannot bind");
+    }
 }

@@ -1,1 +1,217 @@
-//! One process.
+//! One operating-system process under test: started, killed, stopped, seen to be so.
+//! Which node it is, and whether it may be touched, is the cluster's business.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getppid};
+
+/// How long a signal may take to show in /proc. It takes a fraction of a millisecond unless the machine is starved.
+const SIGNAL_SHOWS_MAX: Duration = Duration::from_secs(2);
+
+/// Starts processes, all from one thread that lives as long as this: the kernel ties the parent-death signal to the forking *thread*,
+/// so that a child of a thread that ends is killed at once.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    requests: Sender<Request>,
+}
+
+type Request = (Command, Sender<io::Result<Child>>);
+
+impl Spawner {
+    pub(super) fn new() -> io::Result<Spawner> {
+        let (requests, queue) = channel::<Request>();
+        std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+            for (mut command, reply) in queue {
+                // Whoever asked may have given up; then the child is dropped, and dies with this thread.
+                let _ = reply.send(command.spawn());
+            }
+        })?;
+        Ok(Spawner { requests })
+    }
+
+    /// Starts `command` in a process group of its own; it dies when this process dies, however that dies.
+    pub(super) fn spawn(&self, mut command: Command) -> io::Result<Process> {
+        let parent = Pid::this();
+        command.stdin(Stdio::null()).process_group(0);
+        // SAFETY: between fork and exec only two system calls are made, which are async-signal-safe and allocate nothing.
+        unsafe {
+            command.pre_exec(move || {
+                set_pdeathsig(Signal::SIGKILL)?;
+                // The parent died between fork and the line above: the signal will never come.
+                if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+            });
+        }
+        let (reply, answer) = channel();
+        let gone = |_| io::Error::other("the spawning thread is gone");
+        self.requests.send((command, reply)).map_err(|_| io::Error::other("the spawning thread is gone"))?;
+        Ok(Process { child: answer.recv().map_err(gone)?? })
+    }
+}
+
+/// A child that has not been reaped, so that its pid is its own.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Sends SIGKILL to it and its group; the dead are reaped by [`Process::reap`].
+    pub(super) fn kill(&self) {
+        // The group exists as long as its leader is not reaped; there is no other reason to fail.
+        let _ = killpg(self.group(), Signal::SIGKILL);
+    }
+
+    /// Waits for its end. Only after [`Process::kill`], or it may never come.
+    pub(super) fn reap(mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// Sends SIGSTOP; the states of its threads as soon as all are stopped, or what they are when it took too long.
+    pub(super) fn pause(&self) -> String {
+        let _ = killpg(self.group(), Signal::SIGSTOP);
+        self.wait_states(is_stopped)
+    }
+
+    /// Sends SIGCONT; the states of its threads as soon as none is stopped, or what they are when it took too long.
+    pub(super) fn resume(&self) -> String {
+        let _ = killpg(self.group(), Signal::SIGCONT);
+        self.wait_states(|states| !states.contains('T'))
+    }
+
+    /// The states of all threads as /proc shows them, each letter once: `T` is "all stopped". Empty if the process is gone.
+    pub(super) fn states(&self) -> String {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid())) else { return String::new() };
+        let mut states = threads
+            .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok())
+            // The name in parentheses may contain anything; the state follows the last of them.
+            .filter_map(|stat| stat.rsplit_once(')')?.1.trim_start().chars().next())
+            .collect::<Vec<_>>();
+        states.sort_unstable();
+        states.dedup();
+        states.into_iter().collect()
+    }
+
+    fn wait_states(&self, done: impl Fn(&str) -> bool) -> String {
+        let started = Instant::now();
+        loop {
+            let states = self.states();
+            if done(&states) || started.elapsed() >= SIGNAL_SHOWS_MAX {
+                return states;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+}
+
+/// Whether [`Process::states`] says that every thread is stopped.
+pub(super) fn is_stopped(states: &str) -> bool {
+    states == "T"
+}
+
+/// `exit 101` or `signal 9`.
+pub(super) fn status_text(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(spawner: &Spawner) -> Process {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        spawner.spawn(command).unwrap()
+    }
+
+    fn wait_until(what: &str, condition: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !condition() {
+            assert!(started.elapsed() < Duration::from_secs(10), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_killed_process_is_reaped_with_signal_9() {
+        let spawner = Spawner::new().unwrap();
+        let process = sleeper(&spawner);
+        let proc = format!("/proc/{}", process.pid());
+        assert!(fs::exists(&proc).unwrap());
+        process.kill();
+        assert_eq!(status_text(process.reap().unwrap()), "signal 9");
+        assert!(!fs::exists(&proc).unwrap());
+    }
+
+    #[test]
+    fn a_paused_process_shows_t_and_goes_on_and_can_be_killed() {
+        let spawner = Spawner::new().unwrap();
+        let process = sleeper(&spawner);
+        assert_eq!(process.pause(), "T");
+        assert!(is_stopped(&process.states()));
+        assert!(!process.resume().contains('T'));
+        process.pause();
+        process.kill();
+        assert_eq!(status_text(process.reap().unwrap()), "signal 9");
+    }
+
+    #[test]
+    fn an_exit_of_its_own_is_seen() {
+        let spawner = Spawner::new().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "exit 3"]);
+        let mut process = spawner.spawn(command).unwrap();
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = process.exited().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < Duration::from_secs(10));
+        };
+        assert_eq!(status_text(status), "exit 3");
+    }
+
+    #[test]
+    fn children_outlive_the_thread_that_asked_and_die_with_the_spawner() {
+        let spawner = Spawner::new().unwrap();
+        let process = std::thread::scope(|scope| scope.spawn(|| sleeper(&spawner)).join().unwrap());
+        // The thread that asked for it is gone; a child tied to it would be dead or dying by now.
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!process.states().contains('Z'), "{}", process.states());
+        drop(spawner);
+        wait_until("killed by the kernel when the spawner ends", || process.states().contains('Z'));
+        assert_eq!(status_text(process.reap().unwrap()), "signal 9");
+    }
+
+    #[test]
+    fn a_missing_executable_is_an_error() {
+        let spawner = Spawner::new().unwrap();
+        assert_eq!(
+            spawner.spawn(Command::new("/nonexistent/node")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+}
