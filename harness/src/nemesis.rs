@@ -20,6 +20,8 @@ use crate::target::Target;
 const TICK: Duration = Duration::from_millis(10);
 /// How long an injection that needs a leader waits for one: an election of nodes that are being hurt takes that long.
 const LEADER_WAIT: Duration = Duration::from_secs(1);
+/// Pause between two questions who leads.
+const LEADER_POLL: Duration = Duration::from_millis(50);
 
 /// Runs a schedule to its end; its times count from `started`, its targets are drawn from `seed`. Each line of the history goes to
 /// `sink` as `f` and `value`. When `stop` is set, everything is healed at once. On return every node that did not die by itself
@@ -228,7 +230,7 @@ impl<'a> Nemesis<'a> {
             {
                 return leader;
             }
-            std::thread::sleep(TICK);
+            std::thread::sleep(LEADER_POLL);
         }
     }
 

@@ -363,9 +363,9 @@ mod tests {
     }
 
     const GOLDEN: [&str; 4] = [
-        r#"{"id":1,"at_ms":1000,"duration_ms":1025,"target":"all","fault":{"kind":"loss","percent":38,"direction":"out"}}"#,
+        r#"{"id":1,"at_ms":1000,"duration_ms":1025,"target":"one","fault":{"kind":"loss","percent":55,"direction":"out"}}"#,
         r#"{"id":2,"at_ms":1184,"duration_ms":1938,"target":"leader","fault":{"kind":"pause"}}"#,
-        r#"{"id":3,"at_ms":4477,"duration_ms":1118,"target":"one","fault":{"kind":"reorder","percent":36,"hold_ms":129,"direction":"out"}}"#,
-        r#"{"id":4,"at_ms":4502,"duration_ms":1824,"target":"all","fault":{"kind":"duplicate","percent":32,"within_ms":14,"direction":"in"}}"#,
+        r#"{"id":3,"at_ms":4477,"duration_ms":1118,"target":"one","fault":{"kind":"reorder","percent":47,"hold_ms":117,"direction":"in"}}"#,
+        r#"{"id":4,"at_ms":4588,"duration_ms":1099,"target":"one","fault":{"kind":"delay","delay_ms":81,"jitter_ms":13,"direction":"out"}}"#,
     ];
 }

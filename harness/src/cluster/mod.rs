@@ -24,7 +24,7 @@ use process::{Process, Spawner, is_stopped, status_text};
 /// How long a node may take to answer a question about its status.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(250);
 /// Pause between two looks while waiting for a leader.
-const READY_POLL: Duration = Duration::from_millis(20);
+const READY_POLL: Duration = Duration::from_millis(50);
 /// How much of a dead node's stderr goes into the history.
 const STDERR_TAIL_BYTES: usize = 2_000;
 

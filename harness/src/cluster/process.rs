@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
@@ -19,14 +19,14 @@ const SIGNAL_SHOWS_MAX: Duration = Duration::from_secs(2);
 /// so that a child of a thread that ends is killed at once.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    requests: Sender<Request>,
+    requests: SyncSender<Request>,
 }
 
-type Request = (Command, Sender<io::Result<Child>>);
+type Request = (Command, SyncSender<io::Result<Child>>);
 
 impl Spawner {
     pub(super) fn new() -> io::Result<Spawner> {
-        let (requests, queue) = channel::<Request>();
+        let (requests, queue) = sync_channel::<Request>(1);
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for (mut command, reply) in queue {
                 // Whoever asked may have given up; then the child is dropped, and dies with this thread.
@@ -48,7 +48,7 @@ impl Spawner {
                 if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
             });
         }
-        let (reply, answer) = channel();
+        let (reply, answer) = sync_channel(1);
         let gone = |_| io::Error::other("the spawning thread is gone");
         self.requests.send((command, reply)).map_err(|_| io::Error::other("the spawning thread is gone"))?;
         Ok(Process { child: answer.recv().map_err(gone)?? })

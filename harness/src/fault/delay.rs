@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Drawn, Fault, link_target, on_links_of};
+use super::{Drawn, Fault, draw_links, on_links_of};
 use crate::NodeId;
 use crate::net::{Direction, Link, Rule};
 
@@ -33,11 +33,12 @@ impl Delay {
 }
 
 pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
+    let (target, direction) = draw_links(rng);
     // Two regimes: slow but in time, and beyond the election timeout (300-600 ms), where answers come from a past term. One way
     // more often than both: a reply that overtakes nothing finds fewer defects than one that arrives after its request's successor.
     let delay_ms =
         if rng.random_range(0..2) == 0 { rng.random_range(50..300) } else { rng.random_range(300..=1_500) };
     let jitter_ms = if rng.random_range(0..2) == 0 { 0 } else { rng.random_range(1..=delay_ms / 2) };
-    let fault = Delay { delay_ms, jitter_ms, direction: Direction::draw(rng) };
-    Drawn { fault: Fault::Delay(fault), target: link_target(rng), duration_ms: (800, 3_000) }
+    let fault = Delay { delay_ms, jitter_ms, direction };
+    Drawn { fault: Fault::Delay(fault), target, duration_ms: (800, 3_000) }
 }

@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Drawn, Fault, link_target, on_links_of};
+use super::{Drawn, Fault, draw_links, on_links_of};
 use crate::NodeId;
 use crate::net::{Direction, Link, Rule};
 
@@ -32,10 +32,8 @@ impl Duplicate {
 }
 
 pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
-    let fault = Duplicate {
-        percent: rng.random_range(10..=100),
-        within_ms: rng.random_range(0..=200),
-        direction: Direction::draw(rng),
-    };
-    Drawn { fault: Fault::Duplicate(fault), target: link_target(rng), duration_ms: (500, 3_000) }
+    let (target, direction) = draw_links(rng);
+    let fault =
+        Duplicate { percent: rng.random_range(10..=100), within_ms: rng.random_range(0..=200), direction };
+    Drawn { fault: Fault::Duplicate(fault), target, duration_ms: (500, 3_000) }
 }

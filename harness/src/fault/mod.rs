@@ -9,6 +9,7 @@ pub mod partition;
 pub mod pause;
 pub mod reorder;
 
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -186,16 +187,22 @@ fn on_links_of(victims: &[NodeId], nodes: u32, direction: Direction, rule: Rule)
     direction.links(victims, nodes).into_iter().map(|link| (link, rule)).collect()
 }
 
-/// A target for faults of links: mostly with the leader in it, whose links always carry traffic.
-fn link_target(rng: &mut ChaCha8Rng) -> Target {
-    use rand::RngExt;
-    match rng.random_range(0..10) {
+/// The links of a fault that does not cut them: mostly those of the leader, which always carry traffic, and one way in two of three
+/// cases, because what is the same both ways hides what a late or lost reply alone does.
+fn draw_links(rng: &mut ChaCha8Rng) -> (Target, Direction) {
+    let target = match rng.random_range(0..10) {
         0..4 => Target::Leader,
         4..6 => Target::One,
         6 => Target::Minority,
         7 => Target::Followers,
         _ => Target::All,
-    }
+    };
+    // Between two followers there is nothing to hurt: a single link is one of the leader's.
+    let choices: &[Direction] = match target {
+        Target::Leader => &[Direction::Both, Direction::In, Direction::Out, Direction::OneLink],
+        _ => &[Direction::Both, Direction::In, Direction::Out],
+    };
+    (target, choices[rng.random_range(0..choices.len())])
 }
 
 #[cfg(test)]

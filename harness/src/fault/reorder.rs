@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Drawn, Fault, link_target, on_links_of};
+use super::{Drawn, Fault, draw_links, on_links_of};
 use crate::NodeId;
 use crate::net::{Direction, Link, Rule};
 
@@ -33,10 +33,8 @@ impl Reorder {
 }
 
 pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
-    let fault = Reorder {
-        percent: rng.random_range(10..=60),
-        hold_ms: rng.random_range(20..=200),
-        direction: Direction::draw(rng),
-    };
-    Drawn { fault: Fault::Reorder(fault), target: link_target(rng), duration_ms: (500, 3_000) }
+    let (target, direction) = draw_links(rng);
+    let fault =
+        Reorder { percent: rng.random_range(10..=60), hold_ms: rng.random_range(20..=200), direction };
+    Drawn { fault: Fault::Reorder(fault), target, duration_ms: (500, 3_000) }
 }

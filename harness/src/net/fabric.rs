@@ -316,10 +316,8 @@ impl Forwarder {
         }
         if rank > state.newest_sent {
             state.newest_sent = rank;
-        } else if let Some(fault) = held_by {
-            if rank < state.newest_sent {
-                bump(&fault.reordered);
-            }
+        } else if let Some(fault) = held_by.filter(|_| rank < state.newest_sent) {
+            bump(&fault.reordered);
         }
     }
 }

@@ -7,8 +7,6 @@ mod rules;
 pub use fabric::{Fabric, LinkCounters};
 pub use rules::{Counters, Rule};
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
@@ -40,22 +38,22 @@ pub enum Direction {
     In,
     /// From them.
     Out,
+    /// From the first of them to the node of the next number, and no other: a message that is late while all others are in time finds
+    /// what equal delays hide.
+    OneLink,
 }
 
 impl Direction {
-    /// Any; one way in two of three cases, because faults that are the same both ways hide what a late or lost reply alone does.
-    pub(crate) fn draw(rng: &mut ChaCha8Rng) -> Direction {
-        [Direction::Both, Direction::In, Direction::Out][rng.random_range(0..3)]
-    }
-
     /// The links, in order. If everyone is meant: all links (`Both`), or those to the higher (`In`) or lower (`Out`) number.
     pub fn links(self, victims: &[NodeId], nodes: u32) -> Vec<Link> {
+        let next = victims.first().map(|first| first % nodes + 1);
         let everyone = victims.len() >= nodes as usize;
         Link::all(nodes)
             .filter(|link| {
                 let (from, to) = (victims.contains(&link.from), victims.contains(&link.to));
                 match self {
                     Direction::Both => everyone || from != to,
+                    Direction::OneLink => Some(&link.from) == victims.first() && Some(link.to) == next,
                     Direction::In => {
                         if everyone {
                             link.from < link.to
@@ -91,6 +89,8 @@ mod tests {
         check(Direction::In, &[2], &[(1, 2), (3, 2)]);
         check(Direction::Out, &[2], &[(2, 1), (2, 3)]);
         check(Direction::Both, &[2], &[(1, 2), (2, 1), (2, 3), (3, 2)]);
+        check(Direction::OneLink, &[2, 1], &[(2, 3)]);
+        check(Direction::OneLink, &[3], &[(3, 1)]);
         check(Direction::Both, &[1, 2, 3], &[(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)]);
         check(Direction::In, &[1, 2, 3], &[(1, 2), (1, 3), (2, 3)]);
         check(Direction::Out, &[1, 2, 3], &[(2, 1), (3, 1), (3, 2)]);

@@ -115,7 +115,6 @@ pub(crate) fn status(addr: SocketAddr, cluster_name: &str, timeout: Duration) ->
         cluster: cluster_name.to_owned(),
         attempt_timeout: timeout,
         operation_timeout: timeout,
-        ..ClientConfig::default()
     };
     Client::new(config, vec![addr]).ok()?.status(addr)
 }
