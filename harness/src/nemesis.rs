@@ -274,7 +274,7 @@ mod tests {
     use std::net::UdpSocket;
 
     /// Runs a schedule on `sleep` processes: every line as (`f`, value).
-    fn check(schedule: &str, during: impl Fn(&Cluster, &Value)) -> Vec<(String, Value)> {
+    fn check(schedule: &str, during: impl Fn(&Cluster, &Fabric, &Value)) -> Vec<(String, Value)> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("schedule.jsonl");
         std::fs::write(&path, schedule).unwrap();
@@ -282,7 +282,7 @@ mod tests {
         let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
         let lines = RefCell::new(Vec::new());
         let sink = |f: &str, value: Value| {
-            during(&cluster, &value);
+            during(&cluster, &fabric, &value);
             lines.borrow_mut().push((f.to_owned(), value));
         };
         run(&schedule, 1, &cluster, &fabric, &sink, Instant::now(), &AtomicBool::new(false));
@@ -306,7 +306,7 @@ mod tests {
 {"id":3,"at_ms":20,"duration_ms":100,"target":"all","fault":{"kind":"pause"}}
 {"id":4,"at_ms":30,"duration_ms":50,"target":{"named":[1]},"fault":{"kind":"kill"}}
 "#,
-            |_, _| {},
+            |_, _, _| {},
         );
         let (kill, restart) = (of(&lines, 1, "inject"), of(&lines, 1, "heal"));
         assert_eq!((&kill["outcome"], &kill["nodes"]), (&json!("installed"), &json!(["n2"])));
@@ -330,11 +330,15 @@ mod tests {
             r#"{"id":1,"at_ms":0,"duration_ms":50,"target":{"named":[1]},"fault":{"kind":"partition","shape":"split"}}
 {"id":2,"at_ms":0,"duration_ms":50,"target":{"named":[3]},"fault":{"kind":"loss","percent":100,"direction":"out"}}
 "#,
-            |cluster, value| {
+            |cluster, fabric, value| {
                 if value["id"] == 1 && value["phase"] == "inject" {
                     // The nodes of this test send nothing, so the test sends in the name of n1.
                     let node = UdpSocket::bind(cluster.client_addrs()[0]).unwrap();
                     node.send_to(b"x", cluster.addresses_of(1)[1]).unwrap();
+                    let sent = Instant::now();
+                    while fabric.counters(1).unwrap().dropped == 0 {
+                        assert!(sent.elapsed() < Duration::from_secs(10));
+                    }
                 }
             },
         );

@@ -456,6 +456,11 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (cluster, _fabric) = cluster_of("echo \"$@\"; exec sleep 1000", 3, dir.path());
         assert_eq!(cluster.up(), [1, 2, 3]);
+        let stdout = || fs::read_to_string(cluster.config.run_dir.stdout(2)).unwrap();
+        let started = Instant::now();
+        while !stdout().ends_with('\n') {
+            assert!(started.elapsed() < Duration::from_secs(10));
+        }
         let killed = cluster.kill(2).unwrap();
         assert_eq!((killed.saw.as_str(), killed.confirmed), ("signal 9", true));
         assert_eq!(cluster.up(), [1, 3]);
@@ -476,8 +481,7 @@ pub(crate) mod tests {
         cluster.stop_all();
         assert!(cluster.up().is_empty());
         assert_eq!(cluster.self_exits(), [], "what is stopped did not exit by itself");
-        let stdout = fs::read_to_string(cluster.config.run_dir.stdout(2)).unwrap();
-        assert!(stdout.starts_with("serve 2 127."), "{stdout}");
+        assert!(stdout().starts_with("serve 2 127."), "{}", stdout());
     }
 
     #[test]
