@@ -134,7 +134,7 @@ impl Replay {
                 let empty = file.bytes.iter().skip(segment::HEADER_BYTES).all(|&byte| byte == 0);
                 if newest && empty {
                     self.notes
-                        .push(format!("{} was being created when the node stopped: removed", name(file)));
+                        .push(format!("{} was being created when the node stopped: there is nothing in it", name(file)));
                     self.unfinished = Some(file.path.clone());
                     return Ok(());
                 }
@@ -224,7 +224,7 @@ impl Replay {
                         return Err(corrupt(&file.path, *offset, detail));
                     }
                     self.notes.push(format!(
-                        "{} has a torn tail at byte {offset}: {reason} ({bytes} bytes, {} later records of the same batch); cut off after lsn {}",
+                        "{} has a torn tail at byte {offset}: {reason} ({bytes} bytes, {} later records of the same batch); the log ends at lsn {}",
                         name(file),
                         later.count(),
                         self.last_lsn

@@ -1,0 +1,324 @@
+//! Prints a data directory and judges it: `node inspect` and `node verify`. Takes no lock and writes nothing, so it works on
+//! a directory in use as on a damaged one. What bytes mean is left to [`crate::storage::recovery`].
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::kv::command::Command;
+use crate::raft::types::{HardState, Index, Lsn, NodeId, Payload, Record, Term};
+use crate::storage::disk::Disk;
+use crate::storage::recovery::{self, Replay, SegmentFile};
+use crate::storage::segment::Piece;
+use crate::storage::{RealDisk, StorageError};
+
+/// How often a damaged directory is read before its damage counts. A node that appends while we read can make a batch
+/// look missing, but not the same one twice.
+const READS_MAX: usize = 5;
+/// Bytes shown of a payload that is no command.
+const PAYLOAD_SHOWN: usize = 64;
+
+/// What a data directory is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every record that was ever durable is there.
+    Intact,
+    /// The last batch was not written as a whole. The node cuts it off when it starts; nothing acknowledged is in it.
+    TornTail,
+    /// Something that was durable is not there, or not as it was written. The node refuses to start.
+    Corrupt,
+    /// Nothing can be said: no data directory, another format version, or it cannot be read.
+    Unknown,
+}
+
+impl Verdict {
+    /// The exit code of `node verify` and `node inspect`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Intact | Verdict::TornTail => 0,
+            Verdict::Corrupt => 1,
+            Verdict::Unknown => 2,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Verdict::Intact => "intact",
+            Verdict::TornTail => "torn tail",
+            Verdict::Corrupt => "corrupt",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a data directory holds. Up to the damage, if there is any, where it says what the records add up to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// `whitewater-inspect`.
+    pub format: &'static str,
+    /// Version of this JSON.
+    pub version: &'static str,
+    /// What the directory is worth.
+    pub verdict: Verdict,
+    /// Why, if it is not intact.
+    pub reasons: Vec<String>,
+    /// The way out, if the node would not start.
+    pub hint: Option<&'static str>,
+    /// Whose it is; `None` if no segment says so.
+    pub owner: Option<Owner>,
+    /// How often it was opened.
+    pub incarnation: u64,
+    /// Current term.
+    pub term: Term,
+    /// Vote in `term`.
+    pub voted_for: Option<NodeId>,
+    /// Last entry of the log, 0 if it is empty.
+    pub last_index: Index,
+    /// Last record, 0 if there is none.
+    pub last_lsn: Lsn,
+    /// The segments, oldest first.
+    pub segments: Vec<Segment>,
+}
+
+/// Whose data a directory holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// The node.
+    pub node_id: NodeId,
+    /// The cluster, 16 hex digits.
+    pub cluster_id: String,
+    /// Drawn when the directory was made, 16 hex digits.
+    pub directory_id: String,
+}
+
+/// One segment file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Segment {
+    /// Its name.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Lsn that its first record must have; `None` without a valid header.
+    pub first_lsn: Option<Lsn>,
+    /// What is in it, in order.
+    pub lines: Vec<Line>,
+}
+
+/// A stretch of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Where it starts in the file.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// `None`: there is no record here.
+    pub lsn: Option<Lsn>,
+    /// `boot`, `hard_state`, `truncate`, `entry`, `unknown` or `gap`.
+    pub kind: &'static str,
+    /// Index of an entry; last one kept by a truncation.
+    pub index: Option<Index>,
+    /// Term of an entry or a hard state.
+    pub term: Option<Term>,
+    /// The content in words; for a gap, why it is none.
+    pub text: String,
+}
+
+/// Reads the data directory `dir`.
+pub fn inspect(disk: &dyn Disk, dir: &Path) -> Inspection {
+    let mut inspection = read(disk, dir);
+    for _ in 1..READS_MAX {
+        if inspection.verdict != Verdict::Corrupt {
+            break;
+        }
+        let again = read(disk, dir);
+        let same = again.reasons == inspection.reasons;
+        inspection = again;
+        if same {
+            break;
+        }
+    }
+    inspection
+}
+
+/// `node inspect DIR [--json]`: everything that is in the directory, then the verdict. Returns the exit code.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn run_inspect(dir: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+    let inspection = inspect(&RealDisk, dir);
+    if json {
+        serde_json::to_writer(&mut *out, &inspection)?;
+        writeln!(out)?;
+    } else {
+        inspection.render(out)?;
+    }
+    Ok(inspection.verdict.exit_code())
+}
+
+/// `node verify DIR`: the verdict alone. Returns the exit code.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn run_verify(dir: &Path, out: &mut dyn Write) -> io::Result<u8> {
+    let inspection = inspect(&RealDisk, dir);
+    inspection.render_verdict(out)?;
+    Ok(inspection.verdict.exit_code())
+}
+
+fn read(disk: &dyn Disk, dir: &Path) -> Inspection {
+    match recovery::read_segments(disk, dir) {
+        Ok(files) if files.is_empty() => {
+            let reason =
+                format!("{} is not a data directory: there is no segment of a log in it", dir.display());
+            Inspection { reasons: vec![reason], ..summarize(&files, Replay::default(), Verdict::Unknown) }
+        }
+        Ok(files) => {
+            let mut replay = recovery::replay(&files, None);
+            let damage = replay.damage.take();
+            let verdict = match &damage {
+                Some(StorageError::Version { .. }) => Verdict::Unknown,
+                Some(_) => Verdict::Corrupt,
+                None if replay.notes.is_empty() => Verdict::Intact,
+                None => Verdict::TornTail,
+            };
+            let mut inspection = summarize(&files, replay, verdict);
+            inspection.hint = damage.as_ref().map(StorageError::hint);
+            inspection.reasons.extend(damage.map(|damage| damage.to_string()));
+            inspection
+        }
+        Err(error) => {
+            let reasons = vec![error.to_string()];
+            Inspection { reasons, ..summarize(&[], Replay::default(), Verdict::Unknown) }
+        }
+    }
+}
+
+fn summarize(files: &[SegmentFile], replay: Replay, verdict: Verdict) -> Inspection {
+    let owner = files.iter().find_map(|file| file.header).map(|header| Owner {
+        node_id: header.identity.node_id,
+        cluster_id: format!("{:016x}", header.identity.cluster_id),
+        directory_id: format!("{:016x}", header.directory_id),
+    });
+    Inspection {
+        format: "whitewater-inspect",
+        version: "1.0",
+        verdict,
+        reasons: replay.notes,
+        hint: None,
+        owner,
+        incarnation: replay.incarnation,
+        term: replay.hard_state.term,
+        voted_for: replay.hard_state.voted_for,
+        last_index: replay.entries.last().map_or(0, |entry| entry.id.index),
+        last_lsn: replay.last_lsn,
+        segments: files.iter().map(segment).collect(),
+    }
+}
+
+fn segment(file: &SegmentFile) -> Segment {
+    Segment {
+        file: file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        bytes: file.bytes.len() as u64,
+        first_lsn: file.header.map(|header| header.first_lsn),
+        lines: file.pieces.iter().map(line).collect(),
+    }
+}
+
+fn line(piece: &Piece) -> Line {
+    let (offset, frame) = match piece {
+        Piece::Gap { offset, bytes, reason } => {
+            let (offset, bytes, text) = (*offset, *bytes, reason.to_string());
+            return Line { offset, bytes, lsn: None, kind: "gap", index: None, term: None, text };
+        }
+        Piece::Record { offset, frame } => (*offset, frame),
+    };
+    let (kind, index, term, text) = match frame.record() {
+        Ok(Record::Boot { incarnation }) => ("boot", None, None, format!("incarnation {incarnation}")),
+        Ok(Record::HardState(HardState { term, voted_for })) => {
+            ("hard_state", None, Some(term), format!("term {term}, {}", vote(voted_for)))
+        }
+        Ok(Record::Truncate { last_index }) => {
+            ("truncate", Some(last_index), None, format!("every entry after index {last_index}"))
+        }
+        Ok(Record::Entry(entry)) => {
+            let text =
+                format!("index {}, term {}: {}", entry.id.index, entry.id.term, payload(&entry.payload));
+            ("entry", Some(entry.id.index), Some(entry.id.term), text)
+        }
+        Err(problem) => ("unknown", None, None, problem),
+    };
+    Line { offset, bytes: frame.encoded_bytes(), lsn: Some(frame.lsn), kind, index, term, text }
+}
+
+fn vote(voted_for: Option<NodeId>) -> String {
+    voted_for.map_or("no vote".to_owned(), |node| format!("vote for node {node}"))
+}
+
+fn payload(payload: &Payload) -> String {
+    match payload {
+        Payload::Noop => "no-op".to_owned(),
+        Payload::Command(bytes) => match Command::decode(bytes) {
+            Ok(command) => command.to_string(),
+            Err(_) => {
+                let shown = &bytes[..bytes.len().min(PAYLOAD_SHOWN)];
+                let more = if shown.len() < bytes.len() { "…" } else { "" };
+                format!("{} bytes that are no command: {}{more}", bytes.len(), shown.escape_ascii())
+            }
+        },
+    }
+}
+
+impl Inspection {
+    /// Writes everything for people.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn render(&self, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(owner) = &self.owner {
+            let Owner { node_id, cluster_id, directory_id } = owner;
+            writeln!(out, "node {node_id}   cluster {cluster_id}   directory {directory_id}")?;
+            let (incarnation, term, vote) = (self.incarnation, self.term, vote(self.voted_for));
+            let (index, lsn) = (self.last_index, self.last_lsn);
+            writeln!(
+                out,
+                "incarnation {incarnation}   term {term}   {vote}   last index {index}   last lsn {lsn}"
+            )?;
+        }
+        for segment in &self.segments {
+            let first =
+                segment.first_lsn.map_or("no valid header".to_owned(), |lsn| format!("first lsn {lsn}"));
+            writeln!(out, "{}   {} bytes   {first}", segment.file, segment.bytes)?;
+            for Line { offset, bytes, lsn, kind, text, .. } in &segment.lines {
+                let lsn = lsn.map_or(format!("{bytes} bytes"), |lsn| format!("lsn {lsn}"));
+                writeln!(out, "  {offset:>9}  {lsn:<12}  {kind:<10}  {text}")?;
+            }
+        }
+        self.render_verdict(out)
+    }
+
+    /// Writes the verdict for people.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn render_verdict(&self, out: &mut dyn Write) -> io::Result<()> {
+        let records =
+            self.segments.iter().flat_map(|segment| &segment.lines).filter(|line| line.lsn.is_some());
+        let (records, segments) = (records.count(), self.segments.len());
+        match self.verdict {
+            Verdict::Unknown => writeln!(out, "unknown")?,
+            verdict => writeln!(out, "{}   {records} records in {segments} segments", verdict.words())?,
+        }
+        for reason in &self.reasons {
+            writeln!(out, "  {reason}")?;
+        }
+        match (self.hint, self.verdict) {
+            (Some(hint), _) => writeln!(out, "\nhint: {hint}"),
+            (None, Verdict::TornTail) => {
+                writeln!(out, "  the node repairs this when it starts; nothing acknowledged is lost")
+            }
+            (None, _) => Ok(()),
+        }
+    }
+}
