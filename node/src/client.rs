@@ -2,59 +2,22 @@
 //! What a reply means is in [`crate::protocol`]; what an operation does is in [`crate::kv`].
 
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rand::{TryRng, rngs::SysRng};
 use serde::{Deserialize, Serialize};
 
-/// What a client may ask of the store. Keys and values are bytes; key + value are at most 1,024 bytes together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Read a key, linearizably.
-    Get {
-        /// Key.
-        key: Vec<u8>,
-    },
-    /// Set a key.
-    Set {
-        /// Key.
-        key: Vec<u8>,
-        /// New value.
-        value: Vec<u8>,
-    },
-    /// Set a key to `new` if it holds `expected` (`None`: if it is absent).
-    Cas {
-        /// Key.
-        key: Vec<u8>,
-        /// Value that must be there.
-        expected: Option<Vec<u8>>,
-        /// Value that replaces it.
-        new: Vec<u8>,
-    },
-    /// Append bytes to a key's value (an absent key counts as empty).
-    Append {
-        /// Key.
-        key: Vec<u8>,
-        /// Bytes to append.
-        value: Vec<u8>,
-    },
-    /// Remove a key.
-    Delete {
-        /// Key.
-        key: Vec<u8>,
-    },
-}
+use crate::config::CLUSTER_DEFAULT;
+use crate::kv::command::KEY_VALUE_BYTES_MAX;
+pub use crate::kv::command::{Operation, Reply};
+use crate::protocol::error::ErrorCode;
+use crate::protocol::{Request, RequestBody, Response, ResponseBody};
+use crate::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
 
-/// What an applied operation returned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// `set`, `append`, `delete` and a `cas` that matched.
-    Done,
-    /// `get`: the value, `None` if the key is absent.
-    Value(Option<Vec<u8>>),
-    /// A `cas` that did not match, with what was there. The store did not change.
-    Mismatch(Option<Vec<u8>>),
-}
+/// Pause before the next node is asked after one refused: an election takes longer than a round trip.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// How an operation ended: the three cases that a caller must tell apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +116,7 @@ pub struct ClientConfig {
 impl Default for ClientConfig {
     fn default() -> Self {
         ClientConfig {
-            cluster: "whitewater".to_owned(),
+            cluster: CLUSTER_DEFAULT.to_owned(),
             attempt_timeout: Duration::from_millis(300),
             operation_timeout: Duration::from_secs(2),
         }
@@ -163,34 +126,183 @@ impl Default for ClientConfig {
 /// A connection-less client with a socket of its own. One operation at a time.
 #[derive(Debug)]
 pub struct Client {
-    _private: (),
+    config: ClientConfig,
+    addrs: Vec<SocketAddr>,
+    socket: UdpSocket,
+    cluster_id: u64,
+    nonce: u64,
+    sequence: u64,
+    session: Option<u64>,
+    datagrams: u64,
 }
 
 impl Client {
     /// A client of the nodes at `addrs`, tried in this order.
     ///
     /// # Errors
-    /// When no UDP socket can be bound.
+    /// When no UDP socket can be bound, or the system has no entropy to give.
     pub fn new(config: ClientConfig, addrs: Vec<SocketAddr>) -> io::Result<Client> {
-        let _ = (config, addrs);
-        Err(io::ErrorKind::Unsupported.into())
+        let local: SocketAddr = match addrs.first() {
+            Some(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            Some(SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "a client needs the address of a node",
+                ));
+            }
+        };
+        Ok(Client {
+            cluster_id: cluster_id(&config.cluster),
+            config,
+            addrs,
+            socket: UdpSocket::bind(local)?,
+            nonce: SysRng.try_next_u64().map_err(io::Error::other)?,
+            sequence: 0,
+            session: None,
+            datagrams: 0,
+        })
     }
 
     /// Executes one operation, first through `addrs[first]`. Returns within the operation timeout.
     pub fn execute(&mut self, operation: &Operation, first: usize) -> Outcome {
-        let _ = (operation, first);
-        Outcome::Unknown { error: "timeout" }
+        // The bytes of what is over the bound need not even fit into a datagram.
+        if operation.size() > KEY_VALUE_BYTES_MAX {
+            return not_applied(ErrorCode::TooLarge);
+        }
+        if operation.key().is_empty() {
+            return not_applied(ErrorCode::BadRequest);
+        }
+        let deadline = Instant::now() + self.config.operation_timeout;
+        let body = match operation {
+            Operation::Get { key } => RequestBody::Get { key: key.clone() },
+            write => match self.session(first, deadline) {
+                Some(client_id) => RequestBody::Write { client_id, operation: write.clone() },
+                // The write itself was never sent.
+                None => {
+                    return Outcome::NotApplied {
+                        error: "no_session",
+                        message: "no session could be opened in time; the operation was not sent".to_owned(),
+                    };
+                }
+            },
+        };
+        match self.ask(body, first, deadline) {
+            Ok(Response { node, body: ResponseBody::Applied { position, reply }, .. }) => {
+                Outcome::Applied { reply, position, node }
+            }
+            Ok(Response { body: ResponseBody::Error { error }, .. }) | Err(error) => {
+                if error == ErrorCode::SessionExpired {
+                    self.session = None;
+                }
+                match error.row().definite {
+                    true => not_applied(error),
+                    false => Outcome::Unknown { error: error.row().name },
+                }
+            }
+            Ok(_) => Outcome::Unknown { error: ErrorCode::BadRequest.row().name },
+        }
     }
 
     /// Asks the node at `addr` for its status; `None` if it does not answer within one attempt.
     pub fn status(&mut self, addr: SocketAddr) -> Option<Status> {
-        let _ = addr;
-        None
+        match self.ask_one(RequestBody::Status, addr)?.body {
+            ResponseBody::Status { json } => serde_json::from_slice(&json).ok(),
+            _ => None,
+        }
     }
 
     /// Asks the node at `addr` what it has applied for `key`; `None` if it does not answer within one attempt.
     pub fn local_get(&mut self, addr: SocketAddr, key: &[u8]) -> Option<LocalValue> {
-        let _ = (addr, key);
-        None
+        match self.ask_one(RequestBody::LocalGet { key: key.to_vec() }, addr)?.body {
+            ResponseBody::Local { last_applied, value } => Some(LocalValue { last_applied, value }),
+            _ => None,
+        }
     }
+
+    /// The session of this client, opened on the first write.
+    fn session(&mut self, first: usize, deadline: Instant) -> Option<u64> {
+        if self.session.is_none()
+            && let Ok(response) = self.ask(RequestBody::OpenSession, first, deadline)
+            && let ResponseBody::SessionOpened { client_id } = response.body
+        {
+            self.session = Some(client_id);
+        }
+        self.session
+    }
+
+    /// Sends one request to one node after the other, always under the same sequence, until one answers for good.
+    fn ask(&mut self, body: RequestBody, first: usize, deadline: Instant) -> Result<Response, ErrorCode> {
+        let request = self.request(body);
+        let mut error = ErrorCode::Timeout;
+        for attempt in 0.. {
+            let addr = self.addrs[(first + attempt) % self.addrs.len()];
+            let until = deadline.min(Instant::now() + self.config.attempt_timeout);
+            match self.exchange(&request, addr, until) {
+                Some(Response { body: ResponseBody::Error { error: refusal }, .. })
+                    if refusal.row().retry =>
+                {
+                    error = refusal;
+                    thread::sleep(RETRY_PAUSE.min(deadline.saturating_duration_since(Instant::now())));
+                }
+                Some(response) => return Ok(response),
+                None => error = ErrorCode::Timeout,
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(error)
+    }
+
+    fn ask_one(&mut self, body: RequestBody, addr: SocketAddr) -> Option<Response> {
+        let request = self.request(body);
+        self.exchange(&request, addr, Instant::now() + self.config.attempt_timeout)
+    }
+
+    fn request(&mut self, body: RequestBody) -> Request {
+        self.sequence += 1;
+        Request { nonce: self.nonce, sequence: self.sequence, body }
+    }
+
+    /// Sends the request once and waits for a response to it, from anybody: an earlier attempt may be answered late.
+    fn exchange(&mut self, request: &Request, addr: SocketAddr, until: Instant) -> Option<Response> {
+        let payload = request.encode();
+        self.datagrams += 1;
+        let datagram = request_frame(self.cluster_id, self.datagrams, &payload);
+        // A send that fails is a lost datagram: the next attempt goes to the next node.
+        let _ = self.socket.send_to(&datagram, addr);
+        let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.socket.set_read_timeout(Some(left)).is_err() {
+                return None;
+            }
+            if let Ok((length, _)) = self.socket.recv_from(&mut buffer)
+                && let Some(response) = decode_response(self.cluster_id, &buffer[..length])
+                && (response.nonce, response.sequence) == (request.nonce, request.sequence)
+            {
+                return Some(response);
+            }
+        }
+    }
+}
+
+fn not_applied(error: ErrorCode) -> Outcome {
+    let row = error.row();
+    Outcome::NotApplied { error: row.name, message: row.meaning.to_owned() }
+}
+
+/// The datagram of a client's request.
+pub fn request_frame(cluster_id: u64, message_id: u64, payload: &[u8]) -> Vec<u8> {
+    Frame { kind: Kind::Request, cluster_id, from: 0, to: 0, incarnation: 0, term: 0, message_id, payload }
+        .encode()
+}
+
+/// The response in a datagram, if it is one of this cluster.
+pub fn decode_response(cluster_id: u64, datagram: &[u8]) -> Option<Response> {
+    let frame = Frame::decode(datagram).ok()?;
+    (frame.kind == Kind::Response && frame.cluster_id == cluster_id)
+        .then(|| Response::decode(frame.payload).ok())
+        .flatten()
 }

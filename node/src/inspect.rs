@@ -252,6 +252,10 @@ fn line(piece: &Piece) -> Line {
     Line { offset, bytes: frame.encoded_bytes(), lsn: Some(frame.lsn), kind, index, term, text }
 }
 
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 fn vote(voted_for: Option<NodeId>) -> String {
     voted_for.map_or("no vote".to_owned(), |node| format!("vote for node {node}"))
 }
@@ -308,7 +312,13 @@ impl Inspection {
         let (records, segments) = (records.count(), self.segments.len());
         match self.verdict {
             Verdict::Unknown => writeln!(out, "unknown")?,
-            verdict => writeln!(out, "{}   {records} records in {segments} segments", verdict.words())?,
+            verdict => writeln!(
+                out,
+                "{}   {records} record{} in {segments} segment{}",
+                verdict.words(),
+                plural(records),
+                plural(segments)
+            )?,
         }
         for reason in &self.reasons {
             writeln!(out, "  {reason}")?;

@@ -1,3 +1,471 @@
-//! The algorithm alone: `step(now, input) -> effects`. No clock, no files, no sockets, no threads, no global randomness.
+//! The algorithm alone: `step(now, input)` and `flush(now)` turn inputs into [`Effects`]. No clock, no files, no sockets, no
+//! threads, no global randomness: time and the random stream are arguments, so that a test, a simulator and the real
+//! server drive the very same code.
+//!
+//! # Reading order
+//! [`types`] and [`message`] are the nouns; [`log`], [`quorum`], [`progress`] the bookkeeping; `election`, `replication` and
+//! `read_index` the three jobs. This file holds the state, the contract with the driver, and the few functions through
+//! which every change of term, vote, role, log and commit index goes.
+//!
+//! # The driver's contract
+//! 1. Write [`Effects::records`] to the disk in order, and report each completed sync with [`Input::Durable`].
+//! 2. Send each of [`Effects::messages`] no earlier than its `after` is durable. This is what makes a promise survive a
+//!    crash: a vote or an acknowledgement leaves only when what it promises is on disk (§5.2, Figure 2).
+//! 3. Apply entries up to [`Raft::commit_index`] in order.
+//! 4. Call [`Raft::flush`] after a batch of inputs: sending is batched there.
 
+mod election;
+pub mod event;
+pub mod log;
+pub mod message;
+pub mod progress;
+pub mod quorum;
+mod read_index;
+mod replication;
 pub mod types;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use crate::trace::{TraceEvent, TraceRole};
+use event::{Event, Level};
+use log::RaftLog;
+use message::{Envelope, Message};
+use progress::Progress;
+use read_index::ReadQueue;
+use types::{Entry, HardState, Incarnation, Index, LogId, Lsn, NodeId, Payload, Record, Term};
+
+/// What a node knows before its first message, and how patient it is. Times are nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RaftConfig {
+    /// This node.
+    pub id: NodeId,
+    /// Every voter, this node among them.
+    pub voters: BTreeSet<NodeId>,
+    /// Shortest wait for a leader before an election (§5.2). Also how long a heard leader counts as alive.
+    pub election_timeout_min: u64,
+    /// Longest such wait; waits are drawn uniformly between the two.
+    pub election_timeout_max: u64,
+    /// How often a leader speaks when it has nothing to say.
+    pub heartbeat_interval: u64,
+    /// Bytes of entries in one message.
+    pub append_bytes_max: usize,
+    /// Bytes that an entry takes in a message beside its payload.
+    pub entry_overhead: usize,
+    /// Pipelined messages to one follower.
+    pub inflight_max: usize,
+}
+
+/// The role of a node, and what it needs only in that role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Follows a leader or waits for one.
+    Follower,
+    /// Asks whether an election could succeed (thesis §9.6).
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl Role {
+    /// Its name in traces and in `node status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Follower => "follower",
+            Role::PreCandidate => "pre_candidate",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        }
+    }
+}
+
+/// What can happen to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time passed.
+    Tick,
+    /// A message arrived from a process of `incarnation`.
+    Message(Envelope, Incarnation),
+    /// Commands to append. Only a leader may be asked; the driver forwards otherwise.
+    Propose(Vec<Payload>),
+    /// A linearizable read was asked for. Only a leader may be asked.
+    ReadIndex(u64),
+    /// Every record up to this one is durable.
+    Durable(Lsn),
+}
+
+/// A message and the record that must be durable before it leaves; 0 if it may leave at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// What to send.
+    pub envelope: Envelope,
+    /// What must be durable before.
+    pub after: Lsn,
+}
+
+/// A read that may be served once everything up to `index` is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadState {
+    /// The id given with [`Input::ReadIndex`].
+    pub id: u64,
+    /// What must be applied before.
+    pub index: Index,
+}
+
+/// What a node wants done. The driver empties it.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// To the disk, in this order.
+    pub records: Vec<(Lsn, Record)>,
+    /// To other nodes.
+    pub messages: Vec<Outgoing>,
+    /// Reads whose leadership was confirmed.
+    pub reads: Vec<ReadState>,
+    /// Reads that this node can no longer serve: it stopped leading.
+    pub failed_reads: Vec<u64>,
+    /// For the trace file, if [`Effects::tracing`].
+    pub trace: Vec<TraceEvent>,
+    /// For people, those at [`Effects::level`] or more urgent.
+    pub events: Vec<Event>,
+    /// Whether trace events are wanted.
+    pub tracing: bool,
+    /// The least urgent event that is wanted; `None` for no events.
+    pub level: Option<Level>,
+}
+
+impl Effects {
+    /// Records a trace event, if wanted.
+    pub fn trace(&mut self, event: impl FnOnce() -> TraceEvent) {
+        if self.tracing {
+            self.trace.push(event());
+        }
+    }
+
+    /// Records an event for people, if its level is wanted.
+    pub fn event(&mut self, level: Level, event: impl FnOnce() -> Event) {
+        if self.level.is_some_and(|wanted| level <= wanted) {
+            self.events.push(event());
+        }
+    }
+
+    fn info(&mut self, event: impl FnOnce() -> Event) {
+        self.event(Level::Info, event);
+    }
+}
+
+/// One node's Raft state (Figure 2).
+#[derive(Clone, Debug)]
+pub struct Raft {
+    config: RaftConfig,
+    rng: ChaCha8Rng,
+    hard_state: HardState,
+    /// The record that carries `hard_state`.
+    hard_state_lsn: Lsn,
+    role: Role,
+    leader: Option<NodeId>,
+    /// When the leader of the current term was last heard.
+    leader_heard_at: Option<u64>,
+    log: RaftLog,
+    commit_index: Index,
+    last_lsn: Lsn,
+    durable_lsn: Lsn,
+    election_deadline: u64,
+    heartbeat_deadline: u64,
+    /// Who granted a vote or pre-vote in the current attempt: a set, because datagrams repeat.
+    votes: BTreeSet<NodeId>,
+    progress: BTreeMap<NodeId, Progress>,
+    /// Index of the no-op that this leader appended when it was elected.
+    term_start_index: Index,
+    reads: ReadQueue,
+}
+
+impl Raft {
+    /// A follower that recovered `hard_state` and `entries`, all durable up to record `last_lsn`.
+    pub fn new(
+        config: RaftConfig,
+        rng: ChaCha8Rng,
+        now: u64,
+        hard_state: HardState,
+        entries: Vec<Entry>,
+        last_lsn: Lsn,
+    ) -> Raft {
+        let mut raft = Raft {
+            config,
+            rng,
+            hard_state,
+            hard_state_lsn: last_lsn,
+            role: Role::Follower,
+            leader: None,
+            leader_heard_at: None,
+            log: RaftLog::recovered(entries, last_lsn),
+            commit_index: 0,
+            last_lsn,
+            durable_lsn: last_lsn,
+            election_deadline: 0,
+            heartbeat_deadline: 0,
+            votes: BTreeSet::new(),
+            progress: BTreeMap::new(),
+            term_start_index: 0,
+            reads: ReadQueue::default(),
+        };
+        raft.reset_election_deadline(now);
+        raft
+    }
+
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+    /// Current term.
+    pub fn term(&self) -> Term {
+        self.hard_state.term
+    }
+    /// Term and vote.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+    /// Current role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+    /// The leader of the current term, if known.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+    /// The log.
+    pub fn log(&self) -> &RaftLog {
+        &self.log
+    }
+    /// Everything up to here is committed.
+    pub fn commit_index(&self) -> Index {
+        self.commit_index
+    }
+    /// The last record handed out.
+    pub fn last_lsn(&self) -> Lsn {
+        self.last_lsn
+    }
+    /// The last record known to be durable.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.durable_lsn
+    }
+    /// Followers, as this leader sees them; empty otherwise.
+    pub fn progress(&self) -> &BTreeMap<NodeId, Progress> {
+        &self.progress
+    }
+    /// When [`Input::Tick`] is due.
+    pub fn next_deadline(&self) -> u64 {
+        if self.role == Role::Leader { self.heartbeat_deadline } else { self.election_deadline }
+    }
+
+    /// Takes one input at time `now` (ns, never falling).
+    pub fn step(&mut self, now: u64, input: Input, effects: &mut Effects) {
+        match input {
+            Input::Tick => self.tick(now, effects),
+            Input::Message(envelope, incarnation) => self.receive(now, envelope, incarnation, effects),
+            Input::Propose(payloads) => self.propose(payloads, effects),
+            Input::ReadIndex(id) => self.read_index(id, effects),
+            Input::Durable(lsn) => self.durable(now, lsn, effects),
+        }
+    }
+
+    /// Sends what the inputs since the last flush gave reason to send.
+    pub fn flush(&mut self, now: u64, effects: &mut Effects) {
+        if self.role == Role::Leader {
+            self.replicate(now, effects);
+        }
+    }
+
+    fn tick(&mut self, now: u64, effects: &mut Effects) {
+        if now < self.next_deadline() {
+            return;
+        }
+        if self.role == Role::Leader {
+            self.heartbeat(now, effects);
+        } else {
+            effects.info(|| Event::ElectionTimeout { term: self.hard_state.term });
+            self.start_pre_vote(now, effects);
+        }
+    }
+
+    fn receive(&mut self, now: u64, envelope: Envelope, incarnation: Incarnation, effects: &mut Effects) {
+        let Envelope { from, to, term, message } = envelope;
+        if to != self.config.id || from == to || !self.config.voters.contains(&from) {
+            return;
+        }
+        if term > self.term() {
+            match message {
+                // A term that is only talked about is nobody's term yet (thesis §9.6).
+                Message::PreVoteRequest { .. } => {}
+                // A live leader is not deposed by somebody who cannot hear it (thesis §4.2.3).
+                Message::VoteRequest { .. } if self.leader_is_alive(now) => {
+                    effects.event(Level::Debug, || Event::VoteDenied { to: from, term });
+                    return;
+                }
+                Message::Append { .. } => self.become_follower(now, term, Some(from), effects),
+                _ => self.become_follower(now, term, None, effects),
+            }
+        }
+        let current = term == self.term();
+        match message {
+            Message::PreVoteRequest { candidate_term, last } => {
+                self.answer_pre_vote(now, from, candidate_term, last, effects);
+            }
+            Message::PreVoteReply { candidate_term, granted } => {
+                self.count_pre_vote(now, from, candidate_term, granted, effects);
+            }
+            Message::VoteRequest { last } => self.answer_vote(now, from, term, last, effects),
+            Message::VoteReply { granted } if current => self.count_vote(now, from, granted, effects),
+            Message::Append { prev, commit_index, round, entries } if current => {
+                self.answer_append(now, from, prev, commit_index, round, entries, effects);
+            }
+            // A deposed leader learns the term that replaced it (§5.1).
+            Message::Append { prev, round, .. } => self.reject(from, prev, round, effects),
+            Message::AppendReply { round, result } if current && self.role == Role::Leader => {
+                self.count_append(now, from, incarnation, round, result, effects);
+            }
+            Message::VoteReply { .. } | Message::AppendReply { .. } => {} // of another term: says nothing about this one
+        }
+    }
+
+    fn durable(&mut self, now: u64, lsn: Lsn, effects: &mut Effects) {
+        if lsn <= self.durable_lsn {
+            return;
+        }
+        self.durable_lsn = lsn;
+        self.log.durable(lsn);
+        effects.trace(|| TraceEvent::Durable { lsn });
+        match self.role {
+            Role::Leader => self.advance_commit(effects),
+            Role::Candidate => self.count_own_vote(now, effects),
+            Role::Follower | Role::PreCandidate => {}
+        }
+    }
+
+    // ---- The only places that change term, vote, role, log and commit index ----
+
+    /// Changes term or vote: in memory now, on disk with the record that carries it.
+    fn set_hard_state(&mut self, hard_state: HardState, effects: &mut Effects) {
+        assert!(
+            hard_state.term > self.hard_state.term
+                || (hard_state.term == self.hard_state.term && self.hard_state.voted_for.is_none()),
+            "term and vote may not go from {:?} to {hard_state:?}",
+            self.hard_state
+        );
+        self.hard_state = hard_state;
+        self.hard_state_lsn = self.record(Record::HardState(hard_state), effects);
+        let HardState { term, voted_for } = hard_state;
+        let lsn = self.hard_state_lsn;
+        effects.trace(|| TraceEvent::HardState { lsn, term, voted_for });
+    }
+
+    fn set_role(&mut self, role: Role, effects: &mut Effects) {
+        self.role = role;
+        let term = self.term();
+        effects.trace(|| TraceEvent::Role {
+            role: match role {
+                Role::Follower => TraceRole::Follower,
+                Role::PreCandidate => TraceRole::PreCandidate,
+                Role::Candidate => TraceRole::Candidate,
+                Role::Leader => TraceRole::Leader,
+            },
+            term,
+        });
+    }
+
+    fn append(&mut self, entries: Vec<Entry>, effects: &mut Effects) {
+        let Some(first) = entries.first().map(|entry| entry.id.index) else { return };
+        for entry in entries {
+            let lsn = self.record(Record::Entry(entry.clone()), effects);
+            let id = entry.id;
+            self.log.append(entry, lsn);
+            let chain = self.log.chain_at(id.index);
+            if effects.tracing {
+                match effects.trace.last_mut() {
+                    Some(TraceEvent::Append { prev_index, term, chains, .. })
+                        if *term == id.term && *prev_index + chains.len() as u64 + 1 == id.index =>
+                    {
+                        chains.push(chain);
+                    }
+                    _ => effects.trace.push(TraceEvent::Append {
+                        lsn,
+                        prev_index: id.index - 1,
+                        term: id.term,
+                        chains: vec![chain],
+                    }),
+                }
+            }
+        }
+        effects.info(|| Event::Appended { first, last: self.log.last() });
+    }
+
+    fn truncate(&mut self, last_index: Index, effects: &mut Effects) {
+        assert!(
+            last_index >= self.commit_index,
+            "entries after {last_index} may not be discarded: everything up to {} is committed",
+            self.commit_index
+        );
+        let lsn = self.record(Record::Truncate { last_index }, effects);
+        self.log.truncate(last_index);
+        effects.trace(|| TraceEvent::Truncate { lsn, last_index });
+        effects.info(|| Event::Truncated { last_index });
+    }
+
+    fn set_commit_index(&mut self, commit_index: Index, effects: &mut Effects) {
+        assert!(
+            commit_index >= self.commit_index && commit_index <= self.log.last().index,
+            "commit index may not go from {} to {commit_index}, last entry {}",
+            self.commit_index,
+            self.log.last()
+        );
+        self.commit_index = commit_index;
+        let (term, chain) = (self.term(), self.log.chain_at(commit_index));
+        effects.trace(|| TraceEvent::Commit { term, commit_index, chain });
+        effects.info(|| match self.role {
+            Role::Leader => Event::Committed { commit_index, term },
+            _ => Event::FollowerCommitted { commit_index },
+        });
+    }
+
+    fn record(&mut self, record: Record, effects: &mut Effects) -> Lsn {
+        self.last_lsn += 1;
+        effects.records.push((self.last_lsn, record));
+        self.last_lsn
+    }
+
+    // ---- Small things that all three jobs need ----
+
+    fn send(&self, to: NodeId, message: Message, after: Lsn, effects: &mut Effects) {
+        let envelope = Envelope { from: self.config.id, to, term: self.term(), message };
+        effects.messages.push(Outgoing { envelope, after });
+    }
+
+    fn peers(&self) -> Vec<NodeId> {
+        self.config.voters.iter().copied().filter(|id| *id != self.config.id).collect()
+    }
+
+    fn majority(&self) -> usize {
+        quorum::majority(self.config.voters.len())
+    }
+
+    fn reset_election_deadline(&mut self, now: u64) {
+        let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
+        self.election_deadline = now + self.rng.random_range(min..=max);
+    }
+
+    /// Whether this node leads, or heard a leader of its term within the shortest election timeout.
+    fn leader_is_alive(&self, now: u64) -> bool {
+        self.role == Role::Leader
+            || self
+                .leader_heard_at
+                .is_some_and(|heard| now.saturating_sub(heard) < self.config.election_timeout_min)
+    }
+
+    /// §5.4.1: the later term wins, then the longer log. `LogId` orders exactly so.
+    fn is_up_to_date(&self, last: LogId) -> bool {
+        last >= self.log.last()
+    }
+}

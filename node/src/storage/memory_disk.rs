@@ -457,3 +457,102 @@ impl DiskFile for Handle {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "d/f";
+
+    /// A disk with an empty durable file.
+    fn disk() -> (MemoryDisk, Box<dyn DiskFile>) {
+        let disk = MemoryDisk::new(1);
+        disk.create_dir(Path::new("d")).unwrap();
+        disk.fsync_dir(Path::new(".")).unwrap();
+        let file = disk.create(Path::new(FILE)).unwrap();
+        disk.fsync_dir(Path::new("d")).unwrap();
+        (disk, file)
+    }
+
+    fn contents(disk: &MemoryDisk) -> Vec<u8> {
+        disk.read(Path::new(FILE)).unwrap()
+    }
+
+    #[test]
+    fn only_what_was_synced_survives_the_worst_power_loss() {
+        let (disk, file) = disk();
+        file.write_at(0, b"synced").unwrap();
+        file.fdatasync().unwrap();
+        file.write_at(3, b"not this").unwrap();
+        assert_eq!(contents(&disk), b"synnot this");
+        disk.kill();
+        assert_eq!(contents(&disk), b"synnot this", "a kill loses nothing");
+        assert!(file.write_at(0, b"x").is_err(), "but the handle is gone");
+        disk.power_loss(Unsynced::Lost);
+        assert_eq!(contents(&disk), b"synced");
+    }
+
+    #[test]
+    fn names_survive_only_with_their_directory() {
+        let (disk, _file) = disk();
+        disk.create_dir(Path::new("d/e")).unwrap();
+        disk.create(Path::new("d/e/g")).unwrap();
+        disk.fsync_dir(Path::new("d/e")).unwrap();
+        disk.rename(Path::new(FILE), Path::new("d/h")).unwrap();
+        assert_eq!(disk.list(Path::new("d")).unwrap(), ["e", "h"]);
+        disk.power_loss(Unsynced::Lost);
+        assert_eq!(disk.list(Path::new("d")).unwrap(), ["f"]);
+        assert!(disk.list(Path::new("d/e")).is_err());
+
+        disk.rename(Path::new(FILE), Path::new("d/h")).unwrap();
+        disk.fsync_dir(Path::new("d")).unwrap();
+        disk.unlink(Path::new("d/h")).unwrap();
+        disk.power_loss(Unsynced::Lost);
+        assert_eq!(disk.list(Path::new("d")).unwrap(), ["h"]);
+    }
+
+    #[test]
+    fn a_torn_write_keeps_whole_sectors_and_its_seed_decides_which() {
+        let torn = |seed| {
+            let (disk, file) = disk();
+            file.write_at(0, &[1; 4096]).unwrap();
+            file.fdatasync().unwrap();
+            file.write_at(100, &[2; 3996]).unwrap();
+            disk.power_loss(Unsynced::Torn { seed });
+            contents(&disk)
+        };
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..50 {
+            let bytes = torn(seed);
+            assert_eq!(bytes, torn(seed));
+            assert!(bytes[..100].iter().all(|&byte| byte == 1), "bytes that nobody wrote");
+            for sector in [&bytes[100..512]].into_iter().chain(bytes[512..].chunks(512)) {
+                assert!(sector.iter().all(|byte| byte == &sector[0]), "a torn sector");
+            }
+            outcomes.insert(bytes);
+        }
+        assert!(outcomes.len() > 20, "{} different outcomes of 50", outcomes.len());
+    }
+
+    #[test]
+    fn what_a_refused_fdatasync_left_behind_no_later_one_makes_durable() {
+        let (disk, file) = disk();
+        file.write_at(0, b"lost").unwrap();
+        disk.refuse(Some(Refusal { at: disk.operations(), onward: false, errno: Errno::EIO }));
+        assert_eq!(file.fdatasync().unwrap_err().raw_os_error(), Some(Errno::EIO as i32));
+        file.fdatasync().unwrap();
+        assert_eq!(contents(&disk), b"lost");
+        disk.power_loss(Unsynced::Lost);
+        assert_eq!(contents(&disk), b"");
+    }
+
+    #[test]
+    fn a_refused_write_may_do_half_and_onward_means_all() {
+        let (disk, file) = disk();
+        disk.refuse(Some(Refusal { at: disk.operations(), onward: true, errno: Errno::ENOSPC }));
+        assert!(file.write_at(0, b"half").is_err());
+        assert!(disk.read(Path::new(FILE)).is_err());
+        disk.refuse(None);
+        assert_eq!(contents(&disk), b"ha");
+    }
+}

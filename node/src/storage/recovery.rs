@@ -133,8 +133,10 @@ impl Replay {
             let Some(header) = file.header else {
                 let empty = file.bytes.iter().skip(segment::HEADER_BYTES).all(|&byte| byte == 0);
                 if newest && empty {
-                    self.notes
-                        .push(format!("{} was being created when the node stopped: there is nothing in it", name(file)));
+                    self.notes.push(format!(
+                        "{} was being created when the node stopped: there is nothing in it",
+                        name(file)
+                    ));
                     self.unfinished = Some(file.path.clone());
                     return Ok(());
                 }

@@ -238,6 +238,7 @@ fn ensure_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
 /// Makes durable what recovery believes, and removes what it does not.
 fn settle(disk: &dyn Disk, dir: &Path, files: &[SegmentFile], tail: &Tail) -> Result<Open, StorageError> {
     let newest = (tail.header.sequence - 1) as usize;
+    // The node itself synced these before it made the newest, but whoever restored a copy of the directory may not have.
     for sealed in &files[..newest] {
         let synced = disk.open(&sealed.path).and_then(|file| file.fdatasync());
         synced.map_err(StorageError::io("sync", &sealed.path))?;

@@ -1,0 +1,142 @@
+//! Every knob of a node: its unit in its name, its default, its bound. Where the values come from is the command line's business.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::raft::RaftConfig;
+use crate::raft::event::Level;
+use crate::raft::types::NodeId;
+use crate::replica::ReplicaConfig;
+use crate::transport::{frame, message_codec};
+
+/// The cluster that nodes and clients belong to unless told otherwise.
+pub const CLUSTER_DEFAULT: &str = "whitewater";
+/// Shortest election timeout. Above the article's 150 ms: an fdatasync on a shared disk takes up to tens of milliseconds.
+pub const ELECTION_TIMEOUT_MS_MIN: u64 = 300;
+/// Longest election timeout.
+pub const ELECTION_TIMEOUT_MS_MAX: u64 = 600;
+/// How often an idle leader speaks.
+pub const HEARTBEAT_INTERVAL_MS: u64 = 50;
+/// Pipelined appends to one follower: 64 datagrams stay below the receive buffer that an unprivileged socket gets.
+pub const INFLIGHT_MAX: usize = 64;
+/// Entries that a leader appends beyond its commit index.
+pub const UNCOMMITTED_MAX: u64 = 16_384;
+/// Requests that a node holds.
+pub const REQUESTS_MAX: usize = 16_384;
+/// How long a request is remembered without an answer. Longer than a client waits for one attempt.
+pub const REQUEST_TIMEOUT_MS: u64 = 5_000;
+/// Bytes of records that may wait for the disk.
+pub const UNSYNCED_BYTES_MAX: usize = 16 << 20;
+/// Datagrams that are taken from the socket before their effects are carried out.
+pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
+/// Receive buffer that is asked for; the kernel may grant less.
+pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Lines for people that may wait for a slow stderr before they are dropped, and counted.
+pub const LOG_LINES_MAX: usize = 8_192;
+
+/// What a node needs to serve.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// This node: its position in `addresses`, from 1.
+    pub id: NodeId,
+    /// Where this node knows every node, itself included; position = id.
+    pub addresses: Vec<SocketAddr>,
+    /// Where it listens, if not at its own address of the list.
+    pub listen: Option<SocketAddr>,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Where its files are.
+    pub data_dir: PathBuf,
+    /// Whether it writes `trace.jsonl` into the data directory.
+    pub trace: bool,
+    /// The least urgent line for people that is printed.
+    pub level: Option<Level>,
+    /// Shortest election timeout.
+    pub election_timeout_ms_min: u64,
+    /// Longest election timeout.
+    pub election_timeout_ms_max: u64,
+    /// How often an idle leader speaks.
+    pub heartbeat_interval_ms: u64,
+}
+
+/// A configuration that no node can run.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The id is no position in the list.
+    #[error("node id {id} is not a position in the list of {nodes} addresses")]
+    Id {
+        /// The id.
+        id: NodeId,
+        /// Length of the list.
+        nodes: usize,
+    },
+    /// Two nodes at one address.
+    #[error("the address {0} stands twice in the list")]
+    Twice(SocketAddr),
+    /// Timeouts that elect nobody.
+    #[error(
+        "the election timeout must be {min} <= {max} ms and at least 3 heartbeat intervals of {heartbeat} ms (1 or more)"
+    )]
+    Timeouts {
+        /// Shortest election timeout, ms.
+        min: u64,
+        /// Longest election timeout, ms.
+        max: u64,
+        /// Heartbeat interval, ms.
+        heartbeat: u64,
+    },
+}
+
+impl ServerConfig {
+    /// Checks what no type can.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let nodes = self.addresses.len();
+        if self.id == 0 || self.id as usize > nodes {
+            return Err(ConfigError::Id { id: self.id, nodes });
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = self.addresses.iter().find(|address| !seen.insert(**address)) {
+            return Err(ConfigError::Twice(*twice));
+        }
+        let (min, max) = (self.election_timeout_ms_min, self.election_timeout_ms_max);
+        let heartbeat = self.heartbeat_interval_ms;
+        if heartbeat == 0 || min < heartbeat.saturating_mul(3) || max < min || max > 3_600_000 {
+            return Err(ConfigError::Timeouts { min, max, heartbeat });
+        }
+        Ok(())
+    }
+
+    /// Where this node listens.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or(self.addresses[self.id as usize - 1])
+    }
+
+    /// The replica's part, for the given incarnation.
+    pub fn replica(&self, incarnation: u64) -> ReplicaConfig {
+        const MS: u64 = 1_000_000;
+        ReplicaConfig {
+            raft: RaftConfig {
+                id: self.id,
+                voters: (1..=self.addresses.len() as NodeId).collect(),
+                election_timeout_min: self.election_timeout_ms_min * MS,
+                election_timeout_max: self.election_timeout_ms_max * MS,
+                heartbeat_interval: self.heartbeat_interval_ms * MS,
+                append_bytes_max: message_codec::APPEND_BYTES_MAX,
+                entry_overhead: message_codec::ENTRY_OVERHEAD,
+                inflight_max: INFLIGHT_MAX,
+            },
+            cluster_id: frame::cluster_id(&self.cluster),
+            incarnation,
+            uncommitted_max: UNCOMMITTED_MAX,
+            requests_max: REQUESTS_MAX,
+            request_timeout: REQUEST_TIMEOUT_MS * MS,
+            unsynced_bytes_max: UNSYNCED_BYTES_MAX,
+            tracing: self.trace,
+            level: self.level,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Commands of the state machine and their bytes in the log. What they do is in [`super`].
+
+use std::fmt;
+
+use crate::protocol::wire::{Malformed, Reader, Writer};
+
+/// Most bytes that a key and its value (for a compare-and-set, both values) take together, so that every command, and
+/// every value in a reply, fits into one datagram.
+pub const KEY_VALUE_BYTES_MAX: usize = 1024;
+
+/// What a client may ask of the store. Keys and values are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Read a key, linearizably.
+    Get {
+        /// Key.
+        key: Vec<u8>,
+    },
+    /// Set a key.
+    Set {
+        /// Key.
+        key: Vec<u8>,
+        /// New value.
+        value: Vec<u8>,
+    },
+    /// Set a key to `new` if it holds `expected` (`None`: if it is absent).
+    Cas {
+        /// Key.
+        key: Vec<u8>,
+        /// Value that must be there.
+        expected: Option<Vec<u8>>,
+        /// Value that replaces it.
+        new: Vec<u8>,
+    },
+    /// Append bytes to a key's value (an absent key counts as empty).
+    Append {
+        /// Key.
+        key: Vec<u8>,
+        /// Bytes to append.
+        value: Vec<u8>,
+    },
+    /// Remove a key.
+    Delete {
+        /// Key.
+        key: Vec<u8>,
+    },
+}
+
+/// What an executed operation returned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reply {
+    /// `set`, `append`, `delete` and a `cas` that matched.
+    Done,
+    /// `get`: the value, `None` if the key is absent.
+    Value(Option<Vec<u8>>),
+    /// A `cas` that did not match, with what was there. The store did not change.
+    Mismatch(Option<Vec<u8>>),
+}
+
+/// What an entry of the log asks of the state machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Open a client session.
+    OpenSession {
+        /// Drawn by the client, so that it recognises its own.
+        nonce: u64,
+    },
+    /// Execute an operation once.
+    Execute {
+        /// The session.
+        client_id: u64,
+        /// Grows by one with each operation of the session; a retry repeats it.
+        sequence: u64,
+        /// What to do.
+        operation: Operation,
+    },
+}
+
+impl Operation {
+    /// Bytes of key and values together: what [`KEY_VALUE_BYTES_MAX`] bounds.
+    pub fn size(&self) -> usize {
+        match self {
+            Operation::Get { key } | Operation::Delete { key } => key.len(),
+            Operation::Set { key, value } | Operation::Append { key, value } => key.len() + value.len(),
+            Operation::Cas { key, expected, new } => {
+                key.len() + expected.as_ref().map_or(0, Vec::len) + new.len()
+            }
+        }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Operation::Get { key }
+            | Operation::Set { key, .. }
+            | Operation::Cas { key, .. }
+            | Operation::Append { key, .. }
+            | Operation::Delete { key } => key,
+        }
+    }
+
+    /// Writes the operation.
+    pub fn encode(&self, writer: &mut Writer) {
+        match self {
+            Operation::Get { key } => {
+                writer.u8(1);
+                writer.bytes(key);
+            }
+            Operation::Set { key, value } => {
+                writer.u8(2);
+                writer.bytes(key);
+                writer.bytes(value);
+            }
+            Operation::Cas { key, expected, new } => {
+                writer.u8(3);
+                writer.bytes(key);
+                writer.optional_bytes(expected.as_deref());
+                writer.bytes(new);
+            }
+            Operation::Append { key, value } => {
+                writer.u8(4);
+                writer.bytes(key);
+                writer.bytes(value);
+            }
+            Operation::Delete { key } => {
+                writer.u8(5);
+                writer.bytes(key);
+            }
+        }
+    }
+
+    /// Reads an operation.
+    ///
+    /// # Errors
+    /// When the bytes are not one.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Operation, Malformed> {
+        Ok(match reader.u8()? {
+            1 => Operation::Get { key: reader.bytes()? },
+            2 => Operation::Set { key: reader.bytes()?, value: reader.bytes()? },
+            3 => Operation::Cas {
+                key: reader.bytes()?,
+                expected: reader.optional_bytes()?,
+                new: reader.bytes()?,
+            },
+            4 => Operation::Append { key: reader.bytes()?, value: reader.bytes()? },
+            5 => Operation::Delete { key: reader.bytes()? },
+            _ => return Err(Malformed),
+        })
+    }
+}
+
+impl Command {
+    /// The command as the payload of an entry.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        match self {
+            Command::OpenSession { nonce } => {
+                writer.u8(1);
+                writer.u64(*nonce);
+            }
+            Command::Execute { client_id, sequence, operation } => {
+                writer.u8(2);
+                writer.u64(*client_id);
+                writer.u64(*sequence);
+                operation.encode(&mut writer);
+            }
+        }
+        writer.into_bytes()
+    }
+
+    /// The command in an entry's payload.
+    ///
+    /// # Errors
+    /// When the bytes are not one command, exactly.
+    pub fn decode(bytes: &[u8]) -> Result<Command, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let command = match reader.u8()? {
+            1 => Command::OpenSession { nonce: reader.u64()? },
+            2 => Command::Execute {
+                client_id: reader.u64()?,
+                sequence: reader.u64()?,
+                operation: Operation::decode(&mut reader)?,
+            },
+            _ => return Err(Malformed),
+        };
+        reader.finish()?;
+        Ok(command)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Operation::Get { key } => write!(f, "get {}", key.escape_ascii()),
+            Operation::Set { key, value } => write!(f, "set {} {}", key.escape_ascii(), value.escape_ascii()),
+            Operation::Cas { key, expected, new } => {
+                let expected =
+                    expected.as_ref().map_or("(absent)".to_owned(), |e| e.escape_ascii().to_string());
+                write!(f, "cas {} {expected} {}", key.escape_ascii(), new.escape_ascii())
+            }
+            Operation::Append { key, value } => {
+                write!(f, "append {} {}", key.escape_ascii(), value.escape_ascii())
+            }
+            Operation::Delete { key } => write!(f, "delete {}", key.escape_ascii()),
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::OpenSession { nonce } => write!(f, "open session (nonce {nonce:016x})"),
+            Command::Execute { client_id, sequence, operation } => {
+                write!(f, "{operation} (client {client_id}, sequence {sequence})")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_survives_its_bytes_and_nothing_else_decodes() {
+        let key = b"key".to_vec();
+        let value = vec![0, 255, 10];
+        let operations = [
+            Operation::Get { key: key.clone() },
+            Operation::Set { key: key.clone(), value: value.clone() },
+            Operation::Cas { key: key.clone(), expected: None, new: value.clone() },
+            Operation::Cas { key: key.clone(), expected: Some(Vec::new()), new: value.clone() },
+            Operation::Append { key: key.clone(), value },
+            Operation::Delete { key },
+        ];
+        let commands = operations
+            .into_iter()
+            .map(|operation| Command::Execute { client_id: 7, sequence: u64::MAX, operation })
+            .chain([Command::OpenSession { nonce: 3 }]);
+        for command in commands {
+            let bytes = command.encode();
+            assert_eq!(Command::decode(&bytes), Ok(command.clone()));
+            for cut in 0..bytes.len() {
+                assert_eq!(Command::decode(&bytes[..cut]), Err(Malformed), "{command} cut at {cut}");
+            }
+            assert_eq!(Command::decode(&[&bytes[..], &[0]].concat()), Err(Malformed), "{command} and more");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The key-value state machine: applies commands in log order, the same way on every node.
+//! No clock, no randomness, no unordered iteration: two nodes that applied the same entries hold the same bytes.
+
+pub mod command;
+pub mod session;
+
+use std::collections::BTreeMap;
+
+use crate::raft::types::Index;
+use command::{Command, KEY_VALUE_BYTES_MAX, Operation, Reply};
+use session::{Sessions, Verdict};
+
+/// What applying one command came to. Goes to whoever waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Applied {
+    /// A session was opened under this id.
+    SessionOpened {
+        /// The id: the index of the entry that opened it.
+        client_id: u64,
+    },
+    /// The operation was executed, now or when it first came.
+    Executed {
+        /// What it returned.
+        reply: Reply,
+        /// Where it was first applied.
+        position: Index,
+    },
+    /// The operation is refused for good: its result would not fit. The store did not change.
+    TooLarge,
+    /// No such session: never opened, or expired.
+    SessionUnknown,
+    /// The session has gone on to a later operation.
+    Superseded,
+}
+
+/// The replicated store: what every node must agree on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Store {
+    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    sessions: Sessions,
+    last_applied: Index,
+    /// XOR of a hash of each pair: changes with one pair are cheap, the order of pairs does not matter.
+    values_hash: u64,
+}
+
+impl Store {
+    /// The last applied entry.
+    pub fn last_applied(&self) -> Index {
+        self.last_applied
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.values.get(key).map(Vec::as_slice)
+    }
+
+    /// The sessions, for a leader that answers a retry without the log.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// A hash of everything that nodes must agree on.
+    pub fn state_hash(&self) -> u64 {
+        self.values_hash ^ self.sessions.hash()
+    }
+
+    /// Applies the entry at `index`. `command` is `None` for a no-op.
+    pub fn apply(&mut self, index: Index, command: Option<&Command>) -> Option<Applied> {
+        assert!(
+            index == self.last_applied + 1,
+            "entry {index} cannot be applied after {}",
+            self.last_applied
+        );
+        self.last_applied = index;
+        match command? {
+            Command::OpenSession { .. } => {
+                self.sessions.open(index);
+                Some(Applied::SessionOpened { client_id: index })
+            }
+            Command::Execute { client_id, sequence, operation } => {
+                let verdict = self.sessions.look_up(*client_id, *sequence);
+                #[cfg(feature = "planted")]
+                let verdict = crate::planted::no_deduplication(verdict);
+                let applied = match verdict {
+                    Verdict::New => {
+                        let applied = self.execute(index, operation);
+                        self.sessions.record(*client_id, *sequence, index, applied.clone());
+                        applied
+                    }
+                    Verdict::Done(applied) => applied,
+                    Verdict::Superseded => Applied::Superseded,
+                    Verdict::Unknown => Applied::SessionUnknown,
+                };
+                Some(applied)
+            }
+        }
+    }
+
+    fn execute(&mut self, index: Index, operation: &Operation) -> Applied {
+        let done = Applied::Executed { reply: Reply::Done, position: index };
+        match operation {
+            Operation::Get { key } => {
+                let reply = Reply::Value(self.get(key).map(<[u8]>::to_vec));
+                return Applied::Executed { reply, position: index };
+            }
+            Operation::Set { key, value } => self.put(key, value.clone()),
+            Operation::Cas { key, expected, new } => {
+                let actual = self.get(key);
+                if actual != expected.as_deref() {
+                    let reply = Reply::Mismatch(actual.map(<[u8]>::to_vec));
+                    return Applied::Executed { reply, position: index };
+                }
+                self.put(key, new.clone());
+            }
+            Operation::Append { key, value } => {
+                let mut joined = self.get(key).unwrap_or_default().to_vec();
+                if key.len() + joined.len() + value.len() > KEY_VALUE_BYTES_MAX {
+                    return Applied::TooLarge;
+                }
+                joined.extend_from_slice(value);
+                self.put(key, joined);
+            }
+            Operation::Delete { key } => {
+                if let Some(old) = self.values.remove(key) {
+                    self.values_hash ^= pair_hash(key, &old);
+                }
+            }
+        }
+        done
+    }
+
+    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        self.values_hash ^= pair_hash(key, &value);
+        if let Some(old) = self.values.insert(key.to_vec(), value) {
+            self.values_hash ^= pair_hash(key, &old);
+        }
+    }
+}
+
+/// 64-bit FNV-1a over the pieces, each with its length, so that no two lists of pieces look alike.
+pub(crate) fn hash_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for piece in pieces {
+        let length = (piece.len() as u64).to_le_bytes();
+        for byte in length.iter().chain(piece) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    hash
+}
+
+fn pair_hash(key: &[u8], value: &[u8]) -> u64 {
+    hash_pieces([key, value])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(store: &mut Store, client_id: u64, sequence: u64, operation: Operation) -> Applied {
+        let command = Command::Execute { client_id, sequence, operation };
+        store.apply(store.last_applied() + 1, Some(&command)).expect("a command answers")
+    }
+
+    fn opened() -> (Store, u64) {
+        let mut store = Store::default();
+        assert_eq!(
+            store.apply(1, Some(&Command::OpenSession { nonce: 9 })),
+            Some(Applied::SessionOpened { client_id: 1 })
+        );
+        (store, 1)
+    }
+
+    fn append(value: &str) -> Operation {
+        Operation::Append { key: b"k".to_vec(), value: value.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_retried_write_is_applied_once_and_answers_the_same() {
+        let (mut store, client) = opened();
+        let first = run(&mut store, client, 1, append("a"));
+        assert_eq!(run(&mut store, client, 1, append("a")), first);
+        assert_eq!(store.get(b"k"), Some(&b"a"[..]));
+        run(&mut store, client, 2, append("b"));
+        assert_eq!(run(&mut store, client, 1, append("a")), Applied::Superseded);
+        assert_eq!(store.get(b"k"), Some(&b"ab"[..]));
+        assert_eq!(run(&mut store, 77, 1, append("c")), Applied::SessionUnknown);
+        assert_eq!(store.get(b"k"), Some(&b"ab"[..]));
+    }
+
+    #[test]
+    fn cas_says_what_it_saw() {
+        let (mut store, client) = opened();
+        let cas = |expected: Option<&str>, new: &str| Operation::Cas {
+            key: b"k".to_vec(),
+            expected: expected.map(|e| e.as_bytes().to_vec()),
+            new: new.as_bytes().to_vec(),
+        };
+        let mismatch = |seen: Option<&str>, position| Applied::Executed {
+            reply: Reply::Mismatch(seen.map(|s| s.as_bytes().to_vec())),
+            position,
+        };
+        assert_eq!(run(&mut store, client, 1, cas(Some("1"), "2")), mismatch(None, 2));
+        assert_eq!(
+            run(&mut store, client, 2, cas(None, "1")),
+            Applied::Executed { reply: Reply::Done, position: 3 }
+        );
+        assert_eq!(run(&mut store, client, 3, cas(None, "5")), mismatch(Some("1"), 4));
+        assert_eq!(store.get(b"k"), Some(&b"1"[..]));
+    }
+
+    #[test]
+    fn an_append_that_outgrows_the_bound_changes_nothing() {
+        let (mut store, client) = opened();
+        run(&mut store, client, 1, append(&"x".repeat(KEY_VALUE_BYTES_MAX - 1)));
+        let before = store.state_hash();
+        let sessions = store.sessions().hash();
+        assert_eq!(run(&mut store, client, 2, append("y")), Applied::TooLarge);
+        assert_eq!(store.get(b"k").map(<[u8]>::len), Some(KEY_VALUE_BYTES_MAX - 1));
+        assert_eq!(store.state_hash() ^ store.sessions().hash(), before ^ sessions);
+    }
+
+    #[test]
+    fn the_hash_depends_on_the_contents_and_not_on_the_way_there() {
+        let (mut a, client) = opened();
+        let (mut b, _) = opened();
+        let set = |k: &str, v: &str| Operation::Set { key: k.into(), value: v.into() };
+        run(&mut a, client, 1, set("x", "1"));
+        run(&mut a, client, 2, set("y", "2"));
+        run(&mut b, client, 1, set("y", "2"));
+        run(&mut b, client, 2, set("x", "1"));
+        assert_eq!(a.values_hash, b.values_hash);
+        run(&mut a, client, 3, set("x", "3"));
+        assert_ne!(a.values_hash, b.values_hash);
+        run(&mut a, client, 4, set("x", "1"));
+        assert_eq!(a.values_hash, b.values_hash);
+        run(&mut a, client, 5, Operation::Delete { key: b"x".to_vec() });
+        run(&mut a, client, 6, Operation::Delete { key: b"y".to_vec() });
+        assert_eq!(a.values_hash, 0);
+    }
+}

@@ -1,0 +1,266 @@
+//! Requests of clients and the replies to them, as bytes. The frame around them is the transport's, what they do the store's.
+
+pub mod error;
+pub mod wire;
+
+use crate::kv::command::{Operation, Reply};
+use crate::raft::types::{Index, NodeId};
+use error::ErrorCode;
+use wire::{Malformed, Reader, Writer};
+
+/// A request. (`nonce`, `sequence`) names the operation, and stays the same when it is sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Drawn at random by each client, so that a late reply to another one answers nothing.
+    pub nonce: u64,
+    /// Grows with each operation of the client.
+    pub sequence: u64,
+    /// What is asked.
+    pub body: RequestBody,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestBody {
+    /// Open a session.
+    OpenSession,
+    /// Execute a write once, in the session `client_id`.
+    Write {
+        /// The session.
+        client_id: u64,
+        /// Anything but a get.
+        operation: Operation,
+    },
+    /// Read a key, linearizably.
+    Get {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// What the asked node has applied for a key. Not linearizable; for checks of what a replica holds.
+    LocalGet {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// The asked node's status.
+    Status,
+}
+
+/// The reply to the request with the same `nonce` and `sequence`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// As in the request.
+    pub nonce: u64,
+    /// As in the request.
+    pub sequence: u64,
+    /// The node that answers.
+    pub node: NodeId,
+    /// The answer.
+    pub body: ResponseBody,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseBody {
+    /// The session was opened.
+    SessionOpened {
+        /// Its id.
+        client_id: u64,
+    },
+    /// The operation was executed.
+    Applied {
+        /// Its log index; for a read, the index it was served at.
+        position: Index,
+        /// Its result.
+        reply: Reply,
+    },
+    /// What the node has applied for a key.
+    Local {
+        /// Last applied entry.
+        last_applied: Index,
+        /// The value.
+        value: Option<Vec<u8>>,
+    },
+    /// The status, as JSON.
+    Status {
+        /// The JSON text.
+        json: Vec<u8>,
+    },
+    /// A refusal.
+    Error {
+        /// Which.
+        error: ErrorCode,
+    },
+}
+
+impl Request {
+    /// The request as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.u64(self.nonce);
+        writer.u64(self.sequence);
+        match &self.body {
+            RequestBody::OpenSession => writer.u8(1),
+            RequestBody::Write { client_id, operation } => {
+                writer.u8(2);
+                writer.u64(*client_id);
+                operation.encode(&mut writer);
+            }
+            RequestBody::Get { key } => {
+                writer.u8(3);
+                writer.bytes(key);
+            }
+            RequestBody::LocalGet { key } => {
+                writer.u8(4);
+                writer.bytes(key);
+            }
+            RequestBody::Status => writer.u8(5),
+        }
+        writer.into_bytes()
+    }
+
+    /// The request in `bytes`.
+    ///
+    /// # Errors
+    /// When they are not one request, exactly.
+    pub fn decode(bytes: &[u8]) -> Result<Request, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let (nonce, sequence) = (reader.u64()?, reader.u64()?);
+        let body = match reader.u8()? {
+            1 => RequestBody::OpenSession,
+            2 => {
+                let client_id = reader.u64()?;
+                let operation = Operation::decode(&mut reader)?;
+                if matches!(operation, Operation::Get { .. }) {
+                    return Err(Malformed);
+                }
+                RequestBody::Write { client_id, operation }
+            }
+            3 => RequestBody::Get { key: reader.bytes()? },
+            4 => RequestBody::LocalGet { key: reader.bytes()? },
+            5 => RequestBody::Status,
+            _ => return Err(Malformed),
+        };
+        reader.finish()?;
+        Ok(Request { nonce, sequence, body })
+    }
+}
+
+impl Response {
+    /// The response as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.u64(self.nonce);
+        writer.u64(self.sequence);
+        writer.u32(self.node);
+        match &self.body {
+            ResponseBody::SessionOpened { client_id } => {
+                writer.u8(1);
+                writer.u64(*client_id);
+            }
+            ResponseBody::Applied { position, reply } => {
+                writer.u8(2);
+                writer.u64(*position);
+                match reply {
+                    Reply::Done => writer.u8(1),
+                    Reply::Value(value) => {
+                        writer.u8(2);
+                        writer.optional_bytes(value.as_deref());
+                    }
+                    Reply::Mismatch(actual) => {
+                        writer.u8(3);
+                        writer.optional_bytes(actual.as_deref());
+                    }
+                }
+            }
+            ResponseBody::Local { last_applied, value } => {
+                writer.u8(3);
+                writer.u64(*last_applied);
+                writer.optional_bytes(value.as_deref());
+            }
+            ResponseBody::Status { json } => {
+                writer.u8(4);
+                writer.bytes(json);
+            }
+            ResponseBody::Error { error } => {
+                writer.u8(5);
+                writer.u8(error.row().code);
+            }
+        }
+        writer.into_bytes()
+    }
+
+    /// The response in `bytes`.
+    ///
+    /// # Errors
+    /// When they are not one response, exactly.
+    pub fn decode(bytes: &[u8]) -> Result<Response, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let (nonce, sequence, node) = (reader.u64()?, reader.u64()?, reader.u32()?);
+        let body = match reader.u8()? {
+            1 => ResponseBody::SessionOpened { client_id: reader.u64()? },
+            2 => {
+                let position = reader.u64()?;
+                let reply = match reader.u8()? {
+                    1 => Reply::Done,
+                    2 => Reply::Value(reader.optional_bytes()?),
+                    3 => Reply::Mismatch(reader.optional_bytes()?),
+                    _ => return Err(Malformed),
+                };
+                ResponseBody::Applied { position, reply }
+            }
+            3 => ResponseBody::Local { last_applied: reader.u64()?, value: reader.optional_bytes()? },
+            4 => ResponseBody::Status { json: reader.bytes()? },
+            5 => ResponseBody::Error { error: ErrorCode::from_code(reader.u8()?).ok_or(Malformed)? },
+            _ => return Err(Malformed),
+        };
+        reader.finish()?;
+        Ok(Response { nonce, sequence, node, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_responses_survive_their_bytes() {
+        let operation = Operation::Set { key: b"k".to_vec(), value: b"v".to_vec() };
+        for body in [
+            RequestBody::OpenSession,
+            RequestBody::Write { client_id: 5, operation },
+            RequestBody::Get { key: b"k".to_vec() },
+            RequestBody::LocalGet { key: vec![] },
+            RequestBody::Status,
+        ] {
+            let request = Request { nonce: 1, sequence: 2, body };
+            let bytes = request.encode();
+            assert_eq!(Request::decode(&bytes), Ok(request));
+            for cut in 0..bytes.len() {
+                assert_eq!(Request::decode(&bytes[..cut]), Err(Malformed));
+            }
+        }
+        for body in [
+            ResponseBody::SessionOpened { client_id: 9 },
+            ResponseBody::Applied { position: 3, reply: Reply::Done },
+            ResponseBody::Applied { position: 3, reply: Reply::Value(None) },
+            ResponseBody::Applied { position: 3, reply: Reply::Mismatch(Some(b"x".to_vec())) },
+            ResponseBody::Local { last_applied: 3, value: Some(vec![]) },
+            ResponseBody::Status { json: b"{}".to_vec() },
+            ResponseBody::Error { error: ErrorCode::Busy },
+        ] {
+            let response = Response { nonce: 1, sequence: 2, node: 3, body };
+            let bytes = response.encode();
+            assert_eq!(Response::decode(&bytes), Ok(response));
+            for cut in 0..bytes.len() {
+                assert_eq!(Response::decode(&bytes[..cut]), Err(Malformed));
+            }
+        }
+    }
+
+    #[test]
+    fn a_get_is_no_write() {
+        let operation = Operation::Get { key: b"k".to_vec() };
+        let request = Request { nonce: 1, sequence: 2, body: RequestBody::Write { client_id: 1, operation } };
+        assert_eq!(Request::decode(&request.encode()), Err(Malformed));
+    }
+}

@@ -1,0 +1,123 @@
+//! Little-endian integers and length-prefixed bytes: the alphabet of every format that the node writes.
+//! What is spelled with it is the business of each codec.
+
+/// The bytes are not what their format promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed bytes")]
+pub struct Malformed;
+
+/// Appends values to a buffer.
+#[derive(Debug, Default)]
+pub struct Writer {
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    /// A writer that appends to `buffer`.
+    pub fn onto(buffer: Vec<u8>) -> Writer {
+        Writer { buffer }
+    }
+    /// What was written.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.buffer
+    }
+    /// One byte.
+    pub fn u8(&mut self, value: u8) {
+        self.buffer.push(value);
+    }
+    /// Two bytes.
+    pub fn u16(&mut self, value: u16) {
+        self.buffer.extend_from_slice(&value.to_le_bytes());
+    }
+    /// Four bytes.
+    pub fn u32(&mut self, value: u32) {
+        self.buffer.extend_from_slice(&value.to_le_bytes());
+    }
+    /// Eight bytes.
+    pub fn u64(&mut self, value: u64) {
+        self.buffer.extend_from_slice(&value.to_le_bytes());
+    }
+    /// Bytes with a two-byte length. Every caller bounds them far below 64 KiB.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        let length = u16::try_from(bytes.len());
+        assert!(length.is_ok(), "{} bytes do not fit a two-byte length", bytes.len());
+        self.u16(length.unwrap_or_default());
+        self.buffer.extend_from_slice(bytes);
+    }
+    /// Bytes, or their absence.
+    pub fn optional_bytes(&mut self, bytes: Option<&[u8]>) {
+        self.u8(u8::from(bytes.is_some()));
+        if let Some(bytes) = bytes {
+            self.bytes(bytes);
+        }
+    }
+}
+
+/// Takes values from a buffer, and never more than is there.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+    /// One byte.
+    ///
+    /// # Errors
+    /// When there is none; likewise below.
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
+        Ok(u8::from_le_bytes(self.take()?))
+    }
+    /// Two bytes.
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(u16::from_le_bytes(self.take()?))
+    }
+    /// Four bytes.
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+    /// Eight bytes.
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+    /// A boolean: 0 or 1, nothing else.
+    pub fn boolean(&mut self) -> Result<bool, Malformed> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed),
+        }
+    }
+    /// Bytes with a two-byte length.
+    pub fn slice(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = usize::from(self.u16()?);
+        let (head, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(head)
+    }
+    /// Bytes with a two-byte length, copied.
+    pub fn bytes(&mut self) -> Result<Vec<u8>, Malformed> {
+        self.slice().map(<[u8]>::to_vec)
+    }
+    /// Bytes, or their absence.
+    pub fn optional_bytes(&mut self) -> Result<Option<Vec<u8>>, Malformed> {
+        if self.boolean()? { self.bytes().map(Some) } else { Ok(None) }
+    }
+    /// Everything that is left.
+    pub fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+    /// Makes sure that nothing is left.
+    pub fn finish(self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}

@@ -1,0 +1,159 @@
+//! Elections (§5.2, §5.4.1) with pre-vote (thesis §9.6): from a silent leader to a new one.
+//! What a leader then does is in `replication`.
+
+use super::event::{Event, Level};
+use super::message::Message;
+use super::progress::Progress;
+use super::read_index::ReadQueue;
+use super::types::{Entry, HardState, LogId, NodeId, Payload, Term};
+use super::{Effects, Raft, Role};
+
+impl Raft {
+    /// Follows `leader`, or nobody yet, in `term`. In the same term the vote stays: a vote is fixed for its term.
+    pub(super) fn become_follower(
+        &mut self,
+        now: u64,
+        term: Term,
+        leader: Option<NodeId>,
+        effects: &mut Effects,
+    ) {
+        let same = term == self.term() && self.role == Role::Follower && self.leader == leader;
+        if term > self.term() {
+            self.set_hard_state(HardState { term, voted_for: None }, effects);
+            self.leader_heard_at = None;
+        }
+        self.leader = leader;
+        self.votes.clear();
+        self.progress.clear();
+        effects.failed_reads.extend(std::mem::take(&mut self.reads).into_ids());
+        if !same {
+            self.set_role(Role::Follower, effects);
+            self.reset_election_deadline(now);
+            effects.info(|| Event::BecameFollower { term, leader });
+        }
+    }
+
+    pub(super) fn start_pre_vote(&mut self, now: u64, effects: &mut Effects) {
+        self.leader = None;
+        self.leader_heard_at = None;
+        self.set_role(Role::PreCandidate, effects);
+        effects.info(|| Event::BecamePreCandidate { term: self.hard_state.term });
+        self.reset_election_deadline(now);
+        self.votes = [self.config.id].into();
+        if self.votes.len() >= self.majority() {
+            return self.start_election(now, effects);
+        }
+        let message = Message::PreVoteRequest { candidate_term: self.term() + 1, last: self.log.last() };
+        for peer in self.peers() {
+            self.send(peer, message.clone(), 0, effects);
+        }
+    }
+
+    pub(super) fn answer_pre_vote(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        candidate_term: Term,
+        last: LogId,
+        effects: &mut Effects,
+    ) {
+        let granted = candidate_term > self.term() && self.is_up_to_date(last) && !self.leader_is_alive(now);
+        self.send(from, Message::PreVoteReply { candidate_term, granted }, self.hard_state_lsn, effects);
+    }
+
+    pub(super) fn count_pre_vote(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        candidate_term: Term,
+        granted: bool,
+        effects: &mut Effects,
+    ) {
+        if self.role != Role::PreCandidate || candidate_term != self.term() + 1 || !granted {
+            return;
+        }
+        self.votes.insert(from);
+        if self.votes.len() >= self.majority() {
+            self.start_election(now, effects);
+        }
+    }
+
+    fn start_election(&mut self, now: u64, effects: &mut Effects) {
+        let term = self.term() + 1;
+        self.set_hard_state(HardState { term, voted_for: Some(self.config.id) }, effects);
+        self.set_role(Role::Candidate, effects);
+        effects.info(|| Event::BecameCandidate { term });
+        self.reset_election_deadline(now);
+        // The own vote counts when it is durable, like anybody else's: see count_own_vote.
+        self.votes.clear();
+        let last = self.log.last();
+        for peer in self.peers() {
+            effects.info(|| Event::VoteRequested { to: peer, term, last });
+            self.send(peer, Message::VoteRequest { last }, self.hard_state_lsn, effects);
+        }
+    }
+
+    pub(super) fn answer_vote(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        term: Term,
+        last: LogId,
+        effects: &mut Effects,
+    ) {
+        let free = self.hard_state.voted_for.is_none_or(|vote| vote == from);
+        let granted = term == self.term() && free && self.is_up_to_date(last) && self.role != Role::Leader;
+        if granted {
+            if self.hard_state.voted_for.is_none() {
+                self.set_hard_state(HardState { term, voted_for: Some(from) }, effects);
+            }
+            if self.role != Role::Follower {
+                self.become_follower(now, term, None, effects);
+            }
+            self.reset_election_deadline(now);
+            effects.info(|| Event::VoteGranted { to: from, term });
+        } else {
+            effects.event(Level::Debug, || Event::VoteDenied { to: from, term });
+        }
+        self.send(from, Message::VoteReply { granted }, self.hard_state_lsn, effects);
+    }
+
+    pub(super) fn count_own_vote(&mut self, now: u64, effects: &mut Effects) {
+        if self.durable_lsn >= self.hard_state_lsn {
+            self.add_vote(now, self.config.id, effects);
+        }
+    }
+
+    pub(super) fn count_vote(&mut self, now: u64, from: NodeId, granted: bool, effects: &mut Effects) {
+        if self.role == Role::Candidate && granted {
+            self.add_vote(now, from, effects);
+        }
+    }
+
+    fn add_vote(&mut self, now: u64, from: NodeId, effects: &mut Effects) {
+        if !self.votes.insert(from) {
+            return;
+        }
+        let (term, votes, needed) = (self.term(), self.votes.len(), self.majority());
+        effects.info(|| Event::VoteReceived { from, term, votes, needed });
+        if votes >= needed {
+            effects.info(|| Event::ElectionWon { term, votes });
+            self.become_leader(now, effects);
+        }
+    }
+
+    fn become_leader(&mut self, now: u64, effects: &mut Effects) {
+        let term = self.term();
+        self.leader = Some(self.config.id);
+        self.set_role(Role::Leader, effects);
+        effects.info(|| Event::BecameLeader { term });
+        let next_index = self.log.last().index + 1;
+        self.progress = self.peers().into_iter().map(|peer| (peer, Progress::new(next_index, now))).collect();
+        self.reads = ReadQueue::default();
+        self.heartbeat_deadline = now + self.config.heartbeat_interval;
+        // Entries of earlier terms commit with the first one of this term (§5.4.2, §8): do not wait for a client.
+        self.term_start_index = next_index;
+        let id = LogId { index: next_index, term };
+        self.append(vec![Entry { id, payload: Payload::Noop }], effects);
+    }
+}

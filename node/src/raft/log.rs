@@ -1,0 +1,218 @@
+//! The log in memory: entries, the chain hash over them, and how much of them is durable.
+//! What is written when is decided by the callers; nothing here does I/O.
+
+use super::types::{Entry, Index, LogId, Lsn, Payload, Term};
+use crate::trace::TermRun;
+
+/// One entry with what the node knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Slot {
+    entry: Entry,
+    /// Hash over this entry and all before it.
+    chain: u64,
+    /// The record that carries the entry: an entry that was overwritten and written again has a new one, so the
+    /// completion of the first write never makes the second durable (etcd-raft's append ABA race).
+    lsn: Lsn,
+}
+
+/// The replicated log of one node, from index 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RaftLog {
+    slots: Vec<Slot>,
+    durable_index: Index,
+}
+
+/// The chain after `entry`, given the chain before it: 64-bit FNV-1a over both. Two logs with equal chains at an index
+/// are equal up to it (accidental collisions aside: 2⁻⁶⁴ a pair).
+pub fn chain_after(chain: u64, entry: &Entry) -> u64 {
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let kind: u8 = match entry.payload {
+        Payload::Noop => 0,
+        Payload::Command(_) => 1,
+    };
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let head = [chain, entry.id.index, entry.id.term];
+    for byte in head.iter().flat_map(|word| word.to_le_bytes()).chain([kind]) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+    }
+    for byte in entry.payload.bytes() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+    }
+    hash
+}
+
+impl RaftLog {
+    /// A log whose entries were all recovered from disk, durable up to the record `lsn`.
+    pub fn recovered(entries: Vec<Entry>, lsn: Lsn) -> RaftLog {
+        let mut log = RaftLog::default();
+        for entry in entries {
+            log.append(entry, lsn);
+        }
+        log.durable_index = log.last().index;
+        log
+    }
+
+    /// Identity of the last entry; zero if the log is empty.
+    pub fn last(&self) -> LogId {
+        self.slots.last().map(|slot| slot.entry.id).unwrap_or_default()
+    }
+
+    /// Index of the first entry that the log holds.
+    pub fn first_index(&self) -> Index {
+        1
+    }
+
+    /// The last entry up to which everything survives power loss.
+    pub fn durable_index(&self) -> Index {
+        self.durable_index
+    }
+
+    fn slot(&self, index: Index) -> Option<&Slot> {
+        self.slots.get(usize::try_from(index.checked_sub(1)?).ok()?)
+    }
+
+    /// The entry at `index`.
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.slot(index).map(|slot| &slot.entry)
+    }
+
+    /// Term of the entry at `index`: 0 at index 0, `None` beyond the end.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        if index == 0 { Some(0) } else { self.slot(index).map(|slot| slot.entry.id.term) }
+    }
+
+    /// Chain at `index`: 0 at index 0 and beyond the end.
+    pub fn chain_at(&self, index: Index) -> u64 {
+        self.slot(index).map_or(0, |slot| slot.chain)
+    }
+
+    /// The record that carries the entry at `index`, 0 at index 0.
+    pub fn lsn_at(&self, index: Index) -> Lsn {
+        self.slot(index).map_or(0, |slot| slot.lsn)
+    }
+
+    /// Whether the log has exactly this entry (the consistency check of §5.3).
+    pub fn contains(&self, id: LogId) -> bool {
+        self.term_at(id.index) == Some(id.term)
+    }
+
+    /// The last index at or below `at_most` whose term is at or below `term`: everything after it differs from a log
+    /// that has `term` at `at_most`, so both sides may skip it (§5.3, last paragraph). Terms never fall along a log.
+    pub fn last_index_at_or_below_term(&self, at_most: Index, term: Term) -> Index {
+        let bound = usize::try_from(at_most).unwrap_or(usize::MAX).min(self.slots.len());
+        self.slots[..bound].partition_point(|slot| slot.entry.id.term <= term) as Index
+    }
+
+    /// Appends an entry that the record `lsn` will carry.
+    pub fn append(&mut self, entry: Entry, lsn: Lsn) {
+        let last = self.last();
+        assert!(
+            entry.id.index == last.index + 1 && entry.id.term >= last.term,
+            "entry {} cannot follow {last}",
+            entry.id
+        );
+        let chain = chain_after(self.chain_at(last.index), &entry);
+        self.slots.push(Slot { entry, chain, lsn });
+    }
+
+    /// Discards every entry after `last_index`.
+    pub fn truncate(&mut self, last_index: Index) {
+        self.slots.truncate(usize::try_from(last_index).unwrap_or(usize::MAX));
+        self.durable_index = self.durable_index.min(last_index);
+    }
+
+    /// Notes that every record up to `lsn` is durable.
+    pub fn durable(&mut self, lsn: Lsn) {
+        while self.slot(self.durable_index + 1).is_some_and(|slot| slot.lsn <= lsn) {
+            self.durable_index += 1;
+        }
+    }
+
+    /// Entries from `from` on whose payloads, with `overhead` bytes each, fit into `budget` bytes; at least one if
+    /// there is one, because a command is bounded below a datagram's budget.
+    pub fn slice(&self, from: Index, budget: usize, overhead: usize) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        let mut used = 0;
+        let mut index = from;
+        while let Some(entry) = self.entry(index) {
+            used += overhead + entry.payload.bytes().len();
+            if used > budget && !taken.is_empty() {
+                break;
+            }
+            taken.push(entry.clone());
+            index += 1;
+        }
+        taken
+    }
+
+    /// The log as runs of equal terms, ascending.
+    pub fn term_runs(&self) -> Vec<TermRun> {
+        let mut runs: Vec<TermRun> = Vec::new();
+        for slot in &self.slots {
+            let id = slot.entry.id;
+            if runs.last().is_none_or(|run| run.term != id.term) {
+                runs.push(TermRun { first_index: id.index, term: id.term });
+            }
+        }
+        runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(terms: &[Term]) -> RaftLog {
+        let mut log = RaftLog::default();
+        for (i, term) in terms.iter().enumerate() {
+            let id = LogId { index: i as Index + 1, term: *term };
+            log.append(Entry { id, payload: Payload::Noop }, i as Lsn + 1);
+        }
+        log
+    }
+
+    #[test]
+    fn the_conflict_hint_skips_whole_terms() {
+        let log = log(&[1, 1, 4, 4, 5, 5, 6, 6]);
+        assert_eq!(log.last_index_at_or_below_term(8, 4), 4);
+        assert_eq!(log.last_index_at_or_below_term(8, 3), 2);
+        assert_eq!(log.last_index_at_or_below_term(8, 6), 8);
+        assert_eq!(log.last_index_at_or_below_term(3, 6), 3);
+        assert_eq!(log.last_index_at_or_below_term(8, 0), 0);
+    }
+
+    #[test]
+    fn a_completion_of_an_overwritten_write_makes_nothing_durable() {
+        let mut log = log(&[1, 1]);
+        log.durable(1);
+        log.truncate(1);
+        log.append(Entry { id: LogId { index: 2, term: 2 }, payload: Payload::Noop }, 4);
+        log.durable(2); // the write of the first entry 2
+        assert_eq!(log.durable_index(), 1);
+        log.durable(4);
+        assert_eq!(log.durable_index(), 2);
+    }
+
+    #[test]
+    fn equal_chains_mean_equal_prefixes() {
+        let (a, b, c) = (log(&[1, 1, 2]), log(&[1, 1, 2]), log(&[1, 2, 2]));
+        assert_eq!(a.chain_at(3), b.chain_at(3));
+        assert_ne!(a.chain_at(3), c.chain_at(3), "an earlier entry differs");
+        assert_eq!(a.chain_at(1), c.chain_at(1));
+        let with = |payload| chain_after(7, &Entry { id: LogId { index: 1, term: 1 }, payload });
+        assert_ne!(with(Payload::Noop), with(Payload::Command([].into())));
+    }
+
+    #[test]
+    fn a_slice_keeps_to_its_budget_but_never_starves() {
+        let mut log = RaftLog::default();
+        for index in 1..=4 {
+            let payload = Payload::Command(vec![0; 100].into());
+            log.append(Entry { id: LogId { index, term: 1 }, payload }, index);
+        }
+        assert_eq!(log.slice(1, 330, 10).len(), 3);
+        assert_eq!(log.slice(1, 329, 10).len(), 2);
+        assert_eq!(log.slice(3, 10, 10).len(), 1);
+        assert_eq!(log.slice(5, 1000, 10).len(), 0);
+    }
+}

@@ -1,0 +1,81 @@
+//! What one node tells another. Each message is complete in one datagram and idempotent: loss, duplication and reordering
+//! change when things happen, never what happens. The bytes are the transport's business.
+
+use super::types::{Entry, Index, LogId, NodeId, Term};
+
+/// A message with its addresses and the sender's term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Envelope {
+    /// Sender.
+    pub from: NodeId,
+    /// Receiver.
+    pub to: NodeId,
+    /// The sender's current term when it sent.
+    pub term: Term,
+    /// Content.
+    pub message: Message,
+}
+
+/// The messages of Figure 2, and pre-vote (thesis §9.6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// "Would you vote for me in `candidate_term`?" Changes nobody's term or vote.
+    PreVoteRequest {
+        /// The term the sender would stand in: its current term + 1.
+        candidate_term: Term,
+        /// Its last entry.
+        last: LogId,
+    },
+    /// Answer to [`Message::PreVoteRequest`].
+    PreVoteReply {
+        /// The term that was asked about.
+        candidate_term: Term,
+        /// Whether a vote would be granted.
+        granted: bool,
+    },
+    /// RequestVote of Figure 2.
+    VoteRequest {
+        /// The candidate's last entry.
+        last: LogId,
+    },
+    /// Its result.
+    VoteReply {
+        /// Whether the vote was granted in the envelope's term.
+        granted: bool,
+    },
+    /// AppendEntries of Figure 2; a heartbeat if `entries` is empty.
+    Append {
+        /// The entry before the first of `entries`.
+        prev: LogId,
+        /// The leader's commit index.
+        commit_index: Index,
+        /// The leader's read round: an echo of it confirms every read that was waiting for that round (§8, thesis §6.4).
+        round: u64,
+        /// Consecutive entries after `prev`.
+        entries: Vec<Entry>,
+    },
+    /// Its result.
+    AppendReply {
+        /// The round of the [`Message::Append`] that is answered.
+        round: u64,
+        /// What became of it.
+        result: AppendResult,
+    },
+}
+
+/// What a follower made of an [`Message::Append`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AppendResult {
+    /// Everything up to `match_index` equals the leader's log and is durable here.
+    Accepted {
+        /// Last entry of the match.
+        match_index: Index,
+    },
+    /// The entry before the first one is missing or different here.
+    Rejected {
+        /// The index that did not match: tells a stale rejection from a current one.
+        prev_index: Index,
+        /// The last place where the logs may agree, so that the leader skips whole terms (§5.3).
+        hint: LogId,
+    },
+}

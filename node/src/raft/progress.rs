@@ -1,0 +1,185 @@
+//! What a leader knows of one follower: how far it matches, what is on the way to it, when it was last heard.
+//! Modelled on etcd-raft's `tracker/progress.go`: probe one message at a time until a match is found, then pipeline.
+
+use std::collections::VecDeque;
+
+use super::types::{Incarnation, Index};
+
+/// How the leader sends to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProgressState {
+    /// The match is not known: one message at a time, until one is accepted.
+    Probe,
+    /// The match is known: messages follow each other without waiting.
+    Replicate,
+}
+
+/// One pipelined message that was not acknowledged yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Inflight {
+    last_index: Index,
+    sent_at: u64,
+}
+
+/// A leader's view of one follower (`nextIndex` and `matchIndex` of Figure 2, and the flow of messages).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Progress {
+    /// Last entry known to be durable there.
+    pub match_index: Index,
+    /// Next entry to send.
+    pub next_index: Index,
+    /// Probe or replicate.
+    pub state: ProgressState,
+    /// When it was last heard in this term, on the leader's clock (ns).
+    pub heard_at: u64,
+    /// Highest read round it confirmed.
+    pub round: u64,
+    /// Its process, as far as known: a restarted one lost what was in its sockets, so the pipeline starts anew.
+    pub incarnation: Incarnation,
+    probe_sent_at: Option<u64>,
+    inflights: VecDeque<Inflight>,
+}
+
+impl Progress {
+    /// Nothing is known of the follower but that it may have everything up to `next_index - 1`.
+    pub fn new(next_index: Index, now: u64) -> Progress {
+        Progress {
+            match_index: 0,
+            next_index,
+            state: ProgressState::Probe,
+            heard_at: now,
+            round: 0,
+            incarnation: 0,
+            probe_sent_at: None,
+            inflights: VecDeque::new(),
+        }
+    }
+
+    /// Whether entries may be sent now. `window` bounds the pipelined messages.
+    pub fn may_send(&self, window: usize) -> bool {
+        match self.state {
+            ProgressState::Probe => self.probe_sent_at.is_none(),
+            ProgressState::Replicate => self.inflights.len() < window,
+        }
+    }
+
+    /// Notes that entries up to `last_index` left at `now`.
+    pub fn sent(&mut self, last_index: Index, now: u64) {
+        match self.state {
+            ProgressState::Probe => self.probe_sent_at = Some(now),
+            ProgressState::Replicate => {
+                self.next_index = last_index + 1;
+                self.inflights.push_back(Inflight { last_index, sent_at: now });
+            }
+        }
+    }
+
+    /// Notes an acknowledgement up to `match_index`. Late and duplicated ones never move anything back.
+    /// Returns whether the match advanced.
+    pub fn accepted(&mut self, match_index: Index) -> bool {
+        let advanced = match_index > self.match_index;
+        self.match_index = self.match_index.max(match_index);
+        self.next_index = self.next_index.max(self.match_index + 1);
+        while self.inflights.front().is_some_and(|sent| sent.last_index <= self.match_index) {
+            self.inflights.pop_front();
+        }
+        // Only an acknowledgement that reaches the probe ends probing: an older one says nothing about it.
+        if self.state == ProgressState::Probe && match_index + 1 >= self.next_index {
+            self.state = ProgressState::Replicate;
+            self.probe_sent_at = None;
+        }
+        advanced
+    }
+
+    /// Notes a rejection at `prev_index`; `next_index` is the leader's best guess from the hint. Returns whether the
+    /// rejection was current, and so something is to be sent again.
+    pub fn rejected(&mut self, prev_index: Index, next_index: Index) -> bool {
+        let stale = match self.state {
+            ProgressState::Probe => prev_index + 1 != self.next_index,
+            ProgressState::Replicate => prev_index <= self.match_index,
+        };
+        if stale {
+            return false;
+        }
+        self.probe_from(next_index.min(prev_index));
+        true
+    }
+
+    /// Starts probing at `next_index`, or right after the match if that is later. What was pipelined counts as lost.
+    pub fn probe_from(&mut self, next_index: Index) {
+        self.state = ProgressState::Probe;
+        self.next_index = next_index.max(self.match_index + 1);
+        self.probe_sent_at = None;
+        self.inflights.clear();
+    }
+
+    /// Whether the oldest unacknowledged message left `timeout` ns ago or earlier.
+    pub fn overdue(&self, now: u64, timeout: u64) -> bool {
+        let oldest = match self.state {
+            ProgressState::Probe => self.probe_sent_at,
+            ProgressState::Replicate => self.inflights.front().map(|sent| sent.sent_at),
+        };
+        oldest.is_some_and(|sent_at| now.saturating_sub(sent_at) >= timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_one_message_then_pipelines() {
+        let mut progress = Progress::new(5, 0);
+        assert!(progress.may_send(2));
+        progress.sent(7, 0);
+        assert!(!progress.may_send(2), "a probe waits for its answer");
+        assert!(progress.accepted(7));
+        assert_eq!((progress.state, progress.next_index), (ProgressState::Replicate, 8));
+        progress.sent(9, 0);
+        progress.sent(11, 0);
+        assert!(!progress.may_send(2), "the window is full");
+        assert!(progress.accepted(9));
+        assert!(progress.may_send(2));
+        assert_eq!(progress.next_index, 12);
+    }
+
+    #[test]
+    fn late_and_duplicated_replies_move_nothing_back() {
+        let mut progress = Progress::new(1, 0);
+        progress.accepted(10);
+        assert!(!progress.accepted(4));
+        assert_eq!((progress.match_index, progress.next_index), (10, 11));
+        assert!(!progress.rejected(10, 3), "the match is already beyond that rejection");
+        assert_eq!(progress.state, ProgressState::Replicate);
+        assert!(progress.rejected(14, 12));
+        assert_eq!((progress.state, progress.next_index), (ProgressState::Probe, 12));
+        assert!(!progress.rejected(14, 12), "the same rejection twice");
+        assert!(progress.rejected(11, 2));
+        assert_eq!(progress.next_index, 11, "never below the match");
+    }
+
+    #[test]
+    fn an_old_acknowledgement_does_not_end_probing() {
+        let mut progress = Progress::new(1, 0);
+        progress.accepted(3);
+        progress.sent(9, 0);
+        progress.probe_from(8);
+        progress.accepted(5);
+        assert_eq!(progress.state, ProgressState::Probe);
+        progress.accepted(7);
+        assert_eq!(progress.state, ProgressState::Replicate);
+    }
+
+    #[test]
+    fn overdue_counts_from_the_oldest_message() {
+        let mut progress = Progress::new(1, 0);
+        progress.accepted(0);
+        assert!(!progress.overdue(100, 50));
+        progress.sent(1, 100);
+        progress.sent(2, 140);
+        assert!(!progress.overdue(149, 50));
+        assert!(progress.overdue(150, 50));
+        progress.accepted(1);
+        assert!(!progress.overdue(150, 50));
+    }
+}

@@ -1,0 +1,190 @@
+//! Log replication (§5.3) and the commit rule (§5.4.2): the leader's side and the follower's.
+//! How a follower's state is tracked is in `progress`.
+
+use super::event::{Event, Level};
+use super::message::{AppendResult, Message};
+use super::types::{Entry, Incarnation, Index, LogId, NodeId, Payload};
+use super::{Effects, Raft, Role, quorum};
+
+impl Raft {
+    pub(super) fn propose(&mut self, payloads: Vec<Payload>, effects: &mut Effects) {
+        assert!(self.role == Role::Leader, "only a leader proposes; this node is {}", self.role.name());
+        effects.info(|| Event::ProposalReceived { count: payloads.len() });
+        let (last, term) = (self.log.last().index, self.term());
+        let entries = payloads.into_iter().zip(last + 1..);
+        let entries = entries.map(|(payload, index)| Entry { id: LogId { index, term }, payload });
+        self.append(entries.collect(), effects);
+    }
+
+    /// Every heartbeat interval: gives up leadership that no majority supports, and speaks to everybody.
+    pub(super) fn heartbeat(&mut self, now: u64, effects: &mut Effects) {
+        // A leader that hears no majority may have been replaced without knowing it (thesis §6.2).
+        let patience = self.config.election_timeout_max;
+        let heard = self.progress.values().filter(|p| now.saturating_sub(p.heard_at) < patience).count();
+        if heard + 1 < self.majority() {
+            effects.event(Level::Warn, || Event::QuorumLost { term: self.hard_state.term });
+            return self.become_follower(now, self.term(), None, effects);
+        }
+        self.heartbeat_deadline = now + self.config.heartbeat_interval;
+        for peer in self.peers() {
+            if let Some(progress) = self.progress.get_mut(&peer)
+                && progress.overdue(now, self.config.heartbeat_interval)
+            {
+                // Unanswered for a whole interval: lost, or the peer is silent. Back to one message an interval.
+                progress.probe_from(progress.match_index + 1);
+            }
+            if !self.send_entries(now, peer, effects) {
+                self.send_append(peer, Vec::new(), effects);
+            }
+        }
+    }
+
+    /// Sends every peer what it may be sent, and starts a read round if reads are waiting for one.
+    pub(super) fn replicate(&mut self, now: u64, effects: &mut Effects) {
+        let round_started = self.start_read_round(effects);
+        for peer in self.peers() {
+            let sent = self.send_entries(now, peer, effects);
+            if round_started && !sent {
+                self.send_append(peer, Vec::new(), effects);
+            }
+        }
+    }
+
+    /// Sends entries to `peer` as far as its window allows. Returns whether any message left.
+    fn send_entries(&mut self, now: u64, peer: NodeId, effects: &mut Effects) -> bool {
+        let mut sent = false;
+        loop {
+            let Some(progress) = self.progress.get_mut(&peer) else { return sent };
+            if progress.next_index > self.log.last().index || !progress.may_send(self.config.inflight_max) {
+                return sent;
+            }
+            let from = progress.next_index;
+            let entries = self.log.slice(from, self.config.append_bytes_max, self.config.entry_overhead);
+            let last_index = from + entries.len() as Index - 1;
+            self.send_append_from(peer, from, entries, effects);
+            if let Some(progress) = self.progress.get_mut(&peer) {
+                progress.sent(last_index, now);
+            }
+            sent = true;
+        }
+    }
+
+    fn send_append(&self, peer: NodeId, entries: Vec<Entry>, effects: &mut Effects) {
+        let next_index = self.progress.get(&peer).map_or(1, |progress| progress.next_index);
+        self.send_append_from(peer, next_index, entries, effects);
+    }
+
+    fn send_append_from(&self, peer: NodeId, next_index: Index, entries: Vec<Entry>, effects: &mut Effects) {
+        let index = next_index - 1;
+        let prev = LogId { index, term: self.log.term_at(index).unwrap_or(0) };
+        let round = self.reads.round();
+        let message = Message::Append { prev, commit_index: self.commit_index, round, entries };
+        // Entries leave while the leader still writes them itself: it counts itself when they are durable (thesis §10.2.1).
+        self.send(peer, message, 0, effects);
+    }
+
+    #[allow(clippy::too_many_arguments)] // the fields of one message
+    pub(super) fn answer_append(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        prev: LogId,
+        leader_commit: Index,
+        round: u64,
+        entries: Vec<Entry>,
+        effects: &mut Effects,
+    ) {
+        let term = self.term();
+        if self.role == Role::Leader {
+            effects.event(Level::Error, || Event::ConflictingLeader { from, term });
+            return;
+        }
+        if self.role != Role::Follower || self.leader != Some(from) {
+            self.become_follower(now, term, Some(from), effects);
+        }
+        self.leader_heard_at = Some(now);
+        self.reset_election_deadline(now);
+        if !entries.is_empty() {
+            effects.info(|| Event::AppendReceived { from, term, prev, entries: entries.len() });
+        }
+        if !self.log.contains(prev) {
+            effects.event(Level::Debug, || Event::AppendRejected { from, prev, last: self.log.last() });
+            return self.reject(from, prev, round, effects);
+        }
+        let match_index = prev.index + entries.len() as Index;
+        // What is here already stays: a late message must not cut off what came after it (§5.3).
+        let missing: Vec<Entry> =
+            entries.into_iter().skip_while(|entry| self.log.contains(entry.id)).collect();
+        if let Some(first) = missing.first().map(|entry| entry.id.index) {
+            if first <= self.log.last().index {
+                self.truncate(first - 1, effects);
+            }
+            self.append(missing, effects);
+        }
+        // Beyond `match_index` nothing is known to equal the leader's log (Figure 2, AppendEntries rule 5).
+        let commit_index = leader_commit.min(match_index);
+        if commit_index > self.commit_index {
+            self.set_commit_index(commit_index, effects);
+        }
+        let after = self.hard_state_lsn.max(self.log.lsn_at(match_index));
+        let result = AppendResult::Accepted { match_index };
+        self.send(from, Message::AppendReply { round, result }, after, effects);
+    }
+
+    /// Answers an append that does not fit, or comes from a deposed leader.
+    pub(super) fn reject(&mut self, to: NodeId, prev: LogId, round: u64, effects: &mut Effects) {
+        let index = self.log.last_index_at_or_below_term(prev.index.saturating_sub(1), prev.term);
+        let hint = LogId { index, term: self.log.term_at(index).unwrap_or(0) };
+        let result = AppendResult::Rejected { prev_index: prev.index, hint };
+        self.send(to, Message::AppendReply { round, result }, self.hard_state_lsn, effects);
+    }
+
+    pub(super) fn count_append(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        incarnation: Incarnation,
+        round: u64,
+        result: AppendResult,
+        effects: &mut Effects,
+    ) {
+        let last_index = self.log.last().index;
+        let Some(progress) = self.progress.get_mut(&from) else { return };
+        progress.heard_at = now;
+        progress.round = progress.round.max(round.min(self.reads.round()));
+        if progress.incarnation != incarnation {
+            if progress.incarnation != 0 {
+                progress.probe_from(progress.match_index + 1);
+            }
+            progress.incarnation = incarnation;
+        }
+        match result {
+            // A follower cannot match what this leader does not have.
+            AppendResult::Accepted { match_index } if match_index > last_index => return,
+            AppendResult::Accepted { match_index } => {
+                if progress.accepted(match_index) {
+                    let next_index = progress.next_index;
+                    effects.info(|| Event::Replicated { to: from, match_index, next_index });
+                    self.advance_commit(effects);
+                }
+            }
+            AppendResult::Rejected { prev_index, hint } => {
+                let agree = self.log.last_index_at_or_below_term(hint.index, hint.term);
+                progress.rejected(prev_index, agree + 1);
+            }
+        }
+        self.confirm_reads(effects);
+    }
+
+    /// The commit rule: a majority has it, and it is of this term (§5.4.2, Figure 8). The leader counts itself up to what
+    /// its own disk has.
+    pub(super) fn advance_commit(&mut self, effects: &mut Effects) {
+        let mut matched: Vec<Index> = self.progress.values().map(|progress| progress.match_index).collect();
+        matched.push(self.log.durable_index());
+        let index = quorum::committed(matched);
+        if index > self.commit_index && self.log.term_at(index) == Some(self.term()) {
+            self.set_commit_index(index, effects);
+            self.release_waiting_reads();
+        }
+    }
+}

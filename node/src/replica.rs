@@ -1,0 +1,399 @@
+//! Raft, the store and the client protocol as one sans-IO whole: datagrams in, datagrams out, writes as data.
+//! It has no socket, no file and no clock; the server gives it those, and a simulator may give it others.
+
+mod requests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::client::{PeerStatus, Status};
+use crate::kv::Store;
+use crate::kv::command::Command;
+use crate::planted::planted;
+use crate::raft::event::{Event, Level};
+use crate::raft::log::chain_after;
+use crate::raft::message::{AppendResult, Envelope, Message};
+use crate::raft::progress::ProgressState;
+use crate::raft::types::{Entry, HardState, Incarnation, Index, Lsn, NodeId, Payload, Record};
+use crate::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Role};
+use crate::trace::TraceEvent;
+use crate::transport::frame::{DropReason, Frame, Kind};
+use crate::transport::message_codec;
+use requests::Requests;
+
+/// Every so many entries the hash of the applied state goes into the trace, at the same indexes on every node.
+const STATE_HASH_INTERVAL: Index = 64;
+
+/// What a replica knows when it starts, and its bounds.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// For Raft.
+    pub raft: RaftConfig,
+    /// Hash of the cluster's name.
+    pub cluster_id: u64,
+    /// This start of this data directory.
+    pub incarnation: Incarnation,
+    /// Entries that a leader appends beyond its commit index before it answers `busy`.
+    pub uncommitted_max: u64,
+    /// Requests that a node holds, of all kinds together, before it answers `busy`.
+    pub requests_max: usize,
+    /// How long a request is remembered without an answer, ns.
+    pub request_timeout: u64,
+    /// Bytes of entries that may wait for the disk; more are dropped, and sent again by the leader.
+    pub unsynced_bytes_max: usize,
+    /// Whether trace events are wanted.
+    pub tracing: bool,
+    /// The least urgent event for people that is wanted.
+    pub level: Option<Level>,
+}
+
+/// What recovery found on the disk.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveredState {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The log, from index 1.
+    pub entries: Vec<Entry>,
+    /// The last record.
+    pub last_lsn: Lsn,
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To a peer, at whatever address this node knows it.
+    Node(NodeId),
+    /// To a client.
+    Client(SocketAddr),
+}
+
+/// What a replica wants done, in this order: trace lines to the kernel, records to the disk, datagrams to the network.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Trace lines.
+    pub trace: Vec<TraceEvent>,
+    /// Lines for people.
+    pub events: Vec<Event>,
+    /// Records for the disk.
+    pub records: Vec<(Lsn, Record)>,
+    /// Datagrams.
+    pub datagrams: Vec<(Destination, Vec<u8>)>,
+}
+
+/// One member of the cluster.
+#[derive(Debug)]
+pub struct Replica {
+    config: ReplicaConfig,
+    raft: Raft,
+    store: Store,
+    /// Chain over the entries that were applied, computed from them and not taken from the log.
+    applied_chain: u64,
+    effects: Effects,
+    /// Messages that wait for the disk.
+    gated: VecDeque<Outgoing>,
+    /// Sizes of what waits for the disk.
+    unsynced: VecDeque<(Lsn, usize)>,
+    unsynced_bytes: usize,
+    requests: Requests,
+    datagrams: Vec<(Destination, Vec<u8>)>,
+    message_id: u64,
+    dropped: BTreeMap<DropReason, u64>,
+}
+
+impl Replica {
+    /// A replica that continues from `recovered`.
+    pub fn new(config: ReplicaConfig, rng: ChaCha8Rng, now: u64, recovered: RecoveredState) -> Replica {
+        let RecoveredState { mut hard_state, entries, last_lsn } = recovered;
+        if planted!(E05) && hard_state.voted_for.take().is_some() {
+            #[cfg(feature = "planted")]
+            crate::planted::infected();
+        }
+        let raft = Raft::new(config.raft.clone(), rng, now, hard_state, entries, last_lsn);
+        let mut effects = Effects { tracing: config.tracing, level: config.level, ..Effects::default() };
+        effects.trace(|| TraceEvent::Boot {
+            node: config.raft.id,
+            incarnation: config.incarnation,
+            term: hard_state.term,
+            voted_for: hard_state.voted_for,
+            last_index: raft.log().last().index,
+            chain: raft.log().chain_at(raft.log().last().index),
+            terms: raft.log().term_runs(),
+            lsn: last_lsn,
+        });
+        Replica {
+            config,
+            raft,
+            store: Store::default(),
+            applied_chain: 0,
+            effects,
+            gated: VecDeque::new(),
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
+            requests: Requests::default(),
+            datagrams: Vec::new(),
+            message_id: 0,
+            dropped: BTreeMap::new(),
+        }
+    }
+
+    /// When [`Replica::tick`] is due.
+    pub fn next_deadline(&self) -> u64 {
+        self.raft.next_deadline()
+    }
+
+    /// Raft's state, for tests and invariant checks.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The applied state.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Takes a datagram that came from `source`.
+    pub fn datagram(&mut self, now: u64, source: SocketAddr, bytes: &[u8]) {
+        if let Err(reason) = self.take(now, source, bytes) {
+            self.drop_datagram(reason);
+        }
+    }
+
+    /// Counts a datagram that was dropped.
+    pub fn drop_datagram(&mut self, reason: DropReason) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
+
+    fn take(&mut self, now: u64, source: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
+        let frame = Frame::decode(bytes)?;
+        if frame.cluster_id != self.config.cluster_id {
+            return Err(DropReason::Cluster);
+        }
+        let id = self.config.raft.id;
+        if matches!(frame.kind, Kind::Request) {
+            if frame.to != 0 && frame.to != id {
+                return Err(DropReason::Receiver);
+            }
+            return self.client_request(now, source, frame.payload);
+        }
+        if frame.to != id {
+            return Err(DropReason::Receiver);
+        }
+        if frame.from == id || !self.config.raft.voters.contains(&frame.from) {
+            return Err(DropReason::Sender);
+        }
+        match frame.kind {
+            Kind::Peer => {
+                let message = message_codec::decode(frame.payload, frame.term)?;
+                let full = self.unsynced_bytes > self.config.unsynced_bytes_max;
+                if full && matches!(&message, Message::Append { entries, .. } if !entries.is_empty()) {
+                    return Err(DropReason::DiskBacklog);
+                }
+                let envelope = Envelope { from: frame.from, to: frame.to, term: frame.term, message };
+                self.step(now, Input::Message(envelope, frame.incarnation));
+                Ok(())
+            }
+            Kind::Forward => self.forwarded_request(now, frame.from, frame.payload),
+            Kind::ForwardReply => self.forwarded_reply(frame.payload),
+            Kind::Request | Kind::Response => Err(DropReason::Kind),
+        }
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: u64) {
+        self.step(now, Input::Tick);
+        self.forget_old_requests(now);
+    }
+
+    /// Every record up to `lsn` is durable: what waited for it may leave.
+    pub fn durable(&mut self, now: u64, lsn: Lsn) {
+        while let Some((_, bytes)) = self.unsynced.front().filter(|(record, _)| *record <= lsn).copied() {
+            self.unsynced_bytes -= bytes;
+            self.unsynced.pop_front();
+        }
+        self.step(now, Input::Durable(lsn));
+    }
+
+    /// Proposes, sends and applies what the inputs since the last flush gave reason to. Returns what is to be done.
+    pub fn flush(&mut self, now: u64) -> Output {
+        self.propose_requests(now);
+        self.raft.flush(now, &mut self.effects);
+        self.release_messages();
+        self.apply();
+        self.answer_reads();
+        #[cfg(feature = "planted")]
+        self.trace_planted();
+        for (lsn, record) in &self.effects.records {
+            let bytes = match record {
+                Record::Entry(entry) => entry.payload.bytes().len() + 64,
+                _ => 64,
+            };
+            self.unsynced.push_back((*lsn, bytes));
+            self.unsynced_bytes += bytes;
+        }
+        Output {
+            trace: std::mem::take(&mut self.effects.trace),
+            events: std::mem::take(&mut self.effects.events),
+            records: std::mem::take(&mut self.effects.records),
+            datagrams: std::mem::take(&mut self.datagrams),
+        }
+    }
+
+    fn step(&mut self, now: u64, input: Input) {
+        let led = self.raft.role() == Role::Leader;
+        self.raft.step(now, input, &mut self.effects);
+        if led && self.raft.role() != Role::Leader {
+            self.leadership_lost();
+        }
+    }
+
+    /// Sends every message whose record is durable. Of several acknowledgements to one leader the last says it all.
+    fn release_messages(&mut self) {
+        self.gated.extend(self.effects.messages.drain(..));
+        let (durable, term) = (self.raft.durable_lsn(), self.raft.term());
+        let mut waiting = VecDeque::new();
+        let mut acknowledged: BTreeMap<NodeId, (u64, Index)> = BTreeMap::new();
+        for outgoing in std::mem::take(&mut self.gated) {
+            let Outgoing { envelope, after } = &outgoing;
+            let accepted = match envelope.message {
+                Message::AppendReply { round, result: AppendResult::Accepted { match_index } } => {
+                    Some((round, match_index))
+                }
+                _ => None,
+            };
+            let early = *after > durable && accepted.is_some() && planted!(R21);
+            if *after > durable && !early {
+                waiting.push_back(outgoing);
+                continue;
+            }
+            #[cfg(feature = "planted")]
+            if early {
+                crate::planted::infected();
+            }
+            let to = envelope.to;
+            match (&envelope.message, accepted) {
+                // A promise of a term that has passed is of no use to anybody.
+                (Message::VoteReply { .. } | Message::AppendReply { .. }, _) if envelope.term != term => {}
+                (_, Some((round, match_index))) => {
+                    let latest = acknowledged.entry(to).or_default();
+                    *latest = (latest.0.max(round), latest.1.max(match_index));
+                }
+                (Message::VoteReply { granted: true }, _) => {
+                    self.effects.trace(|| TraceEvent::VoteSent { to, term });
+                    self.send_message(outgoing.envelope);
+                }
+                _ => self.send_message(outgoing.envelope),
+            }
+        }
+        self.gated = waiting;
+        for (to, (round, match_index)) in acknowledged {
+            self.effects.trace(|| TraceEvent::AppendAckSent { to, term, match_index });
+            let result = AppendResult::Accepted { match_index };
+            let message = Message::AppendReply { round, result };
+            self.send_message(Envelope { from: self.config.raft.id, to, term, message });
+        }
+    }
+
+    fn send_message(&mut self, envelope: Envelope) {
+        let payload = message_codec::encode(&envelope.message);
+        self.send_frame(Kind::Peer, Destination::Node(envelope.to), envelope.term, &payload);
+    }
+
+    fn send_frame(&mut self, kind: Kind, destination: Destination, term: u64, payload: &[u8]) {
+        self.message_id += 1;
+        let frame = Frame {
+            kind,
+            cluster_id: self.config.cluster_id,
+            from: self.config.raft.id,
+            to: match destination {
+                Destination::Node(id) => id,
+                Destination::Client(_) => 0,
+            },
+            incarnation: self.config.incarnation,
+            term,
+            message_id: self.message_id,
+            payload,
+        };
+        self.datagrams.push((destination, frame.encode()));
+    }
+
+    /// Applies what is committed, in order, and answers who waits for it (§5.3).
+    fn apply(&mut self) {
+        let first_index = self.store.last_applied() + 1;
+        let last_index = self.raft.commit_index();
+        if first_index > last_index {
+            return;
+        }
+        for index in first_index..=last_index {
+            let Some(entry) = self.raft.log().entry(index).cloned() else {
+                unreachable!(
+                    "entry {index} is committed, so it is in the log up to {}",
+                    self.raft.log().last()
+                );
+            };
+            self.applied_chain = chain_after(self.applied_chain, &entry);
+            let command = match &entry.payload {
+                Payload::Noop => None,
+                // Proposers decode before they propose. Bytes that no command has are a no-op, on every node alike.
+                Payload::Command(bytes) => Command::decode(bytes).ok(),
+            };
+            let applied = self.store.apply(index, command.as_ref());
+            self.effects.event(Level::Info, || Event::Applied {
+                index,
+                command: command.as_ref().map_or("no-op".to_owned(), Command::to_string),
+            });
+            if index % STATE_HASH_INTERVAL == 0 {
+                let hash = self.store.state_hash();
+                self.effects.trace(|| TraceEvent::State { index, hash });
+            }
+            if let (Some(command), Some(applied)) = (command, applied) {
+                self.answer_applied(&command, applied);
+            }
+        }
+        let chain = self.applied_chain;
+        self.effects.trace(|| TraceEvent::Apply { first_index, last_index, chain });
+    }
+
+    /// What this node says of itself.
+    pub fn status(&self, now: u64) -> Status {
+        let raft = &self.raft;
+        let peer = |(id, progress): (&NodeId, &crate::raft::progress::Progress)| PeerStatus {
+            id: *id,
+            match_index: progress.match_index,
+            next_index: progress.next_index,
+            state: match progress.state {
+                ProgressState::Probe => "probe".to_owned(),
+                ProgressState::Replicate => "replicate".to_owned(),
+            },
+            heard_ms_ago: (progress.incarnation > 0)
+                .then(|| now.saturating_sub(progress.heard_at) / 1_000_000),
+        };
+        Status {
+            id: raft.id(),
+            role: raft.role().name().to_owned(),
+            term: raft.term(),
+            leader: raft.leader(),
+            commit_index: raft.commit_index(),
+            last_applied: self.store.last_applied(),
+            first_index: raft.log().first_index(),
+            last_index: raft.log().last().index,
+            durable_index: raft.log().durable_index(),
+            incarnation: self.config.incarnation,
+            keys: self.store.len() as u64,
+            build_id: crate::BUILD_ID.to_owned(),
+            dropped: self.dropped.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
+            peers: raft.progress().iter().map(peer).collect(),
+        }
+    }
+
+    #[cfg(feature = "planted")]
+    fn trace_planted(&mut self) {
+        if let Some(event) = crate::planted::counters()
+            && self.requests.planted_traced.as_ref() != Some(&event)
+        {
+            self.requests.planted_traced = Some(event.clone());
+            self.effects.trace(|| event);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Requests of clients inside a replica: who waits for which write, read or forwarded request, and what they are told.
+//! What a write does is the store's; when a read may be served is Raft's.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Destination, Replica};
+use crate::kv::Applied;
+use crate::kv::command::{Command, KEY_VALUE_BYTES_MAX, Reply};
+use crate::kv::session::Verdict;
+use crate::planted::planted;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::{Request, RequestBody, Response, ResponseBody};
+use crate::raft::types::{NodeId, Payload};
+use crate::raft::{Input, ReadState, Role};
+use crate::transport::frame::{DropReason, Kind, PAYLOAD_BYTES_MAX};
+
+/// Who is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The client itself.
+    Client(SocketAddr),
+    /// The node that passed its request on.
+    Node(NodeId),
+}
+
+/// One who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    origin: Origin,
+    nonce: u64,
+    sequence: u64,
+    since: u64,
+}
+
+/// What a write is recognised by when it is applied. Never its index: another leader's entry may stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum WriteId {
+    Open(u64),
+    Execute(u64, u64),
+}
+
+impl WriteId {
+    fn of(command: &Command) -> WriteId {
+        match command {
+            Command::OpenSession { nonce } => WriteId::Open(*nonce),
+            Command::Execute { client_id, sequence, .. } => WriteId::Execute(*client_id, *sequence),
+        }
+    }
+}
+
+/// Everything that waits in one replica. Bounded by `requests_max`, forgotten after `request_timeout`.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    proposals: Vec<Payload>,
+    writes: BTreeMap<WriteId, Vec<Waiter>>,
+    reads: BTreeMap<u64, (Waiter, Vec<u8>)>,
+    next_read: u64,
+    ready: Vec<ReadState>,
+    forwarded: BTreeMap<(u64, u64), (SocketAddr, u64)>,
+    cleaned_at: u64,
+    #[cfg(feature = "planted")]
+    pub(super) planted_traced: Option<crate::trace::TraceEvent>,
+}
+
+impl Requests {
+    fn len(&self) -> usize {
+        self.writes.len() + self.reads.len() + self.forwarded.len()
+    }
+}
+
+impl Replica {
+    pub(super) fn client_request(
+        &mut self,
+        now: u64,
+        source: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        let request = Request::decode(payload)?;
+        let Request { nonce, sequence, .. } = request;
+        let waiter = Waiter { origin: Origin::Client(source), nonce, sequence, since: now };
+        match &request.body {
+            RequestBody::Status => {
+                let json = self.status_json(now);
+                self.answer(waiter, ResponseBody::Status { json });
+            }
+            RequestBody::LocalGet { key } => {
+                let value = self.store.get(key).map(<[u8]>::to_vec);
+                self.answer(waiter, ResponseBody::Local { last_applied: self.store.last_applied(), value });
+            }
+            _ if self.raft.role() == Role::Leader => self.lead(now, waiter, request),
+            _ => match self.raft.leader() {
+                _ if self.requests.len() >= self.config.requests_max => self.refuse(waiter, ErrorCode::Busy),
+                // Only what was checked travels further: a definite refusal must not depend on who is asked.
+                Some(leader) => match unacceptable(&request.body) {
+                    Some(error) => self.refuse(waiter, error),
+                    None => {
+                        self.requests.forwarded.insert((nonce, sequence), (source, now));
+                        let term = self.raft.term();
+                        self.send_frame(Kind::Forward, Destination::Node(leader), term, payload);
+                    }
+                },
+                None => self.refuse(waiter, ErrorCode::NoLeader),
+            },
+        }
+        Ok(())
+    }
+
+    pub(super) fn forwarded_request(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        let request = Request::decode(payload)?;
+        let Request { nonce, sequence, .. } = request;
+        let waiter = Waiter { origin: Origin::Node(from), nonce, sequence, since: now };
+        match self.raft.role() {
+            Role::Leader => self.lead(now, waiter, request),
+            // Passed on once and no further: two nodes that take each other for the leader must not play ball.
+            _ => self.refuse(waiter, ErrorCode::NoLeader),
+        }
+        Ok(())
+    }
+
+    pub(super) fn forwarded_reply(&mut self, payload: &[u8]) -> Result<(), DropReason> {
+        let response = Response::decode(payload)?;
+        if let Some((client, _)) = self.requests.forwarded.remove(&(response.nonce, response.sequence)) {
+            self.send_frame(Kind::Response, Destination::Client(client), self.raft.term(), payload);
+        }
+        Ok(())
+    }
+
+    /// Takes a request as the leader.
+    fn lead(&mut self, now: u64, waiter: Waiter, request: Request) {
+        if let Some(error) = unacceptable(&request.body) {
+            return self.refuse(waiter, error);
+        }
+        if self.requests.len() >= self.config.requests_max {
+            return self.refuse(waiter, ErrorCode::Busy);
+        }
+        let command = match request.body {
+            RequestBody::OpenSession => Command::OpenSession { nonce: request.nonce },
+            RequestBody::Write { client_id, operation } => {
+                Command::Execute { client_id, sequence: request.sequence, operation }
+            }
+            RequestBody::Get { key } => return self.read(now, waiter, key),
+            RequestBody::LocalGet { .. } | RequestBody::Status => {
+                return self.refuse(waiter, ErrorCode::BadRequest); // never forwarded by an honest node
+            }
+        };
+        // A retry of what is applied already needs no second entry; the table of sessions would ignore it anyway.
+        if let Command::Execute { client_id, sequence, .. } = &command
+            && !planted!(A05)
+        {
+            match self.store.sessions().look_up(*client_id, *sequence) {
+                Verdict::Done(applied) => return self.answer(waiter, response_to(applied)),
+                Verdict::Superseded => return self.refuse(waiter, ErrorCode::Superseded),
+                // A new leader may not have applied the entry that opened the session: the log decides.
+                Verdict::New | Verdict::Unknown => {}
+            }
+        }
+        let uncommitted = self.raft.log().last().index - self.raft.commit_index();
+        if uncommitted + self.requests.proposals.len() as u64 >= self.config.uncommitted_max {
+            return self.refuse(waiter, ErrorCode::Busy);
+        }
+        if planted!(A03) {
+            #[cfg(feature = "planted")]
+            crate::planted::infected();
+            let position = self.raft.log().last().index + self.requests.proposals.len() as u64 + 1;
+            let body = match &command {
+                Command::OpenSession { .. } => None,
+                Command::Execute { .. } => Some(ResponseBody::Applied { position, reply: Reply::Done }),
+            };
+            if let Some(body) = body {
+                self.answer(waiter, body);
+            }
+        }
+        let waiters = self.requests.writes.entry(WriteId::of(&command)).or_default();
+        let proposed = !waiters.is_empty();
+        match waiters.iter_mut().find(|known| known.origin == waiter.origin) {
+            Some(known) => *known = waiter,
+            None => waiters.push(waiter),
+        }
+        if !proposed || planted!(A05) {
+            self.requests.proposals.push(Payload::Command(Arc::from(command.encode())));
+        }
+    }
+
+    fn read(&mut self, now: u64, waiter: Waiter, key: Vec<u8>) {
+        if planted!(Q01) {
+            #[cfg(feature = "planted")]
+            crate::planted::infected();
+            return self.answer_read(waiter, &key);
+        }
+        let id = self.requests.next_read;
+        self.requests.next_read += 1;
+        self.requests.reads.insert(id, (waiter, key));
+        self.step(now, Input::ReadIndex(id));
+    }
+
+    pub(super) fn propose_requests(&mut self, now: u64) {
+        let proposals = std::mem::take(&mut self.requests.proposals);
+        if !proposals.is_empty() && self.raft.role() == Role::Leader {
+            self.step(now, Input::Propose(proposals));
+        }
+    }
+
+    pub(super) fn answer_applied(&mut self, command: &Command, applied: Applied) {
+        for waiter in self.requests.writes.remove(&WriteId::of(command)).unwrap_or_default() {
+            self.answer(waiter, response_to(applied.clone()));
+        }
+    }
+
+    pub(super) fn answer_reads(&mut self) {
+        for id in std::mem::take(&mut self.effects.failed_reads) {
+            if let Some((waiter, _)) = self.requests.reads.remove(&id) {
+                self.refuse(waiter, ErrorCode::NoLeader);
+            }
+        }
+        self.requests.ready.append(&mut self.effects.reads);
+        let last_applied = self.store.last_applied();
+        let (served, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.requests.ready).into_iter().partition(|read| read.index <= last_applied);
+        self.requests.ready = waiting;
+        for read in served {
+            if let Some((waiter, key)) = self.requests.reads.remove(&read.id) {
+                self.answer_read(waiter, &key);
+            }
+        }
+    }
+
+    fn answer_read(&mut self, waiter: Waiter, key: &[u8]) {
+        let reply = Reply::Value(self.store.get(key).map(<[u8]>::to_vec));
+        self.answer(waiter, ResponseBody::Applied { position: self.store.last_applied(), reply });
+    }
+
+    /// Who waited for this leader's entries asks again: they may be overwritten, or committed by the next one.
+    pub(super) fn leadership_lost(&mut self) {
+        self.requests.proposals.clear();
+        for waiter in std::mem::take(&mut self.requests.writes).into_values().flatten() {
+            self.refuse(waiter, ErrorCode::NoLeader);
+        }
+    }
+
+    pub(super) fn forget_old_requests(&mut self, now: u64) {
+        let timeout = self.config.request_timeout;
+        if now.saturating_sub(self.requests.cleaned_at) < timeout / 4 {
+            return;
+        }
+        self.requests.cleaned_at = now;
+        let fresh = |since: u64| now.saturating_sub(since) < timeout;
+        self.requests.forwarded.retain(|_, (_, since)| fresh(*since));
+        // Reads stay in Raft's queue until they are confirmed or fail; only who asked is forgotten.
+        self.requests.reads.retain(|_, (waiter, _)| fresh(waiter.since));
+        self.requests.writes.retain(|_, waiters| {
+            waiters.retain(|waiter| fresh(waiter.since));
+            !waiters.is_empty()
+        });
+    }
+
+    fn refuse(&mut self, waiter: Waiter, error: ErrorCode) {
+        self.answer(waiter, ResponseBody::Error { error });
+    }
+
+    fn answer(&mut self, waiter: Waiter, body: ResponseBody) {
+        let Waiter { origin, nonce, sequence, .. } = waiter;
+        let payload = Response { nonce, sequence, node: self.config.raft.id, body }.encode();
+        let (kind, destination) = match origin {
+            Origin::Client(address) => (Kind::Response, Destination::Client(address)),
+            Origin::Node(id) => (Kind::ForwardReply, Destination::Node(id)),
+        };
+        self.send_frame(kind, destination, self.raft.term(), &payload);
+    }
+
+    /// The status as JSON that fits into a datagram; what does not fit is left out, least important first.
+    fn status_json(&self, now: u64) -> Vec<u8> {
+        const REPLY_OVERHEAD: usize = 8 + 8 + 4 + 1 + 2;
+        let mut status = self.status(now);
+        let json = |status: &crate::client::Status| serde_json::to_vec(status).unwrap_or_default();
+        let fits = |bytes: &[u8]| bytes.len() + REPLY_OVERHEAD <= PAYLOAD_BYTES_MAX;
+        let mut bytes = json(&status);
+        while !fits(&bytes) {
+            if !status.dropped.is_empty() {
+                status.dropped.clear();
+            } else if status.peers.pop().is_none() {
+                return b"{}".to_vec();
+            }
+            bytes = json(&status);
+        }
+        bytes
+    }
+}
+
+/// What every node refuses for the request's own sake: the only definite errors.
+fn unacceptable(body: &RequestBody) -> Option<ErrorCode> {
+    let (key, size) = match body {
+        RequestBody::Write { operation, .. } => (operation.key(), operation.size()),
+        RequestBody::Get { key } => (key.as_slice(), key.len()),
+        RequestBody::OpenSession | RequestBody::LocalGet { .. } | RequestBody::Status => return None,
+    };
+    if key.is_empty() {
+        return Some(ErrorCode::BadRequest);
+    }
+    (size > KEY_VALUE_BYTES_MAX).then_some(ErrorCode::TooLarge)
+}
+
+fn response_to(applied: Applied) -> ResponseBody {
+    match applied {
+        Applied::SessionOpened { client_id } => ResponseBody::SessionOpened { client_id },
+        Applied::Executed { reply, position } => ResponseBody::Applied { position, reply },
+        Applied::TooLarge => ResponseBody::Error { error: ErrorCode::TooLarge },
+        Applied::SessionUnknown => ResponseBody::Error { error: ErrorCode::SessionExpired },
+        Applied::Superseded => ResponseBody::Error { error: ErrorCode::Superseded },
+    }
+}

@@ -1,0 +1,104 @@
+//! The thread that writes: takes every record that came during the last fdatasync, writes them with one more, and says so.
+//! Group commit needs no timer: while the disk is busy the next batch grows. The format is the storage's.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{ServerError, system};
+use crate::raft::types::{Lsn, Record};
+use crate::storage::{StorageError, Wal};
+
+#[derive(Default)]
+struct State {
+    records: Vec<(Lsn, Record)>,
+    completed: Option<Lsn>,
+    failure: Option<StorageError>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    wake: EventFd,
+}
+
+impl Shared {
+    /// A panicked thread leaves the state as it was after a whole assignment; there is nothing to repair.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Handle of the event loop. What waits here is bounded by the replica's `unsynced_bytes_max`.
+pub(super) struct DiskThread {
+    shared: Arc<Shared>,
+}
+
+impl DiskThread {
+    pub(super) fn start(wal: Wal) -> Result<DiskThread, ServerError> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let wake = EventFd::from_value_and_flags(0, flags).map_err(system("make an event descriptor"))?;
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), wake });
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("disk".to_owned())
+            .spawn(move || write_batches(&theirs, wal))
+            .map_err(|source| ServerError::System { action: "start the disk thread", source })?;
+        Ok(DiskThread { shared })
+    }
+
+    /// Hands records over.
+    pub(super) fn write(&self, records: Vec<(Lsn, Record)>) {
+        if !records.is_empty() {
+            self.shared.lock().records.extend(records);
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// The last record that became durable since the last call.
+    pub(super) fn completed(&self) -> Result<Option<Lsn>, ServerError> {
+        match self.shared.wake.read() {
+            Ok(_) => {}
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(system("read an event descriptor")(errno)),
+        }
+        let mut state = self.shared.lock();
+        match state.failure.take() {
+            Some(failure) => Err(failure.into()),
+            None => Ok(state.completed.take()),
+        }
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.wake.as_fd()
+    }
+}
+
+fn write_batches(shared: &Shared, mut wal: Wal) {
+    loop {
+        let batch = {
+            let mut state = shared.lock();
+            while state.records.is_empty() {
+                state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            std::mem::take(&mut state.records)
+        };
+        let result = wal.append(&batch).and_then(|()| wal.sync());
+        let failed = result.is_err();
+        {
+            let mut state = shared.lock();
+            match result {
+                Ok(lsn) => state.completed = Some(lsn),
+                Err(failure) => state.failure = Some(failure),
+            }
+        }
+        // Full only if the loop has not read 2^64 - 2 wake-ups: it will wake anyway.
+        let _ = shared.wake.write(1);
+        if failed {
+            return; // a failed fdatasync is never tried again (Rebello et al., ATC'20)
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The one event loop of a node: completed writes, datagrams and time go into the replica; trace lines, records and datagrams
+//! come out, and are carried out in this order. What they are is the replica's business.
+
+mod disk_thread;
+mod logger;
+mod trace_file;
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::{TimeSpec, TimeValLike};
+use rand::{SeedableRng, TryRng, rngs::SysRng};
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+
+use crate::clock::monotonic_ns;
+use crate::config::{ConfigError, DATAGRAMS_PER_TURN_MAX, RECEIVE_BUFFER_BYTES, ServerConfig};
+use crate::raft::event::Level;
+use crate::replica::{Destination, RecoveredState, Replica};
+use crate::storage::{Identity, RealDisk, StorageError, Wal};
+use crate::transport::frame::{self, DATAGRAM_BYTES_MAX};
+use disk_thread::DiskThread;
+use logger::Logger;
+use trace_file::TraceFile;
+
+/// Why a node stopped, other than by request.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// It cannot run like this.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its address is not to be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its storage refused its data, or failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The trace cannot be written: without it nothing may leave that it should explain.
+    #[error("cannot write the trace {}: {source}", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refused something that it never refuses.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl ServerError {
+    /// The exit code of `node serve`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ServerError::Config(_) => 64,
+            ServerError::Storage(error) => error.exit_code(),
+            ServerError::Trace { .. } => 74,
+            ServerError::Listen { .. } | ServerError::System { .. } => 3,
+        }
+    }
+
+    /// The way out.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            ServerError::Config(_) => {
+                "node serve ID ADDRESS1 ADDRESS2 …, where ID is this node's position in the list"
+            }
+            ServerError::Listen { .. } => {
+                "another process may hold the address (see `ss -ulpn`); choose another one, or pass --listen"
+            }
+            ServerError::Storage(error) => error.hint(),
+            ServerError::Trace { .. } => "check free space and permissions, or start without --trace",
+            ServerError::System { .. } => "check the limits of this process (ulimit -n)",
+        }
+    }
+}
+
+fn system(action: &'static str) -> impl FnOnce(Errno) -> ServerError {
+    move |errno| ServerError::System { action, source: errno.into() }
+}
+
+/// Serves until `stop` is set.
+///
+/// # Errors
+/// See [`ServerError`]. After a storage failure nothing more was sent.
+pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError> {
+    config.validate()?;
+    let logger = Logger::start(config.id, config.level);
+    let identity = Identity { cluster_id: frame::cluster_id(&config.cluster), node_id: config.id };
+    let (wal, recovered) = Wal::open(Arc::new(RealDisk), &config.data_dir, &identity)?;
+    let address = config.listen();
+    let listen = |source| ServerError::Listen { address, source };
+    let socket = bind(address).map_err(listen)?;
+    let mut trace = match config.trace {
+        true => Some(TraceFile::open(&config.data_dir)?),
+        false => None,
+    };
+    for note in &recovered.notes {
+        logger.line(Level::Warn, note);
+    }
+    logger.line(
+        Level::Info,
+        &format!(
+            "serving on {address} as node {} of {}, data directory {}, incarnation {}, term {}, {} entries recovered",
+            config.id,
+            config.addresses.len(),
+            config.data_dir.display(),
+            recovered.incarnation,
+            recovered.hard_state.term,
+            recovered.entries.len(),
+        ),
+    );
+    let mut seed = [0; 32];
+    SysRng
+        .try_fill_bytes(&mut seed)
+        .map_err(|e| ServerError::System { action: "draw a random seed", source: io::Error::other(e) })?;
+    let mut replica = Replica::new(
+        config.replica(recovered.incarnation),
+        ChaCha8Rng::from_seed(seed),
+        monotonic_ns(),
+        RecoveredState {
+            hard_state: recovered.hard_state,
+            entries: recovered.entries,
+            last_lsn: recovered.last_lsn,
+        },
+    );
+    let disk = DiskThread::start(wal)?;
+    let mut buffer = [0; DATAGRAM_BYTES_MAX + 1]; // one more byte, to see what is longer
+    while !stop.load(Ordering::Relaxed) {
+        wait(&socket, &disk, replica.next_deadline())?;
+        if let Some(lsn) = disk.completed()? {
+            replica.durable(monotonic_ns(), lsn);
+        }
+        for _ in 0..DATAGRAMS_PER_TURN_MAX {
+            match socket.recv_from(&mut buffer) {
+                Ok((length, source)) => replica.datagram(monotonic_ns(), source, &buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // An empty socket ends the turn. So does an ICMP error of an earlier send: it says nothing about us.
+                Err(_) => break,
+            }
+        }
+        // After the datagrams: a node that was stopped for a while first hears the leader, then counts the silence.
+        let now = monotonic_ns();
+        replica.tick(now);
+        let output = replica.flush(now);
+        for event in &output.events {
+            logger.event(event);
+        }
+        if let Some(trace) = &mut trace {
+            trace.write(now, &output.trace)?;
+        }
+        disk.write(output.records);
+        for (destination, datagram) in output.datagrams {
+            let to = match destination {
+                Destination::Node(id) => config.addresses[id as usize - 1],
+                Destination::Client(address) => address,
+            };
+            // Lost like any datagram: whoever needs it asks again.
+            let _ = socket.send_to(&datagram, to);
+        }
+    }
+    logger.line(Level::Info, "stopped by request");
+    Ok(())
+}
+
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    // The kernel clamps the wish to net.core.rmem_max without an error.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Sleeps until a datagram, a completed write, the deadline or a signal.
+fn wait(socket: &UdpSocket, disk: &DiskThread, deadline: u64) -> Result<(), ServerError> {
+    let mut fds =
+        [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(disk.as_fd(), PollFlags::POLLIN)];
+    let left = deadline.saturating_sub(monotonic_ns());
+    let timeout = TimeSpec::nanoseconds(i64::try_from(left).unwrap_or(i64::MAX));
+    match ppoll(&mut fds, Some(timeout), None) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(system("wait for the socket")(errno)),
+    }
+}

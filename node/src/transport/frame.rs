@@ -1,0 +1,251 @@
+//! The frame of a datagram: 56 bytes that say whose it is and that it arrived whole.
+//! Anything that does not fit its frame is dropped and counted under the reason named here; a bad datagram is never an error.
+
+use std::fmt;
+
+use crate::kv::hash_pieces;
+use crate::protocol::wire::{Malformed, Reader, Writer};
+use crate::raft::types::{Incarnation, NodeId, Term};
+
+/// Most bytes of a datagram: Aeron's default MTU, below every Ethernet path with its tunnels. An IP fragment lost is the
+/// whole datagram lost, so none is ever needed.
+pub const DATAGRAM_BYTES_MAX: usize = 1408;
+/// Bytes of the frame before the payload.
+pub const HEADER_BYTES: usize = 56;
+/// Most bytes of a payload.
+pub const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"WWtr");
+const VERSION: u8 = 1;
+const CHECKSUM_AT: usize = HEADER_BYTES - 4;
+
+/// What the payload is, and so who sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A Raft message of a peer.
+    Peer,
+    /// A client's request that a peer passes on.
+    Forward,
+    /// The answer to a forwarded request.
+    ForwardReply,
+    /// A client's request.
+    Request,
+    /// A reply to a client.
+    Response,
+}
+
+impl Kind {
+    const ALL: [Kind; 5] = [Kind::Peer, Kind::Forward, Kind::ForwardReply, Kind::Request, Kind::Response];
+
+    fn code(self) -> u8 {
+        match self {
+            Kind::Peer => 1,
+            Kind::Forward => 2,
+            Kind::ForwardReply => 3,
+            Kind::Request => 16,
+            Kind::Response => 17,
+        }
+    }
+}
+
+/// A datagram, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// What the payload is.
+    pub kind: Kind,
+    /// Hash of the cluster's name.
+    pub cluster_id: u64,
+    /// Sending node; 0 for a client.
+    pub from: NodeId,
+    /// Receiving node; 0 for "whoever listens here".
+    pub to: NodeId,
+    /// The sender's incarnation; 0 for a client.
+    pub incarnation: Incarnation,
+    /// The sender's term; 0 for a client.
+    pub term: Term,
+    /// Counts the sender's datagrams in this incarnation. For matching by people, never for safety.
+    pub message_id: u64,
+    /// The rest.
+    pub payload: &'a [u8],
+}
+
+/// Why a datagram was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// Shorter than a frame, or not as long as its frame says.
+    Length,
+    /// Longer than [`DATAGRAM_BYTES_MAX`].
+    Oversized,
+    /// Does not begin like a datagram of ours.
+    Magic,
+    /// Of another version of the format.
+    Version,
+    /// Damaged on its way.
+    Checksum,
+    /// Of a kind that this version does not have.
+    Kind,
+    /// Of another cluster.
+    Cluster,
+    /// For another node.
+    Receiver,
+    /// Claims to be from a node that is no member.
+    Sender,
+    /// The payload is not what its kind promises.
+    Malformed,
+    /// Entries came faster than the disk takes them.
+    DiskBacklog,
+}
+
+impl DropReason {
+    /// Its name in `node status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::Length => "length",
+            DropReason::Oversized => "oversized",
+            DropReason::Magic => "magic",
+            DropReason::Version => "version",
+            DropReason::Checksum => "checksum",
+            DropReason::Kind => "kind",
+            DropReason::Cluster => "cluster",
+            DropReason::Receiver => "receiver",
+            DropReason::Sender => "sender",
+            DropReason::Malformed => "malformed",
+            DropReason::DiskBacklog => "disk_backlog",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl From<Malformed> for DropReason {
+    fn from(_: Malformed) -> DropReason {
+        DropReason::Malformed
+    }
+}
+
+/// The id of a cluster: a hash of its name, the same for every member whatever addresses it knows.
+pub fn cluster_id(name: &str) -> u64 {
+    hash_pieces([name.as_bytes()])
+}
+
+impl<'a> Frame<'a> {
+    /// The datagram.
+    pub fn encode(&self) -> Vec<u8> {
+        let length = u16::try_from(self.payload.len()).unwrap_or(u16::MAX);
+        assert!(
+            usize::from(length) <= PAYLOAD_BYTES_MAX,
+            "a payload of {} bytes does not fit into a datagram",
+            self.payload.len()
+        );
+        let mut writer = Writer::onto(Vec::with_capacity(HEADER_BYTES + self.payload.len()));
+        writer.u32(MAGIC);
+        writer.u8(VERSION);
+        writer.u8(self.kind.code());
+        writer.u16(0); // flags
+        writer.u64(self.cluster_id);
+        writer.u32(self.from);
+        writer.u32(self.to);
+        writer.u64(self.incarnation);
+        writer.u64(self.term);
+        writer.u64(self.message_id);
+        writer.u16(length);
+        writer.u16(0); // spare
+        let mut bytes = writer.into_bytes();
+        let checksum = checksum(&bytes, self.payload);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes.extend_from_slice(self.payload);
+        bytes
+    }
+
+    /// Takes a datagram apart and checks everything that needs no knowledge of the receiver.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    pub fn decode(datagram: &'a [u8]) -> Result<Frame<'a>, DropReason> {
+        if datagram.len() > DATAGRAM_BYTES_MAX {
+            return Err(DropReason::Oversized);
+        }
+        let (header, payload) = datagram.split_at_checked(HEADER_BYTES).ok_or(DropReason::Length)?;
+        let mut reader = Reader::new(header);
+        if reader.u32()? != MAGIC {
+            return Err(DropReason::Magic);
+        }
+        if reader.u8()? != VERSION {
+            return Err(DropReason::Version);
+        }
+        let kind = reader.u8()?;
+        let _flags = reader.u16()?;
+        let (cluster_id, from, to) = (reader.u64()?, reader.u32()?, reader.u32()?);
+        let (incarnation, term, message_id) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let length = usize::from(reader.u16()?);
+        let _spare = reader.u16()?;
+        if length != payload.len() {
+            return Err(DropReason::Length);
+        }
+        if reader.u32()? != checksum(&header[..CHECKSUM_AT], payload) {
+            return Err(DropReason::Checksum);
+        }
+        let kind = Kind::ALL.into_iter().find(|k| k.code() == kind).ok_or(DropReason::Kind)?;
+        Ok(Frame { kind, cluster_id, from, to, incarnation, term, message_id, payload })
+    }
+}
+
+fn checksum(header: &[u8], payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(header), payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(payload: &[u8]) -> Frame<'_> {
+        Frame {
+            kind: Kind::Forward,
+            cluster_id: cluster_id("c"),
+            from: 1,
+            to: 2,
+            incarnation: 3,
+            term: 4,
+            message_id: 5,
+            payload,
+        }
+    }
+
+    #[test]
+    fn a_frame_survives_its_bytes() {
+        let payload = vec![7; PAYLOAD_BYTES_MAX];
+        let bytes = frame(&payload).encode();
+        assert_eq!(bytes.len(), DATAGRAM_BYTES_MAX);
+        assert_eq!(Frame::decode(&bytes), Ok(frame(&payload)));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let bytes = frame(b"payload").encode();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                assert!(Frame::decode(&damaged).is_err(), "bit {bit} of byte {at}");
+            }
+            assert_eq!(Frame::decode(&bytes[..at]), Err(DropReason::Length), "cut at {at}");
+        }
+        assert_eq!(Frame::decode(&[&bytes[..], &[0]].concat()), Err(DropReason::Length));
+        assert_eq!(Frame::decode(&[0; DATAGRAM_BYTES_MAX + 1]), Err(DropReason::Oversized));
+    }
+
+    #[test]
+    fn foreign_datagrams_are_told_apart() {
+        let bytes = frame(b"").encode();
+        let mut other = bytes.clone();
+        other[4] = 9;
+        assert_eq!(Frame::decode(&other), Err(DropReason::Version));
+        other[0] = 0;
+        assert_eq!(Frame::decode(&other), Err(DropReason::Magic));
+        assert_ne!(cluster_id("a"), cluster_id("b"));
+    }
+}
