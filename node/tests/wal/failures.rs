@@ -66,6 +66,20 @@ fn what_was_synced_survives_the_worst_power_loss() {
 }
 
 #[test]
+fn a_directory_restored_from_a_copy_is_made_durable_before_it_is_believed() {
+    let mut world = World::written(&script());
+    let contents: Vec<_> = world.segments().into_iter().map(|file| (file.path, file.bytes)).collect();
+    for (path, bytes) in contents {
+        world.disk.unlink(&path).unwrap();
+        world.disk.create(&path).unwrap().write_at(0, &bytes).unwrap();
+    }
+    world.open().unwrap();
+    world.disk.power_loss(Unsynced::Lost);
+    world.open().unwrap();
+    world.goes_on();
+}
+
+#[test]
 fn every_refused_operation_stops_the_log_and_loses_nothing_acknowledged() {
     let last = operations();
     for errno in [Errno::EIO, Errno::ENOSPC] {

@@ -1,7 +1,10 @@
 //! The write-ahead log under everything that a disk and a power supply can do to it.
 //! `world` drives it and knows what must come back; each other module does one kind of harm.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
+
 mod failures;
+mod inspect;
 mod real;
 mod refusals;
 mod tails;

@@ -71,6 +71,22 @@ fn any_sector_of_a_last_batch_may_be_missing() {
 }
 
 #[test]
+fn what_lies_behind_a_hole_does_not_come_back_when_the_hole_is_filled() {
+    // The hole has the size of the `Boot` record that takes its place, and its lsn: what follows would fit.
+    let mut world = World::written(&[]);
+    world.open().unwrap();
+    world.write(&[entry(1, 1, 0), entry(1, 2, 0), entry(1, 3, 0)]).unwrap();
+    world.kill();
+    world.acked = 2;
+    let hole = world.positions()[2].1 as usize;
+    world.tamper(1, |bytes| bytes[hole..hole + 48].fill(0));
+    assert_eq!(world.open().unwrap().entries, []);
+    world.kill();
+    assert_eq!(world.open().unwrap().entries, []);
+    world.goes_on();
+}
+
+#[test]
 fn rot_in_the_last_batch_cannot_be_told_from_a_torn_write_but_is_said() {
     let mut world = World::written(&script());
     let (sequence, offset, lsn) = *world.positions().last().unwrap();
@@ -78,7 +94,11 @@ fn rot_in_the_last_batch_cannot_be_told_from_a_torn_write_but_is_said() {
     world.acked = lsn - 1;
     let recovered = world.open().unwrap();
     assert_eq!(recovered.last_lsn, lsn, "the `Boot` record took its place");
-    assert!(recovered.notes[0].contains(&format!("cut off after lsn {}", lsn - 1)), "{:?}", recovered.notes);
+    assert!(
+        recovered.notes[0].contains(&format!("the log ends at lsn {}", lsn - 1)),
+        "{:?}",
+        recovered.notes
+    );
 }
 
 #[test]

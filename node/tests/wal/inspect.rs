@@ -1,0 +1,133 @@
+//! `node inspect` and `node verify` on directories that are whole, torn, damaged, in use, or none.
+//! That the verdicts agree with what the log does when it opens is checked in every case.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use node::inspect::{self, Inspection, Verdict, inspect, run_inspect, run_verify};
+use node::kv::command::{Command, Operation};
+use node::raft::types::{Entry, LogId, Payload, Record};
+use node::storage::segment::HEADER_BYTES;
+use node::storage::{RealDisk, Wal};
+
+use crate::world::{IDENTITY, World, dir, entry, script};
+
+fn check(world: &World, verdict: Verdict) -> Inspection {
+    let inspection = inspect(&world.disk, dir());
+    assert_eq!(inspection.verdict, verdict, "{:?}", inspection.reasons);
+    inspection
+}
+
+fn lines(inspection: &Inspection) -> Vec<&inspect::Line> {
+    inspection.segments.iter().flat_map(|segment| &segment.lines).collect()
+}
+
+#[test]
+fn a_whole_directory_is_intact_and_every_record_is_shown() {
+    let mut world = World::written(&script());
+    let inspection = check(&world, Verdict::Intact);
+    let shown: Vec<_> = lines(&inspection).iter().map(|line| line.lsn).collect();
+    assert_eq!(shown, (1..=world.acked).map(Some).collect::<Vec<_>>());
+    let recovered = world.open().unwrap();
+    assert_eq!(
+        (inspection.term, inspection.voted_for, inspection.last_index, inspection.incarnation),
+        (recovered.hard_state.term, recovered.hard_state.voted_for, recovered.entries.len() as u64, 1)
+    );
+    assert_eq!(inspection.owner.unwrap().directory_id, format!("{:016x}", recovered.directory_id));
+    // It is open now, and that is no obstacle.
+    check(&world, Verdict::Intact);
+}
+
+#[test]
+fn a_torn_tail_is_said_and_left_where_it_is() {
+    let mut world = World::written(&script());
+    let (sequence, offset, lsn) = *world.positions().last().unwrap();
+    world.tamper(sequence, |bytes| bytes.truncate(offset as usize + 20));
+    let inspection = check(&world, Verdict::TornTail);
+    assert_eq!(inspection.last_lsn, lsn - 1);
+    assert_eq!(lines(&inspection).last().map(|line| (line.kind, line.offset)), Some(("gap", offset)));
+    check(&world, Verdict::TornTail);
+    world.acked = lsn - 1;
+    world.open().unwrap();
+    check(&world, Verdict::Intact);
+}
+
+#[test]
+fn damage_is_named_and_what_follows_it_is_still_shown() {
+    let mut world = World::written(&script());
+    let records = lines(&check(&world, Verdict::Intact)).len();
+    world.tamper(1, |bytes| bytes[HEADER_BYTES + 48 + 3] ^= 1);
+    let inspection = check(&world, Verdict::Corrupt);
+    let error = world.open().err().unwrap();
+    assert_eq!(inspection.reasons, [error.to_string()]);
+    assert_eq!(inspection.hint, Some(error.hint()));
+    assert_eq!(lines(&inspection).iter().filter(|line| line.lsn.is_some()).count(), records - 1);
+    assert_eq!(inspection.last_lsn, 1, "the state is that before the damage");
+}
+
+#[test]
+fn another_format_version_is_unknown() {
+    let world = World::written(&[]);
+    let mut header = world.segments()[0].header.unwrap();
+    header.version = 9;
+    world.tamper(1, |bytes| bytes[..HEADER_BYTES].copy_from_slice(&header.encode()));
+    let inspection = check(&world, Verdict::Unknown);
+    assert!(inspection.reasons[0].contains("format version 9"), "{:?}", inspection.reasons);
+}
+
+fn run(dir: &Path) -> (u8, String, u8, String) {
+    let (mut shown, mut judged) = (Vec::new(), Vec::new());
+    let inspect = run_inspect(dir, false, &mut shown).unwrap();
+    let verify = run_verify(dir, &mut judged).unwrap();
+    (inspect, String::from_utf8(shown).unwrap(), verify, String::from_utf8(judged).unwrap())
+}
+
+#[test]
+fn what_is_no_data_directory_is_unknown() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, _, code, text) = run(root.path());
+    assert!(code == 2 && text.contains("is not a data directory"), "{code} {text}");
+    let (_, _, code, text) = run(&root.path().join("absent"));
+    assert!(code == 2 && text.contains("absent"), "{code} {text}");
+}
+
+#[test]
+fn a_person_reads_what_each_record_says() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut wal, _) = Wal::open(Arc::new(RealDisk), root.path(), &IDENTITY).unwrap();
+    let operation = Operation::Set { key: b"k7".to_vec(), value: b"311".to_vec() };
+    let command = Command::Execute { client_id: 4, sequence: 2, operation }.encode();
+    let id = LogId { term: 1, index: 2 };
+    let set = Record::Entry(Entry { id, payload: Payload::Command(command.into()) });
+    wal.append(&[
+        (2, entry(1, 1, 0)),
+        (3, set),
+        (4, entry(1, 3, 5)),
+        (5, Record::Truncate { last_index: 2 }),
+    ])
+    .unwrap();
+    wal.sync().unwrap();
+
+    let (code, text, verify, verdict) = run(root.path());
+    assert_eq!((code, verify), (0, 0));
+    for expected in [
+        "node 2   cluster 0000000000000007   directory ",
+        "incarnation 1   term 0   no vote   last index 2   last lsn 5\n",
+        "wal-0000000000000001.seg   1048576 bytes   first lsn 1\n",
+        "         64  lsn 1         boot        incarnation 1\n",
+        "        112  lsn 2         entry       index 1, term 1: no-op\n",
+        "        160  lsn 3         entry       index 2, term 1: set k7 311 (client 4, sequence 2)\n",
+        "entry       index 3, term 1: 5 bytes that are no command: \\x03\\x03\\x03\\x03\\x03\n",
+        "truncate    every entry after index 2\n",
+        "intact   5 records in 1 segment\n",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in\n{text}");
+    }
+    assert_eq!(verdict, "intact   5 records in 1 segment\n");
+
+    let mut json = Vec::new();
+    run_inspect(root.path(), true, &mut json).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["verdict"], "intact");
+    assert_eq!(json["segments"][0]["lines"][2]["index"], 2);
+}
