@@ -1,6 +1,9 @@
 //! The accuser as a library: what a run is (spec, schedule), what hurts (faults, nemesis, links, processes).
 //! Verdicts belong to `checker`, the system under test to `node`.
 
+pub mod bench;
+pub mod campaign;
+pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod fault;
@@ -16,6 +19,7 @@ pub mod run_file;
 pub mod schedule;
 pub mod settle;
 pub mod spec;
+pub mod summary;
 pub mod system;
 pub mod tally;
 pub mod target;

@@ -4,8 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::system::whitewater::{BinaryError, check_build};
+
 /// The directory below the target directory.
 pub const DIRECTORY: &str = "planted";
+/// The feature of the node that compiles them in.
+const FEATURE: &str = "planted";
 
 /// Why there is no planted node.
 #[derive(Debug, thiserror::Error)]
@@ -24,14 +28,9 @@ pub enum PlantedError {
     /// Cargo failed; it said why on stderr.
     #[error("`{0}` failed")]
     Build(String),
-    /// What was built is not what this harness was built with.
-    #[error("the node with planted bugs says it is build {found:?}; this harness needs {wanted:?}")]
-    Stale {
-        /// What it said.
-        found: String,
-        /// What it should say.
-        wanted: String,
-    },
+    /// What was built is not what this harness needs.
+    #[error(transparent)]
+    Binary(#[from] BinaryError),
 }
 
 /// The path of the planted node that belongs to the harness at `harness`, built now if it is missing or of other sources.
@@ -41,8 +40,7 @@ pub enum PlantedError {
 pub fn ensure(harness: &Path) -> Result<PathBuf, PlantedError> {
     let target = target_directory(harness);
     let binary = target.join("release").join("node");
-    let wanted = format!("{} planted", node::BUILD_ID);
-    if says(&binary).as_deref() == Some(&wanted) {
+    if check_build(&binary, FEATURE).is_ok() {
         return Ok(binary);
     }
     let workspace = [harness.parent().map(Path::to_owned), std::env::current_dir().ok()]
@@ -57,10 +55,8 @@ pub fn ensure(harness: &Path) -> Result<PathBuf, PlantedError> {
     if !status.success() {
         return Err(PlantedError::Build(shown));
     }
-    match says(&binary) {
-        Some(found) if found == wanted => Ok(binary),
-        found => Err(PlantedError::Stale { found: found.unwrap_or_default(), wanted }),
-    }
+    check_build(&binary, FEATURE)?;
+    Ok(binary)
 }
 
 /// The command that builds it, for people.
@@ -78,12 +74,6 @@ fn build_command(target: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--release", "-p", "node", "--features", "planted", "--target-dir"]).arg(target);
     command
-}
-
-/// What `node --build-id` prints: the build id, a space, the features.
-fn says(binary: &Path) -> Option<String> {
-    let output = Command::new(binary).arg("--build-id").output().ok().filter(|o| o.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The nearest directory upwards whose `Cargo.toml` is a workspace with a member `node`.
@@ -111,11 +101,5 @@ mod tests {
         std::fs::write(root.join("node/Cargo.toml"), "[package]").unwrap();
         std::fs::write(root.join("Cargo.toml"), "[workspace]\nmembers = [\"node\"]").unwrap();
         assert_eq!(find_workspace(&root.join("target/release")).as_deref(), Some(root));
-    }
-
-    #[test]
-    fn an_executable_that_is_not_ours_says_nothing() {
-        assert_eq!(says(Path::new("/bin/false")), None);
-        assert_eq!(says(Path::new("no/such/node")), None);
     }
 }

@@ -1,10 +1,11 @@
 //! One run from setup to verdict: its phases, in order, and what each hands to the next.
 //! What hurts is the nemesis' work, how it is judged the checker's, how it looks the command line's.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use checker::Report;
@@ -12,7 +13,6 @@ use checker::history::Header;
 use node::client::ClientConfig;
 use serde_json::{Value, json};
 
-use crate::NodeId;
 use crate::cluster::{Addresses, Cluster, ClusterConfig, ClusterError, Leader};
 use crate::host::{Host, LagProbe, monotonic_ns};
 use crate::nemesis;
@@ -118,16 +118,6 @@ pub enum RunError {
     /// The cluster did not start.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// A node ended before any fault.
-    #[error("{node} ended during setup, before any fault ({status}){}", if stderr.is_empty() { String::new() } else { format!(": {stderr}") })]
-    Setup {
-        /// Which.
-        node: String,
-        /// How.
-        status: String,
-        /// The end of its stderr.
-        stderr: String,
-    },
     /// `run.json`.
     #[error(transparent)]
     RunFile(#[from] RunFileError),
@@ -173,13 +163,7 @@ pub fn run(
         trace: true,
     };
     let cluster = Cluster::launch(&config, addresses)?;
-    let leader =
-        cluster.wait_ready(READY_WITHIN).map_err(|error| match cluster.self_exits().into_iter().next() {
-            Some(exit) => {
-                RunError::Setup { node: node_name(exit.node), status: exit.status, stderr: exit.stderr }
-            }
-            None => RunError::Cluster(error),
-        })?;
+    let leader = cluster.wait_ready(READY_WITHIN)?;
 
     let workload = Workload::new(spec.workload);
     let header = Header {
@@ -196,15 +180,17 @@ pub fn run(
     observe(Stage::Setup { leader, took: setup.elapsed() });
 
     let client = ClientConfig { cluster: cluster_name, ..ClientConfig::default() };
-    let run = Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, client: &client };
-    let (dead, workload) = run.load(workload, interrupted, observe)?;
+    let dead = Mutex::new(BTreeSet::new());
+    let run =
+        Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, client: &client, dead: &dead };
+    let workload = run.load(workload, interrupted, observe)?;
     recorder.nemesis("phase", json!({"phase": "settle"}));
     let settling = Instant::now();
-    let (settled, states) = run.settle(workload, dead)?;
+    let (settled, states) = run.settle(workload)?;
     observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
 
     // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
-    run.self_exits();
+    nemesis::report_self_exits(&cluster, &|f, value| run.record(f, value));
     cluster.stop_all();
     drop(cluster);
     drop(fabric);
@@ -266,16 +252,30 @@ struct Run<'a> {
     fabric: &'a Fabric,
     recorder: &'a Recorder,
     client: &'a ClientConfig,
+    /// Names of the nodes that died by themselves.
+    dead: &'a Mutex<BTreeSet<String>>,
 }
 
 impl Run<'_> {
-    /// Loads the cluster while the nemesis hurts it. Returns the nodes that died by themselves, which end the load at once.
+    /// Records a line of the nemesis, and remembers who died by himself, whoever noticed it.
+    fn record(&self, f: &str, value: Value) {
+        if let ("self_exit", Some(node)) = (f, value["node"].as_str()) {
+            self.dead().insert(node.to_owned());
+        }
+        self.recorder.nemesis(f, value);
+    }
+
+    fn dead(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads the cluster while the nemesis hurts it. A node that dies by itself ends the load at once.
     fn load(
         &self,
         workload: Workload,
         interrupted: &AtomicBool,
         observe: &mut dyn FnMut(Stage<'_>),
-    ) -> Result<(Vec<NodeId>, Workload), RunError> {
+    ) -> Result<Workload, RunError> {
         let spec = &self.plan.spec;
         let nodes: Vec<_> = (1..).zip(self.cluster.client_addrs()).collect();
         let stride = u64::from(spec.clients) + u64::from(spec.nodes);
@@ -289,14 +289,13 @@ impl Run<'_> {
             rate => Duration::from_secs(1).mul_f64(f64::from(spec.clients) / f64::from(rate)),
         };
         let time = Duration::from_millis(spec.time_ms);
-        let sink = |f: &str, value: Value| self.recorder.nemesis(f, value);
+        let sink = |f: &str, value: Value| self.record(f, value);
         sink("plan", json!({"kinds": self.kinds()}));
         sink("phase", json!({"phase": "load"}));
 
         let workload = Mutex::new(workload);
         let (heal, stop) = (AtomicBool::new(false), AtomicBool::new(false));
         let started = Instant::now();
-        let mut dead = Vec::new();
         std::thread::scope(|scope| {
             for (index, mut worker) in workers {
                 let rng = stream(spec.seed, Purpose::Workload, index);
@@ -307,21 +306,21 @@ impl Run<'_> {
                 let schedule = &self.plan.schedule;
                 nemesis::run(schedule, spec.seed, self.cluster, self.fabric, &sink, started, &heal);
             });
-            while started.elapsed() < time && !interrupted.load(Ordering::Relaxed) && dead.is_empty() {
+            while started.elapsed() < time && !interrupted.load(Ordering::Relaxed) && self.dead().is_empty() {
                 std::thread::sleep(POLL);
-                dead = self.self_exits();
+                nemesis::report_self_exits(self.cluster, &sink);
                 observe(Stage::Loading { tally: &self.recorder.tally(), elapsed: started.elapsed() });
             }
             // Faults are healed under load: the last thing that clients see is a cluster that recovers.
             heal.store(true, Ordering::Relaxed);
             while !faults.is_finished() {
                 std::thread::sleep(POLL);
-                dead.extend(self.self_exits());
+                nemesis::report_self_exits(self.cluster, &sink);
             }
             stop.store(true, Ordering::Relaxed);
         });
         observe(Stage::Loaded { tally: &self.recorder.tally(), took: started.elapsed() });
-        Ok((dead, workload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)))
+        Ok(workload.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The kinds of faults in the schedule, each once.
@@ -332,22 +331,15 @@ impl Run<'_> {
         kinds.into_iter().map(|kind| kind.name()).collect()
     }
 
-    fn self_exits(&self) -> Vec<NodeId> {
-        let exits = self.cluster.self_exits();
-        for exit in &exits {
-            let value = json!({"node": node_name(exit.node), "status": exit.status, "stderr": exit.stderr});
-            self.recorder.nemesis("self_exit", value);
-        }
-        exits.iter().map(|exit| exit.node).collect()
-    }
-
     /// Waits for the healed cluster to serve, then reads every key through each node, and what each node holds.
-    fn settle(&self, mut workload: Workload, dead: Vec<NodeId>) -> Result<(Settled, Vec<State>), RunError> {
+    fn settle(&self, mut workload: Workload) -> Result<(Settled, Vec<State>), RunError> {
         let spec = &self.plan.spec;
         let probe = LagProbe::start();
         let stride = u64::from(spec.clients) + u64::from(spec.nodes);
+        let dead = self.dead().clone();
+        let alive = (1..).zip(self.cluster.client_addrs()).filter(|(id, _)| !dead.contains(&node_name(*id)));
         let mut pinned = Vec::new();
-        for (id, addr) in (1..).zip(self.cluster.client_addrs()).filter(|(id, _)| !dead.contains(id)) {
+        for (id, addr) in alive {
             let index = u64::from(spec.clients) + u64::from(id) - 1;
             let worker = Worker::new(self.recorder, self.client, &[(id, addr)], index, stride);
             pinned.push(settle::Pinned { id, addr, worker: worker.map_err(RunError::Network)? });

@@ -1,0 +1,354 @@
+//! Every byte that a person reads: stdout is the result, stderr the progress on a terminal.
+//! The `check` line and the reasons of a verdict are the checker's words.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
+
+use checker::Verdict;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::bench::{BenchConfig, Measured};
+use crate::campaign::{Campaign, Row, worst};
+use crate::fault::FaultKind;
+use crate::run::{Finished, Stage};
+use crate::run_dir::RunDir;
+use crate::spec::{Spec, WorkloadKind};
+use crate::tally::{FaultTally, Tally};
+
+/// Column in which the duration of a phase ends.
+const WIDTH: usize = 78;
+
+/// Prints a text and a newline to stdout. A reader that went away is no error: the verdict is in the exit code, too.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end_matches('\n'));
+}
+
+/// Prints an error and the way out to stderr.
+pub(super) fn failure(error: &anyhow::Error, hint: Option<&str>) {
+    let mut text = format!("error: {error:#}\n");
+    if let Some(hint) = hint {
+        let _ = write!(text, "\nhint: {hint}\n");
+    }
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Prints one run, phase by phase; nothing at all in JSON mode.
+#[derive(Debug)]
+pub(super) struct Printer {
+    json: bool,
+}
+
+impl Printer {
+    pub(super) fn new(json: bool) -> Printer {
+        Printer { json }
+    }
+
+    fn say(&self, text: &str) {
+        if !self.json {
+            say(text);
+        }
+    }
+
+    pub(super) fn head(&self, spec: &Spec) {
+        self.say(&format!("run {:#x}   {}", spec.seed, spec_words(spec)));
+    }
+
+    /// The bar of the load; none in JSON mode.
+    pub(super) fn bar(&self, time_ms: u64) -> ProgressBar {
+        if self.json {
+            return ProgressBar::hidden();
+        }
+        bar(time_ms, "  load    [{bar:30}] {msg}")
+    }
+
+    pub(super) fn stage(&self, stage: &Stage<'_>, bar: &ProgressBar) {
+        match stage {
+            Stage::Setup { leader, took } => {
+                let text = format!("  setup   leader n{}, term {}", leader.node, leader.term);
+                self.say(&timed(&text, *took));
+            }
+            Stage::Loading { tally, elapsed } => {
+                bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+                bar.set_message(format!("{} ok   {} fail   {} info", tally.ok, tally.fail, tally.info));
+            }
+            Stage::Loaded { tally, took } => {
+                bar.finish_and_clear();
+                self.say(&timed(&load_words(tally), *took));
+                self.say(&fault_lines(&tally.faults));
+            }
+            Stage::Settled { settled, took } => {
+                self.say(&timed(&format!("  settle  {}", settled.detail), *took));
+            }
+        }
+    }
+
+    pub(super) fn verdict(&self, finished: &Finished, dir: &RunDir) {
+        let elections = match finished.elections {
+            1 => "1 leader change".to_owned(),
+            n => format!("{n} leader changes"),
+        };
+        self.say(&format!("  leaders {elections}, {} by a fault", finished.elections_by_fault));
+        for warning in &finished.warnings {
+            self.say(&format!("  warning {warning}"));
+        }
+        let text = finished.report.render();
+        let (check, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        self.say(&timed(check, finished.check_took));
+        self.say(rest);
+        self.say(&format!("  replay   harness replay {}", dir.path().display()));
+    }
+}
+
+/// A bar on stderr, invisible where that is no terminal.
+pub(super) fn bar(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style.progress_chars("=> "))
+}
+
+/// `text`, with a duration at the right margin.
+fn timed(text: &str, took: Duration) -> String {
+    let took = format!("{:.1} s", took.as_secs_f64());
+    let gap = WIDTH.saturating_sub(text.chars().count() + took.len()).max(2);
+    format!("{text}{:gap$}{took}", "")
+}
+
+/// `5 nodes   mixed   30 s`.
+fn spec_words(spec: &Spec) -> String {
+    let mut words =
+        format!("{} nodes   {}   {} s", spec.nodes, spec.workload.name(), spec.time_ms as f64 / 1_000.0);
+    if let Some(bug) = &spec.bug {
+        let _ = write!(words, "   planted {bug}");
+    }
+    words
+}
+
+fn load_words(tally: &Tally) -> String {
+    format!(
+        "  load    {} operations   {} ok   {} fail   {} info",
+        tally.operations(),
+        tally.ok,
+        tally.fail,
+        tally.info
+    )
+}
+
+/// One kind: `kill 9`, `kill 8/9` if one had no effect, and its telling counter.
+fn fault_words(kind: &str, tally: &FaultTally) -> String {
+    let mut words = if tally.bit == tally.injected {
+        format!("{kind} {}", tally.bit)
+    } else {
+        format!("{kind} {}/{}", tally.bit, tally.injected)
+    };
+    let counter = match kind {
+        "partition" | "loss" => Some("dropped"),
+        "delay" => Some("delayed"),
+        "duplicate" => Some("duplicated"),
+        "reorder" => Some("reordered"),
+        _ => None,
+    };
+    if let Some((counter, count)) = counter.and_then(|c| Some((c, tally.evidence.get(c)?))) {
+        let _ = write!(words, " ({count} {counter})");
+    }
+    words
+}
+
+/// The faults in lines of bounded width.
+fn fault_lines(faults: &BTreeMap<String, FaultTally>) -> String {
+    if faults.is_empty() {
+        return "  faults  none".to_owned();
+    }
+    // In the order of `harness list`, not of the alphabet.
+    let words = FaultKind::ALL
+        .into_iter()
+        .filter_map(|kind| faults.get(kind.name()).map(|tally| fault_words(kind.name(), tally)));
+    let (mut lines, mut line) = (Vec::new(), "  faults".to_owned());
+    for (i, word) in words.enumerate() {
+        if line.len() + 3 + word.len() > WIDTH {
+            lines.push(std::mem::replace(&mut line, " ".repeat(8)));
+            line += "  ";
+        } else {
+            line += if i == 0 { "  " } else { "   " };
+        }
+        line += &word;
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
+/// `harness list`.
+pub(super) fn list() -> String {
+    let mut text = "workloads\n".to_owned();
+    for kind in WorkloadKind::ALL {
+        let _ = writeln!(text, "  {:<10} {}", kind.name(), kind.summary());
+    }
+    text += "faults\n";
+    for kind in FaultKind::ALL {
+        let _ = writeln!(text, "  {:<10} {}", kind.name(), kind.summary());
+    }
+    text
+}
+
+/// The head of a campaign's table.
+pub(super) fn campaign_head(campaign: &Campaign, spec: &Spec) -> String {
+    let runs = campaign.runs.map(|runs| format!("   {runs} runs")).unwrap_or_default();
+    let budget = campaign.budget.map(|b| format!("   {}", humantime::format_duration(b))).unwrap_or_default();
+    format!(
+        "campaign {:#x}{runs}{budget}   {}\n{:>5}  {:<12} {:>8} {:>6} {:>6}  {:>7}  {:<7}  faults that bit",
+        campaign.seed,
+        spec_words(spec),
+        "run",
+        "seed",
+        "ok",
+        "fail",
+        "info",
+        "leaders",
+        "verdict",
+    )
+}
+
+/// One row of a campaign's table.
+pub(super) fn campaign_row(row: &Row) -> String {
+    let start = format!("{:>5}  {:<12}", row.rank, format!("{:#x}", row.seed));
+    match &row.outcome {
+        Ok(summary) => {
+            let words = |kind: FaultKind| {
+                let FaultTally { bit, injected, .. } = summary.faults.get(kind.name())?;
+                Some(if bit == injected {
+                    format!("{kind} {bit}", kind = kind.name())
+                } else {
+                    format!("{} {bit}/{injected}", kind.name())
+                })
+            };
+            let mut faults = FaultKind::ALL.into_iter().filter_map(words).collect::<Vec<_>>().join(" ");
+            if let Some(reason) = summary.class.as_ref().or(summary.reason.as_ref()) {
+                let _ = write!(faults, "   {reason}");
+            }
+            let leaders = format!("{}/{}", summary.elections_by_fault, summary.elections);
+            format!(
+                "{start} {:>8} {:>6} {:>6}  {leaders:>7}  {:<7}  {faults}",
+                summary.ok,
+                summary.fail,
+                summary.info,
+                summary.verdict.to_string(),
+            )
+        }
+        Err(reason) => {
+            format!("{start} {:>8} {:>6} {:>6}  {:>7}  {:<7}  {reason}", "-", "-", "-", "-", "error")
+        }
+    }
+}
+
+/// The end of a campaign: its verdict, and what to type next.
+pub(super) fn campaign_end(campaign: &Campaign, rows: &[Row]) -> String {
+    let count = |verdict| rows.iter().filter(|row| row.verdict() == verdict).count();
+    let counts = [Verdict::Valid, Verdict::Invalid, Verdict::Unknown, Verdict::Error]
+        .map(|verdict| (verdict, count(verdict)))
+        .into_iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(verdict, n)| format!("{n} {verdict}"))
+        .collect::<Vec<_>>()
+        .join("   ");
+    let worst = worst(rows);
+    let mut text = format!("{}  {} runs   {counts}\n", worst.to_string().to_uppercase(), rows.len());
+    if let Some(row) = rows.iter().find(|row| worst != Verdict::Valid && row.verdict() == worst) {
+        let dir = campaign.dir.join(format!("{:#x}", row.seed));
+        let _ = write!(text, "  check    checker check {0}\n  replay   harness replay {0}", dir.display());
+    }
+    text
+}
+
+/// The head of a measurement.
+pub(super) fn bench_head(config: &BenchConfig) -> String {
+    format!(
+        "bench node   {} nodes   {} rounds of {} a step   sets, keys of 16 bytes, values of 100",
+        config.nodes,
+        config.rounds,
+        humantime::format_duration(config.turn)
+    )
+}
+
+/// The table of a measurement.
+pub(super) fn bench_table(measured: &Measured) -> String {
+    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+    let mut text = format!(
+        "{:>9} {:>10} {:>9} {:>9} {:>15}\n",
+        "clients", "writes/s", "p50 ms", "p99 ms", "unacknowledged"
+    );
+    for step in &measured.steps {
+        let _ = writeln!(
+            text,
+            "{:>9} {:>10.0} {:>9.2} {:>9.2} {:>15}",
+            step.clients,
+            step.writes_per_s,
+            ms(step.p50),
+            ms(step.p99),
+            step.unacknowledged
+        );
+    }
+    let _ = write!(
+        text,
+        "fdatasync of 4 KiB on this machine, in the same minutes: p50 {:.2} ms",
+        ms(measured.fdatasync_p50)
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(injected: u64, bit: u64, evidence: &[(&str, u64)]) -> FaultTally {
+        let evidence = evidence.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+        FaultTally { injected, bit, skipped: 0, evidence }
+    }
+
+    #[test]
+    fn the_lines_of_a_run_look_like_the_sample_of_the_architecture() {
+        let spec =
+            Spec { seed: 0x51f2, workload: WorkloadKind::Register, time_ms: 60_000, ..Spec::default() };
+        assert_eq!(spec_words(&spec), "5 nodes   register   60 s");
+        assert_eq!(
+            spec_words(&Spec { bug: Some("A03".to_owned()), ..spec }),
+            "5 nodes   register   60 s   planted A03"
+        );
+        let line = timed("  setup   leader n3, term 2", Duration::from_millis(812));
+        assert_eq!(line, "  setup   leader n3, term 2                                              0.8 s");
+        let tally = Tally { ok: 39_871, fail: 612, info: 725, ..Tally::default() };
+        assert_eq!(load_words(&tally), "  load    41208 operations   39871 ok   612 fail   725 info");
+    }
+
+    #[test]
+    fn faults_come_in_the_order_of_the_list_and_lines_are_not_too_wide() {
+        assert_eq!(fault_lines(&BTreeMap::new()), "  faults  none");
+        let mut faults = BTreeMap::from([
+            ("partition".to_owned(), tally(6, 6, &[("dropped", 118_402), ("matched", 118_402)])),
+            ("kill".to_owned(), tally(9, 9, &[])),
+        ]);
+        assert_eq!(fault_lines(&faults), "  faults  kill 9   partition 6 (118402 dropped)");
+        faults.insert("pause".to_owned(), tally(3, 2, &[]));
+        for (kind, counter) in
+            [("delay", "delayed"), ("duplicate", "duplicated"), ("reorder", "reordered"), ("loss", "dropped")]
+        {
+            faults.insert(kind.to_owned(), tally(2, 2, &[(counter, 12_345)]));
+        }
+        let text = fault_lines(&faults);
+        assert!(text.starts_with("  faults  kill 9   pause 2/3   partition 6 (118402 dropped)"), "{text}");
+        assert!(text.lines().all(|l| l.len() <= WIDTH) && text.lines().count() > 1, "{text}");
+        assert!(text.lines().skip(1).all(|l| l.starts_with("          ") && !l.ends_with(' ')), "{text}");
+    }
+
+    #[test]
+    fn the_list_names_every_workload_and_fault() {
+        let text = list();
+        for name in
+            WorkloadKind::ALL.map(WorkloadKind::name).into_iter().chain(FaultKind::ALL.map(FaultKind::name))
+        {
+            assert!(
+                text.lines().any(|l| l.split_whitespace().next() == Some(name)),
+                "{name} is missing:\n{text}"
+            );
+        }
+    }
+}

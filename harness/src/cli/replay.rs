@@ -1,0 +1,31 @@
+//! `harness replay`: the recorded faults of a run, on a new cluster.
+//! Real processes never repeat exactly; what is the same is the spec, the schedule and the streams of operations.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use super::run::execute;
+use crate::run_dir::RunDir;
+use crate::run_file::RunFile;
+use crate::schedule::Schedule;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Run directory whose run.json and schedule.jsonl say what to do
+    run: PathBuf,
+    /// Run directory of the replay [default: runs/SEED-replay, or with -2, -3, … if that is taken]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one line of JSON instead of the summary
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+    let dir = RunDir::open(&args.run);
+    let hint = "name a directory that `harness run` made, such as runs/0x51f2";
+    let file = RunFile::read(&dir).map_err(|error| Failure::hint(error, hint))?;
+    let schedule = Schedule::read(&dir.schedule()).map_err(|error| Failure::hint(error, hint))?;
+    let name = format!("{:#x}-replay", file.spec.seed);
+    execute(file.spec, schedule, args.out.as_deref(), &name, args.json)
+}
