@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 pub mod history;
+pub mod linearizability;
+pub mod model;
 pub mod report;
 pub mod trace;
 pub mod verdict;

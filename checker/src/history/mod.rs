@@ -1,6 +1,14 @@
 //! The history format, version 1.0: the serde types that its writer and its readers share. `checker/HISTORY.md` is normative.
 //! Reading files is the reader's business, judging them in everybody else's.
 
+mod operation;
+mod pair;
+mod reader;
+
+pub use operation::{Action, Operation, Outcome, Phase, Value};
+pub use pair::{History, Nemesis, pair};
+pub use reader::{HistoryError, Lines, parse, read};
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +34,11 @@ pub struct Header {
     pub clock: String,
     /// Names of the nodes.
     pub nodes: Vec<String>,
+}
+
+/// `"actual":null` is the answer "the key is absent", not the absence of an answer.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Some)
 }
 
 /// Who an event belongs to.
@@ -103,7 +116,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// A `cas` that failed with `cas_mismatch`: the value that it saw instead. It is judged as a read of that value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub actual: Option<serde_json::Value>,
     /// On an invoke, the node that is asked first; on a completion, the node that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -138,6 +138,12 @@ pub struct Evidence {
     pub note: String,
 }
 
+/// Nanoseconds since the start of a run, for people.
+pub(crate) fn seconds(nanoseconds: u64) -> String {
+    let milliseconds = nanoseconds / 1_000_000;
+    format!("{}.{:03} s", milliseconds / 1000, milliseconds % 1000)
+}
+
 impl Report {
     /// The bytes of `verdict.json`.
     pub fn to_json(&self) -> String {

@@ -1,0 +1,420 @@
+//! Tells a contradiction as a person would: its class, a sentence, and each operation's part in it.
+//! That it is one was shown by the engines; this file only finds the words.
+
+use super::core::Closure;
+use super::order::{Fault, Kind};
+use super::{Finding, Op, Witness};
+use crate::history::{Action, Operation, Outcome, Value};
+use crate::model::ModelKind;
+use crate::report::seconds;
+
+/// The operations of a key as they were recorded, and as they were judged.
+pub(crate) struct About<'a> {
+    pub(crate) model: ModelKind,
+    pub(crate) operations: &'a [Operation],
+    pub(crate) ops: &'a [Op],
+}
+
+/// Class, sentence, and notes by position in `ops`.
+type Story = (&'static str, String, Vec<(usize, String)>);
+
+impl About<'_> {
+    /// Shrinks a set of operations that has no valid order, and tells what is left.
+    pub(crate) fn explain(&self, seed: Vec<usize>) -> Finding {
+        let core = Closure::new(self.model, self.ops).shrink(seed);
+        let (class, reason, notes) = self
+            .never_written(&core)
+            .or_else(|| self.lost_update(&core))
+            .or_else(|| self.old_value(&core))
+            .unwrap_or_else(|| self.no_order(&core));
+        self.finding(class, reason, notes, core, |action| action.clone())
+    }
+
+    /// Tells a contradiction between a few elements of a list or set.
+    pub(crate) fn explain_elements(&self, fault: Fault) -> Finding {
+        let bringer = |e: &Value| (0..self.ops.len()).find(|i| self.ops[*i].action.brings() == Some(e));
+        let mut core: Vec<usize> = fault.elements.iter().filter_map(bringer).collect();
+        core.extend([Some(fault.read), fault.other].into_iter().flatten());
+        core.sort_unstable();
+        core.dedup();
+        let (class, reason, notes) = self.element_story(&fault, bringer);
+        self.finding(class, reason, notes, core, |action| match action {
+            Action::Read(value) => {
+                let kept = value.elements().unwrap_or_default().iter().filter(|e| fault.elements.contains(e));
+                Action::Read(Value::List(kept.cloned().collect()))
+            }
+            other => other.clone(),
+        })
+    }
+
+    fn finding(
+        &self,
+        class: &'static str,
+        reason: String,
+        notes: Vec<(usize, String)>,
+        core: Vec<usize>,
+        reduce: impl Fn(&Action) -> Action,
+    ) -> Finding {
+        let witness = |i: usize| Witness {
+            operation: self.ops[i].id,
+            action: reduce(&self.ops[i].action),
+            note: notes.iter().find(|(op, _)| *op == i).map(|(_, note)| note.clone()).unwrap_or_default(),
+        };
+        Finding { class, reason, core: core.into_iter().map(witness).collect() }
+    }
+
+    /// An operation that saw what nobody can have written before it ended.
+    fn never_written(&self, core: &[usize]) -> Option<Story> {
+        for &i in core {
+            let observed = match self.ops[i].action.observes() {
+                Some(value) if self.model.is_register() && *value != self.model.initial() => {
+                    std::slice::from_ref(value)
+                }
+                Some(value) if !self.model.is_register() => value.elements().unwrap_or_default(),
+                _ => continue,
+            };
+            for value in observed {
+                let mut writers = self.ops.iter().filter(|op| op.action.brings() == Some(value)).peekable();
+                if writers.peek().is_none() {
+                    return Some(self.from_nowhere(i, value));
+                }
+                if writers.all(|writer| writer.call > self.ops[i].ret) {
+                    return Some(self.from_the_future(i, value));
+                }
+            }
+        }
+        None
+    }
+
+    fn from_nowhere(&self, reader: usize, value: &Value) -> Story {
+        let failed =
+            self.operations.iter().find(|o| o.outcome == Outcome::Fail && o.action.brings() == Some(value));
+        match failed {
+            Some(failed) => (
+                "aborted read",
+                format!(
+                    "{value} was seen, but the only operation that brings it failed at {}: it definitely did not happen",
+                    seconds(failed.complete.unwrap_or(failed.invoke)),
+                ),
+                vec![(
+                    reader,
+                    format!("{value} comes from an operation of process {} that failed", failed.process),
+                )],
+            ),
+            None => (
+                "phantom read",
+                format!("{value} was seen, but nobody ever wrote it"),
+                vec![(reader, format!("nobody writes {value} in the whole history"))],
+            ),
+        }
+    }
+
+    fn from_the_future(&self, reader: usize, value: &Value) -> Story {
+        (
+            "future read",
+            format!(
+                "{value} was seen by an operation that ended at {}, before any operation that brings it had begun",
+                seconds(self.ops[reader].ret)
+            ),
+            vec![(reader, format!("ends before anything that brings {value} begins"))],
+        )
+    }
+
+    /// Two compare-and-sets that both replaced one value that was there once.
+    fn lost_update(&self, core: &[usize]) -> Option<Story> {
+        for (n, &a) in core.iter().enumerate() {
+            for &b in &core[n + 1..] {
+                let (Action::Cas(from, first), Action::Cas(other, second)) =
+                    (&self.ops[a].action, &self.ops[b].action)
+                else {
+                    continue;
+                };
+                let writers = self.ops.iter().filter(|op| op.action.brings() == Some(from)).count();
+                if from != other || writers > 1 || (writers == 1 && *from == self.model.initial()) {
+                    continue;
+                }
+                return Some((
+                    "lost update",
+                    format!(
+                        "{from} was there once, but two operations replaced it: by {first} and by {second}"
+                    ),
+                    vec![
+                        (a, format!("replaces {from}")),
+                        (b, format!("replaces {from} again, which nobody brought back")),
+                    ],
+                ));
+            }
+        }
+        None
+    }
+
+    /// An operation that saw a value after another had replaced it.
+    fn old_value(&self, core: &[usize]) -> Option<Story> {
+        if !self.model.is_register() {
+            return None;
+        }
+        let op = |i: usize| &self.ops[i];
+        let reader = core
+            .iter()
+            .copied()
+            .filter(|i| op(*i).action.observes().is_some())
+            .max_by_key(|i| op(*i).call)?;
+        let old = op(reader).action.observes()?;
+        let newer = core
+            .iter()
+            .copied()
+            .filter(|i| op(*i).ret < op(reader).call && op(*i).action.brings().is_some_and(|v| v != old));
+        let Some(newer) = newer.max_by_key(|i| op(*i).call) else { return self.went_back(core, reader, old) };
+        let value = op(newer).action.brings()?;
+        let sees = |o: &&Op, v: &Value| !o.unknown() && o.action.observes() == Some(v);
+        let shown_later = self.ops.iter().any(|o| o.call > op(reader).call && sees(&o, value));
+        let mut after =
+            self.ops.iter().filter(|o| o.call > op(reader).ret && o.action.observes().is_some()).peekable();
+        let stayed = after.peek().is_none() || after.any(|o| sees(&o, old));
+        let (class, rest) = match (shown_later, stayed) {
+            (false, true) => ("lost write", format!("nothing later shows {value}")),
+            (true, _) => ("stale read", format!("later operations show {value} again")),
+            (false, false) => ("stale read", format!("{old} is not seen again")),
+        };
+        let note = if *old == self.model.initial() {
+            format!("{old} was the value before all writes; {value} was acknowledged before this began")
+        } else {
+            format!("no write of {old} can follow {value}")
+        };
+        Some((
+            class,
+            format!(
+                "{value} was acknowledged at {}, but an operation that began at {} saw {old}; {rest}",
+                seconds(op(newer).ret),
+                seconds(op(reader).call)
+            ),
+            vec![(newer, "acknowledged".into()), (reader, note)],
+        ))
+    }
+
+    /// A value that was seen again after another had been seen in its place.
+    fn went_back(&self, core: &[usize], reader: usize, old: &Value) -> Option<Story> {
+        let op = |i: usize| &self.ops[i];
+        let between = core
+            .iter()
+            .copied()
+            .find(|i| op(*i).ret < op(reader).call && op(*i).action.observes().is_some_and(|v| v != old))?;
+        let value = op(between).action.observes()?;
+        Some((
+            "stale read",
+            format!(
+                "{value} had been seen in the place of {old} by {}, but an operation that began at {} saw {old} again",
+                seconds(op(between).ret),
+                seconds(op(reader).call)
+            ),
+            vec![
+                (between, format!("{value} is there")),
+                (reader, format!("no write of {old} can follow {value}")),
+            ],
+        ))
+    }
+
+    fn no_order(&self, core: &[usize]) -> Story {
+        let last = core.iter().copied().max_by_key(|i| (self.ops[*i].call, *i));
+        (
+            "no valid order",
+            format!("these {} operations cannot be put in any order that real time allows", core.len()),
+            last.map(|i| (i, "whatever the order, this cannot have been the result".into()))
+                .into_iter()
+                .collect(),
+        )
+    }
+
+    fn element_story(&self, fault: &Fault, bringer: impl Fn(&Value) -> Option<usize>) -> Story {
+        let (read, first) = (&self.ops[fault.read], &fault.elements[0]);
+        match fault.kind {
+            Kind::Phantom => self.from_nowhere(fault.read, first),
+            Kind::Future => self.from_the_future(fault.read, first),
+            Kind::Duplicate => (
+                "duplicate apply",
+                format!("{first} was brought once, but the read at {} shows it twice", seconds(read.ret)),
+                vec![(fault.read, format!("shows {first} twice"))],
+            ),
+            Kind::Reordered => {
+                let second = &fault.elements[1];
+                (
+                    "reordered writes",
+                    format!("{second} was acknowledged before {first} was begun, but stands behind it"),
+                    vec![(fault.read, format!("shows {first} before {second}"))],
+                )
+            }
+            Kind::Missing => self.gone(fault.read, first, bringer(first)),
+            Kind::Overtaken => self.gone(fault.read, &fault.elements[1], bringer(&fault.elements[1])),
+            Kind::Vanished => {
+                let (class, reason, mut notes) = self.gone(fault.read, first, bringer(first));
+                notes.extend(fault.other.map(|other| (other, format!("shows {first}"))));
+                (class, reason, notes)
+            }
+            Kind::Divergent => self.divergent(fault, bringer),
+        }
+    }
+
+    /// The read misses an element that was there before.
+    fn gone(&self, read: usize, element: &Value, bringer: Option<usize>) -> Story {
+        let r = &self.ops[read];
+        let shows = |op: &&Op| op.call > r.call && elements(op).contains(element);
+        let acknowledged = bringer.map(|i| &self.ops[i]).filter(|op| op.ret < r.ret);
+        let later = self.ops.iter().find(shows);
+        let class = if acknowledged.is_some() && later.is_none() { "lost write" } else { "stale read" };
+        let had = match acknowledged {
+            Some(op) => format!("{element} was acknowledged at {}", seconds(op.ret)),
+            None => format!("{element} had been seen"),
+        };
+        let rest = match later {
+            Some(_) => format!("later reads show {element} again"),
+            None => "and so does everything after it".to_owned(),
+        };
+        let mut notes = vec![(read, format!("misses {element}"))];
+        notes.extend(bringer.filter(|_| acknowledged.is_some()).map(|i| (i, "acknowledged".into())));
+        let reason = format!("{had}, but the read that began at {} misses it; {rest}", seconds(r.call));
+        (class, reason, notes)
+    }
+
+    fn divergent(&self, fault: &Fault, bringer: impl Fn(&Value) -> Option<usize>) -> Story {
+        let pair = [Some(fault.read), fault.other];
+        for element in &fault.elements {
+            for read in pair.into_iter().flatten() {
+                let brought = bringer(element);
+                let acknowledged = brought.is_some_and(|i| self.ops[i].ret < self.ops[read].call);
+                if acknowledged && !elements(&self.ops[read]).contains(element) {
+                    return self.gone(read, element, brought);
+                }
+            }
+        }
+        let (x, y) = (&fault.elements[0], &fault.elements[1]);
+        let mut notes = vec![(fault.read, format!("shows {x} where the other shows {y}"))];
+        notes.extend(fault.other.map(|other| (other, format!("shows {y} where the other shows {x}"))));
+        ("split brain", format!("two reads show two histories: one has {x} where the other has {y}"), notes)
+    }
+}
+
+fn elements(op: &Op) -> &[Value] {
+    op.action.observes().and_then(Value::elements).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Budget, Engine, Judgement, judge};
+    use super::*;
+    use crate::history::Phase;
+
+    /// `ok`, `fail` or `info` operations: `(invoke, complete, outcome, action)`.
+    fn finding(model: ModelKind, steps: &[(u64, u64, Outcome, Action)]) -> Finding {
+        let operations: Vec<Operation> = steps
+            .iter()
+            .enumerate()
+            .map(|(i, (invoke, complete, outcome, action))| Operation {
+                index: i as u64,
+                process: i as u64,
+                action: action.clone(),
+                outcome: *outcome,
+                invoke: *invoke,
+                complete: Some(*complete),
+                node: None,
+                position: None,
+                phase: Phase::Load,
+            })
+            .collect();
+        let budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: None };
+        match judge(model, &operations, Engine::Portfolio, budget) {
+            Judgement::Invalid(finding) => finding,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn check(
+        model: ModelKind,
+        class: &str,
+        core: &[usize],
+        steps: &[(u64, u64, Outcome, Action)],
+    ) -> Finding {
+        let finding = finding(model, steps);
+        assert_eq!(finding.class, class, "{finding:?}");
+        assert_eq!(finding.core.iter().map(|w| w.operation).collect::<Vec<_>>(), core, "{finding:?}");
+        finding
+    }
+
+    fn write(v: i64) -> Action {
+        Action::Write(v.into())
+    }
+
+    fn read(v: i64) -> Action {
+        Action::Read(v.into())
+    }
+
+    fn list(items: &[i64]) -> Action {
+        Action::Read(Value::List(items.iter().copied().map(Value::Int).collect()))
+    }
+
+    fn append(v: i64) -> Action {
+        Action::Append(v.into())
+    }
+
+    use Outcome::{Fail, Info, Ok};
+
+    #[test]
+    fn registers_fail_in_the_classes_of_the_field() {
+        let model = ModelKind::CasRegister;
+        let cas = |a: i64, b: i64| Action::Cas(a.into(), b.into());
+        let base = [(0, 1, Ok, write(1)), (2, 3, Ok, write(2)), (4, 5, Ok, read(1))];
+        let lost = check(model, "lost write", &[0, 1, 2], &base);
+        assert_eq!(
+            lost.reason,
+            "2 was acknowledged at 0.000 s, but an operation that began at 0.000 s saw 1; nothing later shows 2"
+        );
+        assert_eq!(lost.core[2].note, "no write of 1 can follow 2");
+        check(model, "stale read", &[0, 1, 2], &[&base[..], &[(6, 7, Ok, read(2))]].concat());
+        let over = [&base[..], &[(6, 7, Ok, write(3)), (8, 9, Ok, read(3))]].concat();
+        check(model, "stale read", &[0, 1, 2], &over);
+        check(model, "lost write", &[0, 1], &[(0, 1, Ok, write(1)), (2, 3, Ok, Action::Read(Value::Nil))]);
+        check(model, "phantom read", &[1], &[(0, 1, Ok, write(1)), (2, 3, Ok, read(7))]);
+        check(model, "aborted read", &[1], &[(0, 1, Fail, write(1)), (2, 3, Ok, read(1))]);
+        check(model, "future read", &[0], &[(0, 1, Ok, read(1)), (2, 3, Ok, write(1))]);
+        let twice = [(0, 1, Ok, write(1)), (2, 3, Ok, cas(1, 2)), (2, 3, Ok, cas(1, 3))];
+        check(model, "lost update", &[0, 1, 2], &twice);
+        let back = [
+            (0, 9, Ok, write(1)),
+            (0, 9, Info, write(2)),
+            (1, 2, Ok, read(1)),
+            (3, 4, Ok, read(2)),
+            (5, 6, Ok, read(1)),
+        ];
+        check(model, "stale read", &[0, 1, 2, 3, 4], &back);
+    }
+
+    #[test]
+    fn lists_fail_in_the_classes_of_the_field() {
+        let model = ModelKind::ListAppend;
+        let one = (0, 1, Ok, append(1));
+        let lost = check(
+            model,
+            "lost write",
+            &[1, 2],
+            &[one.clone(), (2, 3, Ok, append(2)), (4, 5, Ok, list(&[1]))],
+        );
+        assert_eq!(lost.core[1].action, list(&[]), "reduced to the element that is missing");
+        let seen = [one.clone(), (2, 3, Ok, list(&[])), (4, 5, Ok, list(&[1]))];
+        check(model, "stale read", &[0, 1], &seen);
+        check(model, "duplicate apply", &[0, 1], &[one.clone(), (2, 3, Ok, list(&[1, 1]))]);
+        check(model, "phantom read", &[1], &[one.clone(), (2, 3, Ok, list(&[1, 2]))]);
+        check(
+            model,
+            "aborted read",
+            &[2],
+            &[one.clone(), (0, 1, Fail, append(2)), (2, 3, Ok, list(&[1, 2]))],
+        );
+        check(model, "future read", &[0, 1], &[(0, 1, Ok, list(&[1])), (2, 3, Ok, append(1))]);
+        let fork =
+            [(0, 9, Ok, append(1)), (0, 9, Ok, append(2)), (2, 3, Ok, list(&[1])), (2, 3, Ok, list(&[2]))];
+        check(model, "split brain", &[0, 1, 2, 3], &fork);
+        let forked = [one.clone(), (0, 9, Ok, append(2)), (2, 3, Ok, list(&[1])), (2, 3, Ok, list(&[2]))];
+        check(model, "lost write", &[0, 1, 2, 3], &forked);
+        let swapped = [(0, 1, Ok, append(2)), (2, 3, Ok, append(1)), (4, 5, Ok, list(&[1, 2]))];
+        check(model, "reordered writes", &[0, 1, 2], &swapped);
+    }
+}

@@ -1,0 +1,214 @@
+//! Whether the operations of one key can be put in one order that its model allows and real time does not contradict.
+//! Picks the engine: exact linear-time ones where every value is written once, else the bounded search. Durability, which asks
+//! less and answers even when this cannot, is a check of its own.
+
+mod chains;
+mod classify;
+mod core;
+mod order;
+mod search;
+
+use std::time::Instant;
+
+use crate::history::{Action, Operation, Outcome, Value};
+use crate::model::{Kv, List, ModelKind, Register, Set};
+
+/// Bounds of the search on one key.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Steps of the model.
+    pub steps: u64,
+    /// Bytes of configurations.
+    pub memory: u64,
+    /// Outer net; the only bound that is not deterministic.
+    pub deadline: Option<Instant>,
+}
+
+/// Which engine decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The fast one that fits, else the search.
+    Portfolio,
+    /// The search alone.
+    Search,
+}
+
+/// What was found about one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// There is such an order.
+    Valid,
+    /// There is none.
+    Invalid(Finding),
+    /// The budget ended first.
+    Unknown(Spent),
+}
+
+/// Why a key is not linearizable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Field-standard class.
+    pub class: &'static str,
+    /// In a sentence.
+    pub reason: String,
+    /// A closed set of operations that has no valid order by itself, by invoke.
+    pub core: Vec<Witness>,
+}
+
+/// One operation of a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Position in the operations that were judged.
+    pub operation: usize,
+    /// The operation, reduced to the elements that the finding is about: lists and sets may be judged element by element.
+    pub action: Action,
+    /// Its part in the story.
+    pub note: String,
+}
+
+/// Where a search stood when its budget ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Which bound.
+    pub bound: Bound,
+    /// Everything that completed before this time could be ordered, or was not excluded.
+    pub reached: u64,
+    /// Indeterminate operations that were open there.
+    pub open_unknown: usize,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+/// A bound of the search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// [`Budget::steps`].
+    Steps,
+    /// [`Budget::memory`].
+    Memory,
+    /// [`Budget::deadline`].
+    Time,
+    /// More than [`search::OPEN_MAX`] operations with known outcomes were open at one moment.
+    Open,
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Bound::Steps => "the steps of its budget",
+            Bound::Memory => "the memory of its budget",
+            Bound::Time => "the time of its budget",
+            Bound::Open => "the 128 operations that it can hold open at once",
+        })
+    }
+}
+
+/// An operation as the engines see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Op {
+    /// Position in the judged operations.
+    pub(crate) id: usize,
+    pub(crate) call: u64,
+    /// `u64::MAX` if nobody knows whether it happened.
+    pub(crate) ret: u64,
+    pub(crate) action: Action,
+}
+
+impl Op {
+    /// Whether it may never have happened.
+    pub(crate) fn unknown(&self) -> bool {
+        self.ret == u64::MAX
+    }
+}
+
+/// Judges the operations of one key, sorted by invoke.
+pub fn judge(model: ModelKind, operations: &[Operation], engine: Engine, budget: Budget) -> Judgement {
+    let ops = relevant(model, operations);
+    let about = classify::About { model, operations, ops: &ops };
+    if engine == Engine::Portfolio {
+        match model {
+            ModelKind::CasRegister | ModelKind::RegisterFrom(_) => {
+                match chains::judge(&ops, &model.initial()) {
+                    chains::Verdict::Linearizable => return Judgement::Valid,
+                    chains::Verdict::Violation(seed) => return Judgement::Invalid(about.explain(seed)),
+                    chains::Verdict::NotUnique => {}
+                }
+            }
+            ModelKind::ListAppend | ModelKind::Set => match order::judge(model, &ops) {
+                order::Verdict::Linearizable => return Judgement::Valid,
+                order::Verdict::Violation(fault) => return Judgement::Invalid(about.explain_elements(fault)),
+                order::Verdict::NotUnique => {}
+            },
+            ModelKind::Kv => {}
+        }
+    }
+    match run(model, &ops, budget) {
+        search::Answer::Valid => Judgement::Valid,
+        search::Answer::Unknown(spent) => Judgement::Unknown(spent),
+        search::Answer::Invalid { stuck } => {
+            // Nothing that began after the operation that found no place can have helped it.
+            let until = ops[stuck].ret;
+            let seed = (0..ops.len()).filter(|i| ops[*i].call <= until).collect();
+            Judgement::Invalid(about.explain(seed))
+        }
+    }
+}
+
+pub(crate) fn run(model: ModelKind, ops: &[Op], budget: Budget) -> search::Answer {
+    match model {
+        ModelKind::CasRegister | ModelKind::RegisterFrom(_) => {
+            search::search(&Register { initial: model.initial() }, ops, budget)
+        }
+        ModelKind::ListAppend => search::search(&List, ops, budget),
+        ModelKind::Set => search::search(&Set, ops, budget),
+        ModelKind::Kv => search::search(&Kv, ops, budget),
+    }
+}
+
+/// What can decide: without failed operations, without reads that returned nothing, and without indeterminate operations
+/// that leave no mark on anything read. The last is lossless: take them out of any valid order and it stays valid.
+fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
+    let mut ops: Vec<Op> = operations
+        .iter()
+        .enumerate()
+        .filter(|(_, o)| o.outcome == Outcome::Ok || (o.outcome == Outcome::Info && !o.action.reads_only()))
+        .map(|(id, o)| Op { id, call: o.invoke, ret: o.end(), action: o.action.clone() })
+        .collect();
+    if model == ModelKind::Kv || !ops.iter().any(Op::unknown) {
+        return ops;
+    }
+    let mut seen: std::collections::HashSet<Value> = std::collections::HashSet::new();
+    for op in ops.iter().filter(|op| !op.unknown()) {
+        match op.action.observes() {
+            Some(Value::List(items)) if !model.is_register() => {
+                // Long lists are read again and again; most of their elements are known already.
+                for item in items.iter() {
+                    if !seen.contains(item) {
+                        seen.insert(item.clone());
+                    }
+                }
+            }
+            Some(value) => {
+                seen.insert(value.clone());
+            }
+            None => {}
+        }
+    }
+    // An indeterminate cas whose result was seen has happened, so its own `from` was there.
+    let mut waiting: std::collections::HashMap<Value, Vec<Value>> = std::collections::HashMap::new();
+    for op in ops.iter().filter(|op| op.unknown()) {
+        if let Action::Cas(from, to) = &op.action {
+            waiting.entry(to.clone()).or_default().push(from.clone());
+        }
+    }
+    let mut queue: Vec<Value> = waiting.keys().filter(|to| seen.contains(to)).cloned().collect();
+    while let Some(to) = queue.pop() {
+        for from in waiting.remove(&to).unwrap_or_default() {
+            if seen.insert(from.clone()) && waiting.contains_key(&from) {
+                queue.push(from);
+            }
+        }
+    }
+    ops.retain(|op| !op.unknown() || op.action.brings().is_some_and(|value| seen.contains(value)));
+    ops
+}
