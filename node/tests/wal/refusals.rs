@@ -13,7 +13,7 @@ use crate::world::{IDENTITY, LAYOUT, World, dir, entry, script, segment_path};
 fn refused(world: &mut World) -> StorageError {
     let bytes = |world: &World| world.segments().into_iter().map(|file| file.bytes).collect::<Vec<_>>();
     let before = bytes(world);
-    let error = world.open().err().expect("refused");
+    let error = world.open().expect_err("refused");
     assert_eq!(error.exit_code(), 65, "{error}");
     assert_eq!(before, bytes(world), "refused data was touched");
     error
