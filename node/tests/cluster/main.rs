@@ -1,0 +1,77 @@
+//! Whole replicas in virtual time: bytes in, bytes out, over links that lose, duplicate, delay and reorder, with processes
+//! that stop at any moment and remember only what was durable. After every event the safety properties of the paper hold;
+//! after the faults, everybody makes progress and agrees; and clients saw a linearizable store all along.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod world;
+
+use world::{Weather, World};
+
+/// Seeds of the short version that runs with the tests.
+const SEEDS: u64 = 150;
+
+#[test]
+fn safety_under_faults_and_progress_after_them() {
+    let (mut applied, mut leaders, mut restarts) = (0, 0, 0);
+    for seed in 0..SEEDS {
+        let nodes = [3, 5, 4, 1, 2][(seed % 5) as usize];
+        let mut world = World::new(seed, nodes, Weather::storm());
+        world.run_for(8_000);
+        world.heal_and_settle(20_000);
+        world.check_clients();
+        applied += world.applied();
+        leaders += world.terms_led();
+        restarts += world.restarts();
+    }
+    // What was not exercised was not shown.
+    assert!(applied > SEEDS * 25, "{applied} entries applied");
+    assert!(leaders > SEEDS * 2, "{leaders} elections won");
+    assert!(restarts > SEEDS * 2, "{restarts} restarts");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let run = |seed| {
+        let mut world = World::new(seed, 5, Weather::storm());
+        world.run_for(5_000);
+        world.fingerprint()
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn a_calm_cluster_elects_once_and_keeps_its_leader() {
+    let mut world = World::new(1, 5, Weather::calm());
+    world.run_for(20_000);
+    world.check_clients();
+    assert_eq!(world.terms_led(), 1);
+    assert!(world.applied() > 1_000, "{} entries applied", world.applied());
+}
+
+#[test]
+fn a_cut_off_leader_steps_down_and_serves_no_stale_read() {
+    let mut world = World::new(3, 3, Weather::calm());
+    world.run_for(2_000);
+    let old = world.leader().unwrap();
+    world.isolate(old);
+    world.run_for(1_500);
+    assert_ne!(world.role(old), "leader", "no majority answered it for an election timeout");
+    assert_ne!(world.leader(), Some(old));
+    world.heal_and_settle(10_000);
+    world.check_clients();
+}
+
+#[test]
+fn a_returning_node_does_not_depose_a_live_leader() {
+    let mut world = World::new(4, 3, Weather::calm());
+    world.run_for(2_000);
+    let leader = world.leader().unwrap();
+    let (term, away) = (world.term(leader), leader % 3 + 1);
+    world.isolate(away);
+    world.run_for(10_000);
+    assert_eq!(world.term(away), term, "pre-vote: its term did not grow while it was away");
+    world.heal_and_settle(5_000);
+    assert_eq!((world.leader(), world.term(leader)), (Some(leader), term));
+}

@@ -1,0 +1,391 @@
+//! The simulated world: virtual time, links, disks and processes, all from one seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::SocketAddr;
+
+use node::client::decode_response;
+use node::config::ServerConfig;
+use node::raft::log::chain_after;
+use node::raft::types::{Entry, HardState, Lsn, Record};
+use node::raft::{Raft, Role};
+use node::replica::{Destination, RecoveredState, Replica};
+use node::trace::TraceEvent;
+use node::transport::frame::cluster_id;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::client::{self, Client};
+
+const MS: u64 = 1_000_000;
+const CLUSTER: &str = "simulated";
+const CLIENTS: u64 = 4;
+
+/// How bad it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Weather {
+    loss: f64,
+    duplicate: f64,
+    delay_max: u64,
+    /// Mean time between two faults (a stop, a cut link, a healed one), 0 for none.
+    fault_every: u64,
+    sync_max: u64,
+}
+
+impl Weather {
+    pub(crate) fn calm() -> Weather {
+        Weather { loss: 0.0, duplicate: 0.0, delay_max: MS, fault_every: 0, sync_max: MS }
+    }
+    pub(crate) fn storm() -> Weather {
+        Weather { loss: 0.1, duplicate: 0.1, delay_max: 30 * MS, fault_every: 250 * MS, sync_max: 20 * MS }
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrives { to: u32, source: SocketAddr, bytes: Vec<u8> },
+    Answers { client: usize, bytes: Vec<u8> },
+    Synced { node: u32, incarnation: u64, lsn: Lsn },
+    Tick { node: u32, incarnation: u64 },
+    Polls { client: usize },
+    Fault,
+    Restart { node: u32 },
+}
+
+/// A disk that forgets what was not synced.
+#[derive(Default)]
+struct Disk {
+    durable: Vec<(Lsn, Record)>,
+    pending: Vec<(Lsn, Record)>,
+    incarnation: u64,
+}
+
+impl Disk {
+    /// As `storage::recovery` does for files: the records in order.
+    fn recover(&self) -> RecoveredState {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut hard_state = HardState::default();
+        for (_, record) in &self.durable {
+            match record {
+                Record::Boot { .. } => {}
+                Record::HardState(state) => hard_state = *state,
+                Record::Truncate { last_index } => entries.truncate(*last_index as usize),
+                Record::Entry(entry) => {
+                    assert_eq!(entry.id.index, entries.len() as u64 + 1, "a hole on disk");
+                    entries.push(entry.clone());
+                }
+            }
+        }
+        RecoveredState { hard_state, entries, last_lsn: self.durable.last().map_or(0, |(lsn, _)| *lsn) }
+    }
+}
+
+pub(crate) struct World {
+    rng: ChaCha8Rng,
+    now: u64,
+    order: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    weather: Weather,
+    replicas: BTreeMap<u32, Option<Replica>>,
+    disks: BTreeMap<u32, Disk>,
+    clients: Vec<Client>,
+    cut: BTreeSet<(u32, u32)>,
+    finish: bool,
+    leaders: BTreeMap<u64, u32>,
+    /// Chain at each index that some node has applied.
+    applied: BTreeMap<u64, u64>,
+    restarts: u64,
+    trace: u64,
+}
+
+fn address(node: u32) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8000 + node as u16))
+}
+
+fn client_address(client: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9000 + client as u16))
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, nodes: u32, weather: Weather) -> World {
+        let mut world = World {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            now: 0,
+            order: 0,
+            queue: BinaryHeap::new(),
+            replicas: BTreeMap::new(),
+            disks: (1..=nodes).map(|id| (id, Disk::default())).collect(),
+            clients: (1..=CLIENTS).map(Client::new).collect(),
+            cut: BTreeSet::new(),
+            finish: false,
+            leaders: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            restarts: 0,
+            trace: 0,
+            weather,
+        };
+        for node in 1..=nodes {
+            world.start(node);
+        }
+        for client in 0..world.clients.len() {
+            world.after(0, Event::Polls { client });
+        }
+        if world.weather.fault_every > 0 {
+            world.after(world.weather.fault_every, Event::Fault);
+        }
+        world
+    }
+
+    fn after(&mut self, delay: u64, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse((self.now + delay, self.order, event)));
+    }
+
+    fn start(&mut self, node: u32) {
+        let nodes = self.disks.len() as u32;
+        let disk = self.disks.get_mut(&node).unwrap();
+        disk.incarnation += 1;
+        let (incarnation, lsn) = (disk.incarnation, disk.durable.last().map_or(0, |(lsn, _)| *lsn));
+        disk.durable.push((lsn + 1, Record::Boot { incarnation }));
+        let config = ServerConfig {
+            id: node,
+            addresses: (1..=nodes).map(address).collect(),
+            listen: None,
+            cluster: CLUSTER.to_owned(),
+            data_dir: "unused".into(),
+            trace: true,
+            level: None,
+            election_timeout_ms_min: 300,
+            election_timeout_ms_max: 600,
+            heartbeat_interval_ms: 50,
+        };
+        let rng = ChaCha8Rng::seed_from_u64(self.rng.random());
+        let replica = Replica::new(config.replica(incarnation), rng, self.now, disk.recover());
+        self.replicas.insert(node, Some(replica));
+        self.after(0, Event::Tick { node, incarnation });
+    }
+
+    /// SIGKILL and power loss in one: some prefix of what was not synced survives.
+    fn stop(&mut self, node: u32) {
+        self.replicas.insert(node, None);
+        let disk = self.disks.get_mut(&node).unwrap();
+        let kept = self.rng.random_range(0..=disk.pending.len());
+        disk.durable.extend(disk.pending.drain(..kept));
+        disk.pending.clear();
+        self.restarts += 1;
+    }
+
+    pub(crate) fn run_for(&mut self, ms: u64) {
+        let until = self.now + ms * MS;
+        while self.queue.peek().is_some_and(|Reverse((at, _, _))| *at <= until) {
+            let Some(Reverse((at, _, event))) = self.queue.pop() else { break };
+            self.now = at;
+            self.happen(event);
+        }
+        self.now = until;
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrives { to, source, bytes } => {
+                let now = self.now;
+                if let Some(replica) = self.replicas.get_mut(&to).unwrap() {
+                    replica.datagram(now, source, &bytes);
+                    self.turn(to);
+                }
+            }
+            Event::Answers { client, bytes } => {
+                let response = decode_response(cluster_id(CLUSTER), &bytes).unwrap();
+                self.clients[client].receive(self.now, &response);
+                self.after(MS, Event::Polls { client });
+            }
+            Event::Synced { node, incarnation, lsn } => {
+                let disk = self.disks.get_mut(&node).unwrap();
+                if disk.incarnation == incarnation
+                    && let Some(replica) = self.replicas.get_mut(&node).unwrap()
+                {
+                    let done = disk.pending.partition_point(|(record, _)| *record <= lsn);
+                    disk.durable.extend(disk.pending.drain(..done));
+                    replica.durable(self.now, lsn);
+                    self.turn(node);
+                }
+            }
+            Event::Tick { node, incarnation } => {
+                if self.disks[&node].incarnation == incarnation
+                    && let Some(replica) = self.replicas.get_mut(&node).unwrap()
+                {
+                    replica.tick(self.now);
+                    let next = replica.next_deadline().saturating_sub(self.now).max(1);
+                    self.turn(node);
+                    // Deadlines move; looking again too early does no harm.
+                    self.after(next.min(25 * MS), Event::Tick { node, incarnation });
+                }
+            }
+            Event::Polls { client } => {
+                if let Some(payload) = self.clients[client].poll(self.now, self.finish) {
+                    let to = self.rng.random_range(1..=self.disks.len() as u32);
+                    let bytes = node::client::request_frame(cluster_id(CLUSTER), 0, &payload);
+                    self.send(to, client_address(client), bytes);
+                }
+                if !self.clients[client].idle() {
+                    self.after(50 * MS, Event::Polls { client });
+                }
+            }
+            Event::Restart { node } => {
+                if self.replicas[&node].is_none() {
+                    self.start(node);
+                }
+            }
+            Event::Fault => self.fault(),
+        }
+    }
+
+    fn fault(&mut self) {
+        let nodes = self.disks.len() as u32;
+        let node = self.rng.random_range(1..=nodes);
+        let peer = self.rng.random_range(1..=nodes);
+        match self.rng.random_range(0..10) {
+            0..=3 if self.replicas[&node].is_some() => {
+                self.stop(node);
+                let delay = self.rng.random_range(0..1_500 * MS);
+                self.after(delay, Event::Restart { node });
+            }
+            4..=5 => {
+                self.cut.insert((node, peer));
+            }
+            6 => self.isolate(node),
+            _ => self.cut.clear(),
+        }
+        let next = self.rng.random_range(0..2 * self.weather.fault_every);
+        self.after(next, Event::Fault);
+    }
+
+    pub(crate) fn isolate(&mut self, node: u32) {
+        for other in self.disks.keys() {
+            self.cut.extend([(node, *other), (*other, node)]);
+        }
+    }
+
+    fn send(&mut self, to: u32, source: SocketAddr, bytes: Vec<u8>) {
+        let copies = match self.rng.random::<f64>() {
+            p if p < self.weather.loss => 0,
+            p if p < self.weather.loss + self.weather.duplicate => 2,
+            _ => 1,
+        };
+        for _ in 0..copies {
+            let mut delay = self.rng.random_range(MS / 10..=self.weather.delay_max);
+            if self.weather.fault_every > 0 && self.rng.random_range(0..100) == 0 {
+                delay += self.rng.random_range(0..2_000 * MS); // beyond the election timeout
+            }
+            self.after(delay, Event::Arrives { to, source, bytes: bytes.clone() });
+        }
+    }
+
+    /// Carries out what a replica wants done, and checks the properties that no event may break.
+    fn turn(&mut self, node: u32) {
+        let now = self.now;
+        let replica = self.replicas.get_mut(&node).unwrap().as_mut().unwrap();
+        let output = replica.flush(now);
+        for event in &output.trace {
+            self.trace = self.trace.wrapping_mul(31).wrapping_add(fingerprint(event));
+        }
+        let lsn = output.records.last().map(|(lsn, _)| *lsn);
+        let disk = self.disks.get_mut(&node).unwrap();
+        let incarnation = disk.incarnation;
+        disk.pending.extend(output.records);
+        if let Some(lsn) = lsn {
+            let delay = self.rng.random_range(MS / 10..=self.weather.sync_max);
+            self.after(delay, Event::Synced { node, incarnation, lsn });
+        }
+        for (destination, bytes) in output.datagrams {
+            match destination {
+                Destination::Node(to) if self.cut.contains(&(node, to)) => {}
+                Destination::Node(to) => self.send(to, address(node), bytes),
+                Destination::Client(at) => {
+                    let client = usize::from(at.port() - 9000);
+                    if self.rng.random::<f64>() >= self.weather.loss {
+                        self.after(MS / 10, Event::Answers { client, bytes });
+                    }
+                }
+            }
+        }
+        self.check(node);
+    }
+
+    fn check(&mut self, node: u32) {
+        let replica = self.replicas[&node].as_ref().unwrap();
+        let raft: &Raft = replica.raft();
+        if raft.role() == Role::Leader {
+            let leader = *self.leaders.entry(raft.term()).or_insert(node);
+            assert_eq!(leader, node, "election safety: two leaders in term {}", raft.term());
+        }
+        let applied = replica.store().last_applied();
+        assert!(applied <= raft.commit_index() && raft.commit_index() <= raft.log().last().index);
+        let chain = *self.applied.entry(applied).or_insert_with(|| raft.log().chain_at(applied));
+        assert_eq!(chain, raft.log().chain_at(applied), "state machine safety: n{node} differs at {applied}");
+    }
+
+    /// Ends all faults, lets every client finish, and asserts that all nodes come to hold the same.
+    pub(crate) fn heal_and_settle(&mut self, ms: u64) {
+        self.weather = Weather::calm();
+        self.cut.clear();
+        self.queue.retain(|Reverse((_, _, event))| !matches!(event, Event::Fault));
+        for node in self.disks.keys().copied().collect::<Vec<_>>() {
+            if self.replicas[&node].is_none() {
+                self.start(node);
+            }
+        }
+        self.finish = true;
+        self.run_for(ms);
+        for client in &self.clients {
+            assert!(client.idle(), "client {} got no answer within {ms} ms of calm", client.id);
+        }
+        let states: BTreeSet<(u64, u64)> =
+            self.live().map(|r| (r.store().last_applied(), r.store().state_hash())).collect();
+        assert_eq!(states.len(), 1, "all nodes hold the same: {states:?}");
+    }
+
+    pub(crate) fn check_clients(&self) {
+        let furthest = self.live().max_by_key(|r| r.store().last_applied()).unwrap();
+        let mut finals = BTreeMap::new();
+        for key in self.clients.iter().flat_map(|c| c.appends.iter().map(|a| a.0.clone())) {
+            let text =
+                String::from_utf8(furthest.store().get(key.as_bytes()).unwrap_or_default().to_vec()).unwrap();
+            finals.insert(key, text.split_whitespace().map(str::to_owned).collect());
+        }
+        client::check(&self.clients, &finals);
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.values().flatten()
+    }
+    pub(crate) fn applied(&self) -> u64 {
+        self.live().map(|r| r.store().last_applied()).max().unwrap_or(0)
+    }
+    pub(crate) fn terms_led(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts
+    }
+    pub(crate) fn leader(&self) -> Option<u32> {
+        let leads = |r: &&Replica| r.raft().role() == Role::Leader;
+        self.live().filter(leads).max_by_key(|r| r.raft().term()).map(|r| r.raft().id())
+    }
+    pub(crate) fn role(&self, node: u32) -> &'static str {
+        self.replicas[&node].as_ref().unwrap().raft().role().name()
+    }
+    pub(crate) fn term(&self, node: u32) -> u64 {
+        self.replicas[&node].as_ref().unwrap().raft().term()
+    }
+    /// A hash over every trace line of every node.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.trace
+    }
+}
+
+fn fingerprint(event: &TraceEvent) -> u64 {
+    let line = serde_json::to_vec(event).unwrap();
+    let payload = node::raft::types::Payload::Command(line.into());
+    chain_after(0, &Entry { id: Default::default(), payload })
+}
