@@ -8,13 +8,15 @@ mod world;
 
 use world::{Weather, World};
 
-/// Seeds of the short version that runs with the tests.
+/// Seeds of the short version that runs with the tests; `CLUSTER_SEEDS=10000 cargo test -p node --release --test cluster`
+/// runs the long one.
 const SEEDS: u64 = 150;
 
 #[test]
 fn safety_under_faults_and_progress_after_them() {
+    let seeds = std::env::var("CLUSTER_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
     let (mut applied, mut leaders, mut restarts) = (0, 0, 0);
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         let nodes = [3, 5, 4, 1, 2][(seed % 5) as usize];
         let mut world = World::new(seed, nodes, Weather::storm());
         world.run_for(8_000);
@@ -25,9 +27,9 @@ fn safety_under_faults_and_progress_after_them() {
         restarts += world.restarts();
     }
     // What was not exercised was not shown.
-    assert!(applied > SEEDS * 25, "{applied} entries applied");
-    assert!(leaders > SEEDS * 2, "{leaders} elections won");
-    assert!(restarts > SEEDS * 2, "{restarts} restarts");
+    assert!(applied > seeds * 25, "{applied} entries applied");
+    assert!(leaders > seeds * 2, "{leaders} elections won");
+    assert!(restarts > seeds * 2, "{restarts} restarts");
 }
 
 #[test]
