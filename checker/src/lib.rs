@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub mod history;
+pub mod invariant;
 pub mod linearizability;
 pub mod model;
 pub mod report;
