@@ -134,14 +134,11 @@ impl<'a> Nemesis<'a> {
         }
         describe_leader(&mut evidence, leader);
         // The time to heal counts from the injection as it was, not as it was planned: a fault that came late is no shorter.
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let heal_ms = now_ms.max(planned.at_ms).saturating_add(planned.duration_ms);
+        let at_ms = self.now_ms();
+        let heal_ms = at_ms.max(planned.at_ms).saturating_add(planned.duration_ms);
         let active = Active { planned, nodes, links, heal_ms, leader, confirmed: outcome == "installed" };
-        self.record(
-            &active,
-            "inject",
-            json!({"outcome": outcome, "planned_ms": planned.at_ms, "evidence": evidence}),
-        );
+        let times = (planned.at_ms, at_ms);
+        self.record(&active, "inject", times, json!({"outcome": outcome, "evidence": evidence}));
         if outcome != "skipped" {
             self.active.insert(planned.id, active);
         }
@@ -177,14 +174,14 @@ impl<'a> Nemesis<'a> {
                 fault.bit(&counters)
             }
         };
+        let times = (active.planned.end_ms(), self.now_ms());
         // Asked after the healing, which is not to wait for an answer.
         let leader = self.cluster.leader();
         describe_leader(&mut evidence, leader);
         if let (Some(before), Some(after)) = (active.leader, leader) {
             evidence.insert("leader_changed".to_owned(), (before != after).into());
         }
-        let planned_ms = active.planned.end_ms();
-        self.record(active, "heal", json!({"bit": bit, "planned_ms": planned_ms, "evidence": evidence}));
+        self.record(active, "heal", times, json!({"bit": bit, "evidence": evidence}));
     }
 
     /// Does the same to several nodes, and notes what was seen of each. The nodes to which it was done, and the outcome: `installed` if
@@ -234,7 +231,12 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    fn record(&self, active: &Active<'_>, phase: &str, rest: Value) {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A line of the history, with when it was planned and when it was done.
+    fn record(&self, active: &Active<'_>, phase: &str, (planned_ms, done_ms): (u64, u64), rest: Value) {
         let planned = active.planned;
         let links = active.links.iter().map(|link| [node_name(link.from), node_name(link.to)]);
         let mut value = json!({
@@ -244,6 +246,8 @@ impl<'a> Nemesis<'a> {
             "nodes": active.nodes.iter().copied().map(node_name).collect::<Vec<_>>(),
             "links": links.collect::<Vec<_>>(),
             "params": params(&planned.fault),
+            "planned_ms": planned_ms,
+            "done_ms": done_ms,
         });
         if let (Value::Object(value), Value::Object(rest)) = (&mut value, rest) {
             value.extend(rest);

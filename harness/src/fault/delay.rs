@@ -32,8 +32,8 @@ impl Delay {
     }
 }
 
-pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
-    let (target, direction) = draw_links(rng);
+pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
+    let (target, direction) = draw_links(rng, dealt);
     // Two regimes: slow but in time, and beyond the election timeout (300-600 ms), where answers come from a past term. One way
     // more often than both: a reply that overtakes nothing finds fewer defects than one that arrives after its request's successor.
     let delay_ms =

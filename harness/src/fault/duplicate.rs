@@ -31,9 +31,12 @@ impl Duplicate {
     }
 }
 
-pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
-    let (target, direction) = draw_links(rng);
-    let fault =
-        Duplicate { percent: rng.random_range(10..=100), within_ms: rng.random_range(0..=200), direction };
+pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
+    let (target, direction) = draw_links(rng, dealt);
+    let fault = Duplicate {
+        percent: rng.random_range(if dealt { 30 } else { 10 }..=100),
+        within_ms: rng.random_range(0..=200),
+        direction,
+    };
     Drawn { fault: Fault::Duplicate(fault), target, duration_ms: (500, 3_000) }
 }

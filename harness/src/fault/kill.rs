@@ -10,7 +10,7 @@ use crate::target::Target;
 
 /// One line for `harness list`.
 pub(super) const SUMMARY: &str =
-    "SIGKILL, restarted on the same data after 0.2-3 s; evidence: exit status signal 9, the new pid";
+    "SIGKILL, restarted on the same data after 0.3-3 s; evidence: exit status signal 9, the new pid";
 
 /// Kills the victims; heals by starting them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
     };
     // Without a majority nothing is served: such kills test recovery, for which the restart matters, not the wait.
     let duration_ms = match target {
-        Target::Majority | Target::All => (200, 800),
+        Target::Majority | Target::All => (300, 800),
         _ => (500, 3_000),
     };
     Drawn { fault: Fault::Kill(Kill {}), target, duration_ms }

@@ -29,8 +29,8 @@ impl Loss {
     }
 }
 
-pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
-    let (target, direction) = draw_links(rng);
-    let fault = Loss { percent: rng.random_range(10..=60), direction };
+pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
+    let (target, direction) = draw_links(rng, dealt);
+    let fault = Loss { percent: rng.random_range(if dealt { 30 } else { 10 }..=60), direction };
     Drawn { fault: Fault::Loss(fault), target, duration_ms: (500, 3_000) }
 }

@@ -76,16 +76,16 @@ impl FaultKind {
     }
 
     /// Draws a fault of this kind for a cluster of `nodes`. The `dealt` one, the first of its kind in a run, is aimed so that it
-    /// hurts: at the leader, long enough for an election.
+    /// bites: at the leader and long enough for an election, or at links of everyone.
     pub(crate) fn draw(self, rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
         match self {
             FaultKind::Kill => kill::draw(rng, dealt),
             FaultKind::Pause => pause::draw(rng, dealt),
             FaultKind::Partition => partition::draw(rng, nodes, dealt),
-            FaultKind::Loss => loss::draw(rng),
-            FaultKind::Delay => delay::draw(rng),
-            FaultKind::Duplicate => duplicate::draw(rng),
-            FaultKind::Reorder => reorder::draw(rng),
+            FaultKind::Loss => loss::draw(rng, dealt),
+            FaultKind::Delay => delay::draw(rng, dealt),
+            FaultKind::Duplicate => duplicate::draw(rng, dealt),
+            FaultKind::Reorder => reorder::draw(rng, dealt),
         }
     }
 }
@@ -188,9 +188,11 @@ fn on_links_of(victims: &[NodeId], nodes: u32, direction: Direction, rule: Rule)
 }
 
 /// The links of a fault that does not cut them: mostly those of the leader, which always carry traffic, and one way in two of three
-/// cases, because what is the same both ways hides what a late or lost reply alone does.
-fn draw_links(rng: &mut ChaCha8Rng) -> (Target, Direction) {
+/// cases, because what is the same both ways hides what a late or lost reply alone does. The dealt fault is on links of everyone, so
+/// that it bites even while the leader is cut off by another.
+fn draw_links(rng: &mut ChaCha8Rng, dealt: bool) -> (Target, Direction) {
     let target = match rng.random_range(0..10) {
+        _ if dealt => Target::All,
         0..4 => Target::Leader,
         4..6 => Target::One,
         6 => Target::Minority,

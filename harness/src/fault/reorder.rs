@@ -32,9 +32,12 @@ impl Reorder {
     }
 }
 
-pub(super) fn draw(rng: &mut ChaCha8Rng) -> Drawn {
-    let (target, direction) = draw_links(rng);
-    let fault =
-        Reorder { percent: rng.random_range(10..=60), hold_ms: rng.random_range(20..=200), direction };
+pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
+    let (target, direction) = draw_links(rng, dealt);
+    let fault = Reorder {
+        percent: rng.random_range(if dealt { 30 } else { 10 }..=60),
+        hold_ms: rng.random_range(20..=200),
+        direction,
+    };
     Drawn { fault: Fault::Reorder(fault), target, duration_ms: (500, 3_000) }
 }
