@@ -31,6 +31,11 @@ use crate::workload::Workload;
 
 /// How long a fresh cluster may take to elect a leader.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long a client waits for one node: a few round trips of a delayed link, less than an election.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long an operation may take: longer than an election, so that most survive a lost leader, and shorter than most
+/// faults, so that some do not. Unknown outcomes are what a judge has to be good at.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the phases look at the clock, the signals and the children.
 const POLL: Duration = Duration::from_millis(50);
 /// An election this long after a fault ended still counts as its doing: twice the longest election timeout.
@@ -179,7 +184,11 @@ pub fn run(
     let recorder = Recorder::create(&history, &header, started).map_err(io_error(&history))?;
     observe(Stage::Setup { leader, took: setup.elapsed() });
 
-    let client = ClientConfig { cluster: cluster_name, ..ClientConfig::default() };
+    let client = ClientConfig {
+        cluster: cluster_name,
+        attempt_timeout: ATTEMPT_TIMEOUT,
+        operation_timeout: OPERATION_TIMEOUT,
+    };
     let dead = Mutex::new(BTreeSet::new());
     let run =
         Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, client: &client, dead: &dead };
@@ -197,7 +206,7 @@ pub fn run(
     let tally = recorder.finish().map_err(io_error(&history))?;
     for state in &states {
         let path = plan.dir.state(state.id);
-        let text = serde_json::to_string_pretty(&state.to_json()).map_err(io::Error::from);
+        let text = serde_json::to_string(&state.to_json()).map_err(io::Error::from);
         text.and_then(|text| std::fs::write(&path, text + "\n")).map_err(io_error(&path))?;
     }
 
