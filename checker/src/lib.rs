@@ -4,9 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+pub mod coverage;
+pub mod durability;
 pub mod history;
+pub mod interop;
 pub mod invariant;
 pub mod linearizability;
+pub mod liveness;
 pub mod model;
 pub mod report;
 pub mod trace;

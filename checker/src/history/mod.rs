@@ -6,7 +6,8 @@ mod pair;
 mod reader;
 
 pub use operation::{Action, Operation, Outcome, Phase, Value};
-pub use pair::{History, Nemesis, pair};
+pub use pair::{History, KeyHistory, Nemesis, pair};
+pub(crate) use reader::bytes;
 pub use reader::{HistoryError, Lines, parse, read};
 
 use std::collections::BTreeMap;

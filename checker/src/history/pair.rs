@@ -109,13 +109,13 @@ pub fn pair(lines: &Lines) -> Result<History, HistoryError> {
         };
         if event.kind == EventType::Invoke {
             if let Some(earlier) = open.get(&process) {
-                let line = earlier.position + 2;
+                let line = lines.number(earlier.position);
                 return Err(error(format!(
                     "process {process} invokes while its operation of line {line} is open"
                 )));
             }
             if let Some(earlier) = retired.get(&process) {
-                let line = earlier + 2;
+                let line = lines.number(*earlier);
                 return Err(error(format!("process {process} invokes again after its info in line {line}")));
             }
             let key = event.key.as_deref().ok_or_else(|| error(format!("{} without a key", event.f)))?;
@@ -149,7 +149,7 @@ pub fn pair(lines: &Lines) -> Result<History, HistoryError> {
         };
         let invoke = &lines.events[invoked];
         complete(&mut history, &key, slot, invoke, event)
-            .map_err(|reason| error(format!("{reason} (invoked in line {})", invoked + 2)))?;
+            .map_err(|reason| error(format!("{reason} (invoked in line {})", lines.number(invoked))))?;
         if event.kind == EventType::Info {
             retired.insert(process, position);
         }

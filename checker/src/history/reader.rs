@@ -39,8 +39,10 @@ pub struct Lines {
     pub path: PathBuf,
     /// The first line.
     pub header: Header,
-    /// The rest; the i-th stands in line i + 2.
+    /// The rest.
     pub events: Vec<Event>,
+    /// The line in the file of each event, counted from 1.
+    pub numbers: Vec<u64>,
     /// Whether the last line was cut off in the middle, and left out.
     pub torn: bool,
     /// What did not stop the reading.
@@ -48,9 +50,14 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// The line in the file of the event at `position` in `events`.
+    pub fn number(&self, position: usize) -> u64 {
+        self.numbers.get(position).copied().unwrap_or(0)
+    }
+
     /// The error about the event at `position` in `events`.
     pub fn error(&self, position: usize, reason: impl Into<String>) -> HistoryError {
-        HistoryError::Line { path: self.path.clone(), line: position as u64 + 2, reason: reason.into() }
+        HistoryError::Line { path: self.path.clone(), line: self.number(position), reason: reason.into() }
     }
 }
 
@@ -101,6 +108,7 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Lines, HistoryError> {
         return Err(bad(1, format!("clock {:?}, this checker reads \"monotonic-ns\"", header.clock)));
     }
     let mut events: Vec<Event> = Vec::new();
+    let mut numbers = Vec::new();
     let mut torn = false;
     for (number, line) in lines {
         match serde_json::from_slice::<Event>(line) {
@@ -108,12 +116,15 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Lines, HistoryError> {
                 let reason = format!("index {} in the place of {}", event.index, events.len());
                 return Err(bad(number + 1, reason));
             }
-            Ok(event) => events.push(event),
+            Ok(event) => {
+                events.push(event);
+                numbers.push(number as u64 + 1);
+            }
             Err(_) if line.last() != Some(&b'\n') => torn = true,
             Err(e) => return Err(bad(number + 1, e.to_string())),
         }
     }
-    Ok(Lines { path: path.to_owned(), header, events, torn, warnings })
+    Ok(Lines { path: path.to_owned(), header, events, numbers, torn, warnings })
 }
 
 fn check_version(header: &Header, warnings: &mut Vec<String>) -> Result<(), String> {

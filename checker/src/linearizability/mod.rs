@@ -212,3 +212,15 @@ fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
     ops.retain(|op| !op.unknown() || op.action.brings().is_some_and(|value| seen.contains(value)));
     ops
 }
+
+/// The smallest closed set of operations around `seed`: for each value that one of them observed, all that may have written it.
+pub(crate) fn closed(
+    model: ModelKind,
+    operations: &[Operation],
+    seed: impl IntoIterator<Item = usize>,
+) -> Vec<usize> {
+    let ops = relevant(model, operations);
+    let place = |id: usize| ops.binary_search_by_key(&id, |op| op.id).ok();
+    let closure = core::Closure::new(model, &ops).close(seed.into_iter().filter_map(place));
+    closure.into_iter().map(|i| ops[i].id).collect()
+}

@@ -1,0 +1,467 @@
+//! What became of each acknowledged write: seen at the end, overwritten, lost, or beyond what was recorded. Answers in linear time
+//! even where linearizability cannot. The end is what the final reads saw and what each node's own state holds.
+//!
+//! A node that lags is not at fault: its state speaks only of log indexes that it has applied.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::history::{History, KeyHistory, Operation, Outcome, Phase, Value};
+use crate::linearizability;
+use crate::report::{Durability, seconds};
+
+/// A node's own applied state at the end, as the harness wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct NodeState {
+    /// Its name.
+    pub node: String,
+    /// Last log index in the state.
+    pub last_applied: u64,
+    /// Keys that are present.
+    values: BTreeMap<String, serde_json::Value>,
+}
+
+/// Why a node's state could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct StateError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl NodeState {
+    /// Reads a `state.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not a state.
+    pub fn read(path: &Path) -> Result<NodeState, StateError> {
+        let error = |reason: String| StateError { path: path.to_owned(), reason };
+        let bytes = fs::read(path).map_err(|e| error(e.to_string()))?;
+        let state: NodeState = serde_json::from_slice(&bytes).map_err(|e| error(e.to_string()))?;
+        match state.values.iter().find(|(_, json)| Value::from_json(json).is_none()) {
+            Some((key, json)) => Err(error(format!("{json} is no value of key {key:?}"))),
+            None => Ok(state),
+        }
+    }
+
+    fn value(&self, key: &str) -> Value {
+        self.values.get(key).and_then(Value::from_json).unwrap_or(Value::Nil)
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// How many writes came to which end.
+    pub counts: Durability,
+    /// One a key at most: the most telling.
+    pub losses: Vec<Loss>,
+}
+
+/// A write that is gone, or something in a node's state that does not belong there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Object.
+    pub key: String,
+    /// Field-standard class.
+    pub class: &'static str,
+    /// In a sentence.
+    pub reason: String,
+    /// Positions in the key's operations, each with its part in the story: a closed set.
+    pub operations: Vec<(usize, String)>,
+    /// What nodes held.
+    pub events: Vec<String>,
+}
+
+/// One look at a key after everything.
+struct View {
+    value: Value,
+    seer: Seer,
+}
+
+enum Seer {
+    /// A final read, by its position in the key's operations.
+    Read(usize),
+    /// A node's state: its name and last applied index.
+    State(String, u64),
+}
+
+/// Accounts for every acknowledged write.
+pub fn judge(history: &History, states: &[NodeState]) -> Accounts {
+    let mut accounts = Accounts::default();
+    for (key, of_key) in &history.keys {
+        let views = views(key, of_key, states);
+        let loss = if of_key.model.is_register() {
+            register(key, of_key, &views, &mut accounts.counts)
+        } else {
+            elements(key, of_key, &views, &mut accounts.counts)
+        };
+        accounts.losses.extend(loss);
+    }
+    accounts
+}
+
+/// The final reads, or where a history has no final phase the last read; and the states.
+fn views(key: &str, of_key: &KeyHistory, states: &[NodeState]) -> Vec<View> {
+    let reads =
+        || of_key.operations.iter().enumerate().filter(|(_, o)| o.outcome == Outcome::Ok && is_read(o));
+    let mut finals: Vec<usize> = reads().filter(|(_, o)| o.phase == Phase::Final).map(|(i, _)| i).collect();
+    if finals.is_empty() {
+        finals.extend(reads().next_back().map(|(i, _)| i));
+    }
+    let of_read = |i: usize| View {
+        value: of_key.operations[i].action.observes().cloned().unwrap_or(Value::Nil),
+        seer: Seer::Read(i),
+    };
+    let of_state =
+        |s: &NodeState| View { value: s.value(key), seer: Seer::State(s.node.clone(), s.last_applied) };
+    finals.into_iter().map(of_read).chain(states.iter().map(of_state)).collect()
+}
+
+fn is_read(operation: &Operation) -> bool {
+    operation.action.reads_only()
+}
+
+impl View {
+    /// Whether the acknowledged write must be visible here, unless something replaced it.
+    fn covers(&self, of_key: &KeyHistory, write: &Operation) -> bool {
+        match &self.seer {
+            Seer::Read(read) => write.precedes(&of_key.operations[*read]),
+            Seer::State(_, last_applied) => write.position.is_some_and(|position| position <= *last_applied),
+        }
+    }
+
+    fn tell(&self, key: &str) -> Option<String> {
+        match &self.seer {
+            Seer::Read(_) => None,
+            Seer::State(node, last_applied) => Some(format!(
+                "{node} holds {key}={} at index {last_applied}   (nodes/{node}/state.json)",
+                self.value
+            )),
+        }
+    }
+
+    fn place(&self, of_key: &KeyHistory) -> String {
+        match &self.seer {
+            Seer::Read(i) => {
+                let read = &of_key.operations[*i];
+                let which = if read.phase == Phase::Final { "the final read" } else { "the last read" };
+                let node = read.node.as_ref().map(|node| format!(" through {node}")).unwrap_or_default();
+                format!("{which}{node} at {}", seconds(read.end()))
+            }
+            Seer::State(node, last_applied) => format!("the state of {node} at index {last_applied}"),
+        }
+    }
+
+    /// The closed set of operations around these, with the reader if there is one.
+    fn evidence(
+        &self,
+        of_key: &KeyHistory,
+        notes: Vec<(usize, String)>,
+        seen: &[usize],
+    ) -> Vec<(usize, String)> {
+        let reader = match self.seer {
+            Seer::Read(i) => Some(i),
+            Seer::State(..) => None,
+        };
+        let seed = notes.iter().map(|(i, _)| *i).chain(seen.iter().copied()).chain(reader);
+        let note =
+            |i: usize| notes.iter().find(|(op, _)| *op == i).map(|(_, n)| n.clone()).unwrap_or_default();
+        linearizability::closed(of_key.model, &of_key.operations, seed)
+            .into_iter()
+            .map(|i| (i, note(i)))
+            .collect()
+    }
+}
+
+/// Acknowledged mutations of a key.
+fn acknowledged(of_key: &KeyHistory) -> impl Iterator<Item = (usize, &Operation, &Value)> {
+    let acked = of_key.operations.iter().enumerate().filter(|(_, o)| o.outcome == Outcome::Ok);
+    acked.filter_map(|(i, o)| Some((i, o, o.action.brings()?)))
+}
+
+fn register(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durability) -> Option<Loss> {
+    let operations = &of_key.operations;
+    let mut writers: HashMap<&Value, Vec<usize>> = HashMap::new();
+    for (i, operation) in operations.iter().enumerate().filter(|(_, o)| o.outcome != Outcome::Fail) {
+        if let Some(value) = operation.action.brings() {
+            writers.entry(value).or_default().push(i);
+        }
+    }
+    let mut found: Option<Loss> = None;
+    let mut lost: HashSet<usize> = HashSet::new();
+    for view in views {
+        let none = Vec::new();
+        let seen = writers.get(&view.value).unwrap_or(&none);
+        if seen.is_empty() && view.value != of_key.model.initial() {
+            if let Seer::State(node, _) = &view.seer {
+                found.get_or_insert_with(|| stranger(key, of_key, view, node, &view.value));
+            }
+            continue;
+        }
+        // The value seen is older than this write, and nobody can have brought it back.
+        let gone = acknowledged(of_key).filter(|(_, write, value)| {
+            **value != view.value
+                && view.covers(of_key, write)
+                && seen.iter().all(|writer| operations[*writer].precedes(write))
+        });
+        let Some((i, write, value)) = gone.last() else { continue };
+        lost.insert(i);
+        found.get_or_insert_with(|| Loss {
+            key: key.to_owned(),
+            class: "lost write",
+            reason: format!(
+                "{value} was acknowledged at {}, but {} shows {}, which is older",
+                seconds(write.end()),
+                view.place(of_key),
+                view.value
+            ),
+            operations: view.evidence(of_key, vec![(i, "acknowledged".into())], seen),
+            events: view.tell(key).into_iter().collect(),
+        });
+    }
+    for (i, write, value) in acknowledged(of_key) {
+        let place = if lost.contains(&i) {
+            &mut counts.lost
+        } else if views.iter().any(|view| view.value == *value) {
+            &mut counts.stable
+        } else if views.iter().any(|view| view.covers(of_key, write)) {
+            &mut counts.overwritten
+        } else {
+            &mut counts.indeterminate
+        };
+        *place += 1;
+    }
+    found
+}
+
+fn elements(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durability) -> Option<Loss> {
+    let held: Vec<Option<HashSet<&Value>>> =
+        views.iter().map(|view| Some(view.value.elements()?.iter().collect())).collect();
+    let mut found = None;
+    for (i, write, element) in acknowledged(of_key) {
+        let mut covering = views.iter().zip(&held).filter_map(|(view, held)| {
+            let held = held.as_ref()?;
+            view.covers(of_key, write).then_some((view, held))
+        });
+        let mut looked = false;
+        let missing = covering.find(|(_, held)| {
+            looked = true;
+            !held.contains(element)
+        });
+        let Some((view, _)) = missing else {
+            *(if looked { &mut counts.stable } else { &mut counts.indeterminate }) += 1;
+            continue;
+        };
+        counts.lost += 1;
+        found.get_or_insert_with(|| {
+            let mut operations = vec![(i, "acknowledged".to_owned())];
+            if let Seer::Read(read) = view.seer {
+                operations.push((read, format!("misses {element}")));
+            }
+            Loss {
+                key: key.to_owned(),
+                class: "lost write",
+                reason: format!(
+                    "{element} was acknowledged at {}, but {} misses it",
+                    seconds(write.end()),
+                    view.place(of_key)
+                ),
+                operations,
+                events: view.tell(key).into_iter().collect(),
+            }
+        });
+    }
+    found.or_else(|| states_hold_each_element_once(key, of_key, views))
+}
+
+/// What nobody brought, or what was brought once and is there twice, in a node's own state. In reads both are
+/// linearizability's business.
+fn states_hold_each_element_once(key: &str, of_key: &KeyHistory, views: &[View]) -> Option<Loss> {
+    let mut bringers: HashMap<&Value, Vec<usize>> = HashMap::new();
+    for (i, operation) in of_key.operations.iter().enumerate().filter(|(_, o)| o.outcome != Outcome::Fail) {
+        if let Some(element) = operation.action.brings() {
+            bringers.entry(element).or_default().push(i);
+        }
+    }
+    for view in views {
+        let (Seer::State(node, _), Some(held)) = (&view.seer, view.value.elements()) else { continue };
+        let mut times: HashMap<&Value, usize> = HashMap::new();
+        for element in held {
+            let times = times.entry(element).or_default();
+            *times += 1;
+            match bringers.get(element) {
+                None => return Some(stranger(key, of_key, view, node, element)),
+                Some(bringers) if bringers.len() < *times => {
+                    return Some(Loss {
+                        key: key.to_owned(),
+                        class: "duplicate apply",
+                        reason: format!(
+                            "{element} was brought once, but {} holds it twice",
+                            view.place(of_key)
+                        ),
+                        operations: bringers.iter().map(|i| (*i, String::new())).collect(),
+                        events: view.tell(key).into_iter().collect(),
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    None
+}
+
+/// Something in a node's state that nobody can have put there.
+fn stranger(key: &str, of_key: &KeyHistory, view: &View, node: &str, value: &Value) -> Loss {
+    let failed =
+        of_key.operations.iter().position(|o| o.outcome == Outcome::Fail && o.action.brings() == Some(value));
+    let (class, who) = match failed {
+        Some(_) => ("aborted write", "the operation that brings it failed"),
+        None => ("phantom write", "nobody wrote it"),
+    };
+    Loss {
+        key: key.to_owned(),
+        class,
+        reason: format!("the state of {node} holds {value}, but {who}"),
+        operations: failed.map(|i| (i, "definitely did not happen".to_owned())).into_iter().collect(),
+        events: view.tell(key).into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Action;
+    use crate::model::ModelKind;
+
+    fn op(invoke: u64, complete: u64, outcome: Outcome, action: Action, position: Option<u64>) -> Operation {
+        Operation {
+            index: invoke,
+            process: invoke,
+            action,
+            outcome,
+            invoke,
+            complete: Some(complete),
+            node: None,
+            position,
+            phase: if invoke >= 100 { Phase::Final } else { Phase::Load },
+        }
+    }
+
+    fn write(invoke: u64, complete: u64, v: i64, position: u64) -> Operation {
+        op(invoke, complete, Outcome::Ok, Action::Write(v.into()), Some(position))
+    }
+
+    fn read(invoke: u64, value: Value) -> Operation {
+        op(invoke, invoke + 1, Outcome::Ok, Action::Read(value), None)
+    }
+
+    fn list(items: &[i64]) -> Value {
+        Value::List(items.iter().copied().map(Value::Int).collect())
+    }
+
+    fn state(last_applied: u64, value: &str) -> NodeState {
+        let text = format!(r#"{{"node":"n3","last_applied":{last_applied},"values":{{"k":{value}}}}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn accounts(model: ModelKind, operations: Vec<Operation>, states: &[NodeState]) -> Accounts {
+        let header = serde_json::from_str(
+            r#"{"format":"","version":"","workload":"","models":{},"clock":"","nodes":[]}"#,
+        )
+        .unwrap();
+        let keys = [("k".to_owned(), KeyHistory { model, operations })].into();
+        judge(&History { header, keys, nemesis: Vec::new(), torn: false, warnings: Vec::new() }, states)
+    }
+
+    fn counts(stable: u64, overwritten: u64, lost: u64, indeterminate: u64) -> Durability {
+        Durability { stable, overwritten, lost, indeterminate }
+    }
+
+    /// Asserts counts and the class of the loss.
+    fn check(
+        model: ModelKind,
+        operations: &[Operation],
+        states: &[NodeState],
+        expected: Durability,
+        class: Option<&str>,
+    ) -> Option<Loss> {
+        let accounts = accounts(model, operations.to_vec(), states);
+        assert_eq!(accounts.counts, expected, "{accounts:?}");
+        assert_eq!(accounts.losses.first().map(|loss| loss.class), class, "{accounts:?}");
+        accounts.losses.into_iter().next()
+    }
+
+    const REGISTER: ModelKind = ModelKind::CasRegister;
+    const LIST: ModelKind = ModelKind::ListAppend;
+
+    #[test]
+    fn a_register_that_ends_older_than_an_acknowledged_write_lost_it() {
+        let writes = [write(0, 1, 1, 1), write(2, 3, 2, 2)];
+        let ends = |value| [&writes[..], &[read(100, value)]].concat();
+        check(REGISTER, &ends(2.into()), &[], counts(1, 1, 0, 0), None);
+        let loss = check(REGISTER, &ends(1.into()), &[], counts(1, 0, 1, 0), Some("lost write")).unwrap();
+        assert_eq!(loss.operations.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [0, 1, 2]);
+        check(REGISTER, &ends(Value::Nil), &[], counts(0, 1, 1, 0), Some("lost write"));
+        check(REGISTER, &writes, &[], counts(0, 0, 0, 2), None);
+        let concurrent = [write(0, 2, 1, 1), write(2, 3, 2, 2), read(100, 1.into())];
+        check(REGISTER, &concurrent, &[], counts(1, 1, 0, 0), None);
+        let unknown = op(0, 1, Outcome::Info, Action::Write(9.into()), None);
+        check(REGISTER, &[&[unknown][..], &ends(9.into())].concat(), &[], counts(0, 2, 0, 0), None);
+    }
+
+    #[test]
+    fn a_node_is_held_to_what_it_applied() {
+        let writes = [write(0, 1, 1, 5), write(2, 3, 2, 9), read(100, 2.into())];
+        check(REGISTER, &writes, &[state(9, "2")], counts(1, 1, 0, 0), None);
+        check(REGISTER, &writes, &[state(8, "1")], counts(2, 0, 0, 0), None);
+        let loss =
+            check(REGISTER, &writes, &[state(9, "1")], counts(1, 0, 1, 0), Some("lost write")).unwrap();
+        assert_eq!(loss.events, ["n3 holds k=1 at index 9   (nodes/n3/state.json)"]);
+        check(REGISTER, &writes, &[state(4, "null")], counts(1, 1, 0, 0), None);
+        check(REGISTER, &writes, &[state(5, "null")], counts(1, 0, 1, 0), Some("lost write"));
+        check(REGISTER, &writes, &[state(9, "7")], counts(1, 1, 0, 0), Some("phantom write"));
+        let failed = op(4, 5, Outcome::Fail, Action::Write(7.into()), None);
+        check(
+            REGISTER,
+            &[&writes[..], &[failed]].concat(),
+            &[state(9, "7")],
+            counts(1, 1, 0, 0),
+            Some("aborted write"),
+        );
+    }
+
+    #[test]
+    fn every_acknowledged_element_is_in_every_final_view() {
+        let append = |invoke, v: i64, position| {
+            op(invoke, invoke + 1, Outcome::Ok, Action::Append(v.into()), Some(position))
+        };
+        let appends = [append(0, 1, 3), append(2, 2, 4)];
+        let ends = |items: &[i64]| [&appends[..], &[read(100, list(items))]].concat();
+        check(LIST, &ends(&[1, 2]), &[state(4, "[1,2]"), state(3, "[1]")], counts(2, 0, 0, 0), None);
+        let loss = check(LIST, &ends(&[1]), &[], counts(1, 0, 1, 0), Some("lost write")).unwrap();
+        assert_eq!(loss.operations, [(1, "acknowledged".to_owned()), (2, "misses 2".to_owned())]);
+        check(LIST, &ends(&[1, 2]), &[state(4, "[1]")], counts(1, 0, 1, 0), Some("lost write"));
+        check(LIST, &appends, &[], counts(0, 0, 0, 2), None);
+        check(LIST, &ends(&[1, 2]), &[state(4, "[1,2,2]")], counts(2, 0, 0, 0), Some("duplicate apply"));
+        check(LIST, &ends(&[1, 2]), &[state(4, "[1,2,5]")], counts(2, 0, 0, 0), Some("phantom write"));
+    }
+
+    #[test]
+    fn a_state_that_is_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        std::fs::write(&path, r#"{"node":"n1","last_applied":1,"values":{"k":{}}}"#).unwrap();
+        assert!(
+            NodeState::read(&path)
+                .unwrap_err()
+                .to_string()
+                .ends_with("state.json: {} is no value of key \"k\"")
+        );
+        std::fs::write(&path, "{").unwrap();
+        assert!(NodeState::read(&path).is_err());
+    }
+}
