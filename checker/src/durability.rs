@@ -343,6 +343,7 @@ mod tests {
             process: invoke,
             action,
             outcome,
+            ended: None,
             invoke,
             complete: Some(complete),
             node: None,

@@ -1,14 +1,20 @@
 //! The judge: reads a recorded history and the traces of the nodes, and says valid, invalid or unknown, and why.
 //! Knows nothing of live processes, clocks or seeds; recording is the harness's business.
+//!
+//! In reading order: [`history`] and [`interop`] make operations from files, [`model`] says what a key may do,
+//! [`linearizability`], [`durability`], [`invariant`], [`liveness`] and [`coverage`] judge, [`judge`] runs them all,
+//! [`report`] and [`explain`] tell it.
 
-use std::path::Path;
 use std::time::Duration;
 
+pub mod cli;
 pub mod coverage;
 pub mod durability;
+pub mod explain;
 pub mod history;
 pub mod interop;
 pub mod invariant;
+pub mod judge;
 pub mod linearizability;
 pub mod liveness;
 pub mod model;
@@ -16,6 +22,7 @@ pub mod report;
 pub mod trace;
 pub mod verdict;
 
+pub use judge::{CheckError, check};
 pub use report::Report;
 pub use verdict::Verdict;
 
@@ -24,33 +31,14 @@ pub use verdict::Verdict;
 pub struct Options {
     /// Steps of search for one key. Deterministic: the same files and options give the same verdict.
     pub steps: u64,
-    /// Bytes of search state for one key.
+    /// Bytes of search state, for all keys that are judged at once. Deterministic, too.
     pub memory: u64,
-    /// Outer net: no search begins or goes on after this long. If it fires, the report says so.
+    /// Outer net: no search goes on after this long. If it fires, the report says so.
     pub time: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { steps: 50_000_000, memory: 1 << 30, time: Duration::from_secs(60) }
+        Options { steps: 20_000_000, memory: 1 << 30, time: Duration::from_secs(60) }
     }
-}
-
-/// Why nothing could be judged.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// A trace.
-    #[error(transparent)]
-    Trace(#[from] trace::TraceError),
-    /// Nothing to read.
-    #[error("{0} does not exist")]
-    Missing(std::path::PathBuf),
-}
-
-/// Judges a run directory or a bare history.
-///
-/// # Errors
-/// The files cannot be read or are not what their formats say.
-pub fn check(path: &Path, _options: &Options) -> Result<Report, CheckError> {
-    Err(CheckError::Missing(path.to_owned()))
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::EventType;
+
 /// What a key holds, or an element of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
@@ -158,8 +160,10 @@ pub struct Operation {
     pub process: u64,
     /// What it does. A read that did not end well reads `Nil`.
     pub action: Action,
-    /// How it ended.
+    /// How it counts.
     pub outcome: Outcome,
+    /// What its completion says. A refused `cas` that tells what it saw is a `fail` that counts as an `ok` read.
+    pub ended: Option<EventType>,
     /// When it began, in nanoseconds.
     pub invoke: u64,
     /// When its completion was recorded, if it was. Bounds the effect only of an `ok`; see [`Operation::end`].

@@ -136,6 +136,7 @@ pub fn pair(lines: &Lines) -> Result<History, HistoryError> {
                 process,
                 action,
                 outcome: Outcome::Info,
+                ended: None,
                 invoke: event.time,
                 complete: None,
                 node: event.node.clone(),
@@ -179,6 +180,7 @@ fn complete(
     let of_key = history.keys.get_mut(key).ok_or("its key is gone")?;
     let operation = &mut of_key.operations[slot];
     operation.complete = Some(event.time);
+    operation.ended = Some(event.kind);
     operation.outcome = match event.kind {
         EventType::Ok => Outcome::Ok,
         EventType::Fail => Outcome::Fail,

@@ -313,6 +313,7 @@ mod tests {
                 process: i as u64,
                 action: action.clone(),
                 outcome: *outcome,
+                ended: None,
                 invoke: *invoke,
                 complete: Some(*complete),
                 node: None,

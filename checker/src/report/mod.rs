@@ -35,6 +35,8 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// What a reader should know although it does not move the verdict.
     pub warnings: Vec<String>,
+    /// Whether there were traces to judge.
+    pub traced: bool,
     /// Where the judged files are, for the commands that the summary suggests. Not part of the JSON.
     #[serde(skip)]
     pub path: PathBuf,
@@ -145,6 +147,28 @@ pub(crate) fn seconds(nanoseconds: u64) -> String {
 }
 
 impl Report {
+    /// Of nothing yet.
+    pub(crate) fn new(path: &Path) -> Report {
+        Report {
+            verdict: Verdict::Valid,
+            class: None,
+            operations: Operations::default(),
+            keys: Keys::default(),
+            durability: Durability::default(),
+            checks: BTreeMap::new(),
+            violations: Vec::new(),
+            warnings: Vec::new(),
+            traced: false,
+            path: path.to_owned(),
+        }
+    }
+
+    /// Adds the result of a check; the worst decides.
+    pub(crate) fn add(&mut self, name: &str, verdict: Verdict, reason: Option<String>) {
+        self.verdict = self.verdict.worst(verdict);
+        self.checks.insert(name.to_owned(), CheckResult { verdict, reason });
+    }
+
     /// The bytes of `verdict.json`.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report has string keys only and no float") + "\n"

@@ -1,0 +1,362 @@
+//! Reads a run directory or a bare history, runs every check that its content allows, and puts the results into one report.
+//! What each check means is in its own file; nothing here decides.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::history::{EventType, History, HistoryError, KeyHistory, Operation, Outcome};
+use crate::invariant;
+use crate::linearizability::{self, Bound, Budget, Engine, Judgement};
+use crate::report::{Evidence, Keys, Operations, Report, Violation, seconds};
+use crate::trace::{self, Trace, TraceError};
+use crate::verdict::Verdict;
+use crate::{Options, coverage, durability, interop, liveness};
+
+/// Threads that judge keys. The report does not depend on it.
+const WORKERS: usize = 2;
+/// Faults named beside one violation.
+const FAULTS_SHOWN: usize = 4;
+/// Name of the history in a run directory.
+const HISTORY: &str = "history.jsonl";
+
+/// Why nothing could be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Nothing to read.
+    #[error("{} does not exist", .0.display())]
+    Missing(PathBuf),
+    /// A directory that is not a run.
+    #[error("{} has no {HISTORY}", .0.display())]
+    NoHistory(PathBuf),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A trace.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// A node's state.
+    #[error(transparent)]
+    State(#[from] durability::StateError),
+    /// A directory that cannot be listed.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl CheckError {
+    /// The way out, for a person.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            CheckError::Missing(_) => "give a run directory, or a history file (plain or .gz)",
+            CheckError::NoHistory(_) => {
+                "a run directory holds history.jsonl; give that directory, or the file itself"
+            }
+            CheckError::History(_) => "the format is described in checker/HISTORY.md",
+            CheckError::Trace(_) | CheckError::State(_) => {
+                "move the file away to judge the rest without it, or record the run again"
+            }
+            CheckError::Io { .. } => "look at the permissions of the path",
+        }
+    }
+}
+
+/// Everything that was recorded.
+struct Recorded {
+    history: History,
+    /// By node; of the nodes that have one.
+    traces: Vec<Trace>,
+    states: Vec<durability::NodeState>,
+    /// Nodes without a trace although others have one.
+    untraced: Vec<String>,
+}
+
+/// Judges a run directory or a bare history.
+///
+/// # Errors
+/// The files cannot be read, or are not what their formats say.
+pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
+    let recorded = read(path)?;
+    let deadline = Instant::now().checked_add(options.time);
+    let budget = Budget { steps: options.steps, memory: options.memory / WORKERS as u64, deadline };
+    let mut report = Report::new(path);
+    report.warnings.clone_from(&recorded.history.warnings);
+    report.operations = count(&recorded.history);
+    linearizability(&mut report, &recorded.history, budget);
+    durability(&mut report, &recorded);
+    invariants(&mut report, &recorded);
+    system(&mut report, &recorded.history);
+    let gaps = coverage::gaps(&recorded.history);
+    let verdict = if gaps.is_empty() { Verdict::Valid } else { Verdict::Unknown };
+    report.add("coverage", verdict, (!gaps.is_empty()).then(|| gaps.join("; ")));
+    report.class = report.violations.first().map(|violation| violation.class.clone());
+    Ok(report)
+}
+
+fn read(path: &Path) -> Result<Recorded, CheckError> {
+    if !path.exists() {
+        return Err(CheckError::Missing(path.to_owned()));
+    }
+    if !path.is_dir() {
+        let history = interop::read(path)?;
+        return Ok(Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() });
+    }
+    let candidates = [path.join(HISTORY), path.join(format!("{HISTORY}.gz"))];
+    let file = candidates.iter().find(|file| file.is_file());
+    let history = interop::read(file.ok_or_else(|| CheckError::NoHistory(path.to_owned()))?)?;
+    let mut recorded = Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() };
+    for node in nodes(&path.join("nodes"))? {
+        let trace_file = node.join("trace.jsonl");
+        if trace_file.is_file() {
+            recorded.traces.push(trace::read(&trace_file)?);
+        } else {
+            recorded.untraced.push(node.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        let state_file = node.join("state.json");
+        if state_file.is_file() {
+            recorded.states.push(durability::NodeState::read(&state_file)?);
+        }
+    }
+    if recorded.traces.is_empty() {
+        recorded.untraced.clear();
+    }
+    Ok(recorded)
+}
+
+/// The directories of the nodes: n2 before n10.
+fn nodes(path: &Path) -> Result<Vec<PathBuf>, CheckError> {
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    let io = |source| CheckError::Io { path: path.to_owned(), source };
+    let mut nodes = Vec::new();
+    for entry in fs::read_dir(path).map_err(io)? {
+        let entry = entry.map_err(io)?.path();
+        if entry.is_dir() {
+            nodes.push(entry);
+        }
+    }
+    nodes.sort_by_key(|node| (node.as_os_str().len(), node.clone()));
+    Ok(nodes)
+}
+
+fn count(history: &History) -> Operations {
+    let mut operations = Operations::default();
+    for operation in history.keys.values().flat_map(|of_key| &of_key.operations) {
+        *match operation.ended {
+            Some(EventType::Ok) => &mut operations.ok,
+            Some(EventType::Fail) => &mut operations.fail,
+            Some(EventType::Info | EventType::Invoke) | None => &mut operations.info,
+        } += 1;
+    }
+    operations
+}
+
+fn linearizability(report: &mut Report, history: &History, budget: Budget) {
+    let keys: Vec<(&String, &KeyHistory)> = history.keys.iter().collect();
+    let mut reasons = Vec::new();
+    for ((key, of_key), judgement) in keys.iter().zip(judge_keys(&keys, budget)) {
+        match judgement {
+            Judgement::Valid => report.keys.valid += 1,
+            Judgement::Invalid(finding) => {
+                report.keys.invalid += 1;
+                let operations: Vec<Evidence> = finding
+                    .core
+                    .iter()
+                    .map(|witness| {
+                        let operation = &of_key.operations[witness.operation];
+                        let mut evidence = evidence(key, operation, witness.note.clone());
+                        if witness.action != operation.action {
+                            evidence.what =
+                                format!("{} (of {})", witness.action.describe(key), brief(operation));
+                        }
+                        evidence
+                    })
+                    .collect();
+                report.violations.push(Violation {
+                    check: "linearizability".into(),
+                    class: finding.class.into(),
+                    key: Some((*key).clone()),
+                    reason: finding.reason,
+                    events: faults_between(history, &operations),
+                    operations,
+                });
+            }
+            Judgement::Unknown(spent) => {
+                report.keys.unknown += 1;
+                reasons.push(format!(
+                    "key {key}: the search came as far as {} with {} indeterminate operations open, then {} had run out after {} steps; \
+                     it may decide with a larger --steps, --memory or --time",
+                    seconds(spent.reached),
+                    spent.open_unknown,
+                    spent.bound,
+                    spent.steps
+                ));
+                if spent.bound == Bound::Time {
+                    report.warnings.push(format!(
+                        "key {key}: the wall clock ended the search, so a faster machine may say more"
+                    ));
+                }
+            }
+        }
+    }
+    let (verdict, reason) = match report.keys {
+        Keys { invalid: 0, unknown: 0, .. } => (Verdict::Valid, None),
+        Keys { invalid: 0, .. } => (Verdict::Unknown, Some(reasons.join("; "))),
+        Keys { invalid, .. } => {
+            (Verdict::Invalid, Some(format!("{invalid} of {} keys", report.keys.total())))
+        }
+    };
+    report.add("linearizability", verdict, reason);
+}
+
+/// Judges the keys on a few threads; the answers are in the order of the keys.
+fn judge_keys(keys: &[(&String, &KeyHistory)], budget: Budget) -> Vec<Judgement> {
+    let judge = |(_, of_key): &(&String, &KeyHistory)| {
+        linearizability::judge(of_key.model, &of_key.operations, Engine::Portfolio, budget)
+    };
+    let chunk = keys.len().div_ceil(WORKERS).max(1);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = keys
+            .chunks(chunk)
+            .map(|chunk| scope.spawn(move || chunk.iter().map(judge).collect::<Vec<_>>()))
+            .collect();
+        let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<Judgement>>| match worker.join() {
+            Ok(judgements) => judgements,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        workers.into_iter().flat_map(join).collect()
+    })
+}
+
+fn durability(report: &mut Report, recorded: &Recorded) {
+    let accounts = durability::judge(&recorded.history, &recorded.states);
+    report.durability = accounts.counts;
+    let reason = match (report.durability.lost, accounts.losses.len()) {
+        (0, 0) => None,
+        (0, wrong) => Some(format!("{wrong} keys hold what they must not")),
+        (lost, _) => Some(format!("{lost} acknowledged writes are lost")),
+    };
+    report.add("durability", if reason.is_some() { Verdict::Invalid } else { Verdict::Valid }, reason);
+    for loss in accounts.losses {
+        let of_key = &recorded.history.keys[&loss.key];
+        let operations: Vec<Evidence> = loss
+            .operations
+            .into_iter()
+            .map(|(i, note)| evidence(&loss.key, &of_key.operations[i], note))
+            .collect();
+        let mut events = loss.events;
+        events.extend(faults_between(&recorded.history, &operations));
+        report.violations.push(Violation {
+            check: "durability".into(),
+            class: loss.class.into(),
+            key: Some(loss.key),
+            reason: loss.reason,
+            operations,
+            events,
+        });
+    }
+}
+
+fn invariants(report: &mut Report, recorded: &Recorded) {
+    if recorded.traces.is_empty() {
+        return;
+    }
+    for outcome in invariant::judge(&recorded.traces) {
+        match outcome.breach {
+            Some(breach) => {
+                report.add(outcome.name, Verdict::Invalid, Some(breach.reason.clone()));
+                report.violations.push(Violation {
+                    check: outcome.name.into(),
+                    class: breach.class.into(),
+                    key: None,
+                    reason: breach.reason,
+                    operations: Vec::new(),
+                    events: breach.events,
+                });
+            }
+            None if recorded.untraced.is_empty() => report.add(outcome.name, Verdict::Valid, None),
+            None => {
+                let reason = format!("there is no trace of {}", recorded.untraced.join(", "));
+                report.add(outcome.name, Verdict::Unknown, Some(reason));
+            }
+        }
+    }
+    report.traced = true;
+}
+
+fn system(report: &mut Report, history: &History) {
+    let checks = [
+        ("liveness", "not served", liveness::served_again(history)),
+        ("self_exit", "node died", liveness::nobody_died(history)),
+    ];
+    for (name, class, finding) in checks {
+        let Some(finding) = finding else { continue };
+        let reason = (finding.verdict != Verdict::Valid).then(|| finding.reason.clone());
+        report.add(name, finding.verdict, reason);
+        if finding.verdict == Verdict::Invalid {
+            report.violations.push(Violation {
+                check: name.into(),
+                class: class.into(),
+                key: None,
+                reason: finding.reason,
+                operations: Vec::new(),
+                events: finding.events,
+            });
+        }
+    }
+}
+
+/// Function and result of a list or set, without its elements.
+fn brief(operation: &Operation) -> String {
+    match operation.action.observes().and_then(|value| value.elements()) {
+        Some(elements) => format!("{} elements", elements.len()),
+        None => "the same".into(),
+    }
+}
+
+fn evidence(key: &str, operation: &Operation, note: String) -> Evidence {
+    Evidence {
+        index: operation.index,
+        process: operation.process,
+        what: operation.action.describe(key),
+        outcome: match operation.outcome {
+            Outcome::Ok => "ok",
+            Outcome::Fail => "fail",
+            Outcome::Info => "info",
+        }
+        .into(),
+        invoke: operation.invoke,
+        complete: operation.complete,
+        node: operation.node.clone(),
+        position: operation.position,
+        note,
+    }
+}
+
+/// The faults that began between the first invoke and the last completion of the operations; the latest of them.
+fn faults_between(history: &History, operations: &[Evidence]) -> Vec<String> {
+    let from = operations.iter().map(|o| o.invoke).min().unwrap_or(u64::MAX);
+    let to = operations.iter().map(|o| o.complete.unwrap_or(o.invoke)).max().unwrap_or(0);
+    let mut faults: Vec<String> = history
+        .nemesis
+        .iter()
+        .filter(|line| (from..=to).contains(&line.time))
+        .filter(|line| line.text("phase") == Some("inject") && line.text("outcome") == Some("installed"))
+        .map(|line| {
+            let nodes = line.value.get("nodes").and_then(|nodes| nodes.as_array());
+            let names: Vec<&str> = nodes.into_iter().flatten().filter_map(|node| node.as_str()).collect();
+            format!("{} {} at {}", line.f, names.join(" "), seconds(line.time))
+        })
+        .collect();
+    let hidden = faults.len().saturating_sub(FAULTS_SHOWN);
+    if hidden > 0 {
+        faults.drain(..hidden);
+        faults.insert(0, format!("{hidden} earlier faults"));
+    }
+    faults
+}
