@@ -3,10 +3,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use node::client::{Client, ClientConfig, Operation, Outcome};
+use node::client::{ClientConfig, Multiplexed, Operation, Outcome};
 
 use crate::cluster::{Addresses, Cluster, ClusterConfig, ClusterError};
 use crate::host::{fdatasync_samples, median};
@@ -129,7 +128,8 @@ fn step(clients: u32, turns: Vec<Turn>) -> Step {
     }
 }
 
-/// `clients` threads write as fast as they are answered, all from the same moment on.
+/// `clients` clients write as fast as they are answered, each with one write open, all from one thread and socket: with a
+/// thread each, the scheduler would be what is measured.
 fn turn(
     config: &ClientConfig,
     addrs: &[SocketAddr],
@@ -137,50 +137,51 @@ fn turn(
     clients: u32,
     time: Duration,
 ) -> std::io::Result<Turn> {
-    let mut sockets = Vec::new();
-    for _ in 0..clients {
-        sockets.push(Client::new(config.clone(), addrs.to_vec())?);
+    let mut load = Multiplexed::new(config.clone(), addrs.to_vec(), clients as usize)?;
+    // Sessions are opened before the clock starts.
+    for client in 0..clients as usize {
+        load.submit(client, write_of(client, 0), leader);
     }
-    let barrier = Barrier::new(clients as usize);
-    let results: Vec<(Vec<Duration>, u64)> = std::thread::scope(|scope| {
-        let barrier = &barrier;
-        let threads: Vec<_> = (0_u64..)
-            .zip(sockets)
-            .map(|(number, client)| {
-                scope.spawn(move || {
-                    barrier.wait();
-                    write_for(client, leader, number, time)
-                })
-            })
-            .collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
-    });
-    let unacknowledged = results.iter().map(|(_, n)| n).sum();
-    let mut latencies: Vec<Duration> = results.into_iter().flat_map(|(latencies, _)| latencies).collect();
+    let mut ready = 0;
+    while ready < clients {
+        ready += load.wait(time).len() as u32;
+    }
+    let mut begun = vec![Instant::now(); clients as usize];
+    let (started, mut latencies, mut unacknowledged) = (Instant::now(), Vec::new(), 0);
+    for client in 0..clients as usize {
+        load.submit(client, write_of(client, 1), leader);
+    }
+    let mut open = clients;
+    let mut last = started;
+    while open > 0 {
+        for (client, outcome) in load.wait(time) {
+            let now = Instant::now();
+            match outcome {
+                Outcome::Applied { .. } => latencies.push(now.duration_since(begun[client])),
+                Outcome::NotApplied { .. } | Outcome::Unknown { .. } => unacknowledged += 1,
+            }
+            last = now;
+            if now.duration_since(started) < time {
+                begun[client] = now;
+                load.submit(client, write_of(client, latencies.len()), leader);
+            } else {
+                open -= 1;
+            }
+        }
+    }
     latencies.sort();
     Ok(Turn {
-        writes_per_s: latencies.len() as f64 / time.as_secs_f64(),
+        writes_per_s: latencies.len() as f64 / last.duration_since(started).as_secs_f64(),
         p50: percentile(&latencies, 50),
         p99: percentile(&latencies, 99),
         unacknowledged,
     })
 }
 
-fn write_for(mut client: Client, leader: usize, number: u64, time: Duration) -> (Vec<Duration>, u64) {
-    let (started, mut latencies, mut unacknowledged) = (Instant::now(), Vec::new(), 0);
-    for i in 0_u64.. {
-        // Ten keys a client: the store stays small, so that its size is not what is measured.
-        let key = format!("{:0width$}", number * 10 + i % 10, width = KEY_BYTES).into_bytes();
-        let before = Instant::now();
-        if before.duration_since(started) >= time {
-            break;
-        }
-        match client.execute(&Operation::Set { key, value: vec![b'v'; VALUE_BYTES] }, leader) {
-            Outcome::Applied { .. } => latencies.push(before.elapsed()),
-            Outcome::NotApplied { .. } | Outcome::Unknown { .. } => unacknowledged += 1,
-        }
-    }
-    (latencies, unacknowledged)
+/// Ten keys a client: the store stays small, so that its size is not what is measured.
+fn write_of(client: usize, i: usize) -> Operation {
+    let key = format!("{:0width$}", client * 10 + i % 10, width = KEY_BYTES).into_bytes();
+    Operation::Set { key, value: vec![b'v'; VALUE_BYTES] }
 }
 
 /// The smallest value that at least `percent` of the sorted values do not exceed; zero if there are none.

@@ -1,6 +1,8 @@
 //! The client library: one operation at a time, retried under the same (client, sequence) until a reply comes or its time is up.
 //! What a reply means is in [`crate::protocol`]; what an operation does is in [`crate::kv`].
 
+mod multiplexed;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
@@ -15,6 +17,7 @@ pub use crate::kv::command::{Operation, Reply};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::{Request, RequestBody, Response, ResponseBody};
 use crate::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
+pub use multiplexed::Multiplexed;
 
 /// Pause before the next node is asked after one refused: an election takes longer than a round trip.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -142,21 +145,12 @@ impl Client {
     /// # Errors
     /// When no UDP socket can be bound, or the system has no entropy to give.
     pub fn new(config: ClientConfig, addrs: Vec<SocketAddr>) -> io::Result<Client> {
-        let local: SocketAddr = match addrs.first() {
-            Some(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-            Some(SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            None => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "a client needs the address of a node",
-                ));
-            }
-        };
+        let socket = bind_for(&addrs)?;
         Ok(Client {
             cluster_id: cluster_id(&config.cluster),
             config,
             addrs,
-            socket: UdpSocket::bind(local)?,
+            socket,
             nonce: SysRng.try_next_u64().map_err(io::Error::other)?,
             sequence: 0,
             session: None,
@@ -187,21 +181,11 @@ impl Client {
                 }
             },
         };
-        match self.ask(body, first, deadline) {
-            Ok(Response { node, body: ResponseBody::Applied { position, reply }, .. }) => {
-                Outcome::Applied { reply, position, node }
-            }
-            Ok(Response { body: ResponseBody::Error { error }, .. }) | Err(error) => {
-                if error == ErrorCode::SessionExpired {
-                    self.session = None;
-                }
-                match error.row().definite {
-                    true => not_applied(error),
-                    false => Outcome::Unknown { error: error.row().name },
-                }
-            }
-            Ok(_) => Outcome::Unknown { error: ErrorCode::BadRequest.row().name },
+        let answer = self.ask(body, first, deadline);
+        if let Ok(Response { body: ResponseBody::Error { error: ErrorCode::SessionExpired }, .. }) = answer {
+            self.session = None;
         }
+        outcome(answer)
     }
 
     /// Asks the node at `addr` for its status; `None` if it does not answer within one attempt.
@@ -285,6 +269,33 @@ impl Client {
                 return Some(response);
             }
         }
+    }
+}
+
+/// A socket to talk to nodes at `addrs`.
+fn bind_for(addrs: &[SocketAddr]) -> io::Result<UdpSocket> {
+    let local: SocketAddr = match addrs.first() {
+        Some(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        Some(SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        None => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a client needs the address of a node"));
+        }
+    };
+    UdpSocket::bind(local)
+}
+
+/// The one rule that turns an answer, or its absence, into an outcome.
+fn outcome(answer: Result<Response, ErrorCode>) -> Outcome {
+    match answer {
+        Ok(Response { node, body: ResponseBody::Applied { position, reply }, .. }) => {
+            Outcome::Applied { reply, position, node }
+        }
+        Ok(Response { body: ResponseBody::Error { error }, .. }) | Err(error) => match error.row().definite {
+            true => not_applied(error),
+            false => Outcome::Unknown { error: error.row().name },
+        },
+        // An answer to another question: it says nothing about this one.
+        Ok(_) => Outcome::Unknown { error: ErrorCode::Timeout.row().name },
     }
 }
 
