@@ -176,19 +176,23 @@ impl Planner {
             return Schedule::default();
         }
         let first_ms = FIRST_AT_MS.min(time_ms / 10);
-        // The deal: storms of at least two, so that every kind has its turn in time and some overlap.
+        // The deal: storms of two or three, so that every kind has its turn in time and some overlap.
         let within_ms = (time_ms * DEALT_WITHIN_PERCENT / 100)
             .min(time_ms.saturating_sub(DEALT_BEFORE_END_MS).max(time_ms / 3))
             .min(self.end_ms);
-        let needed_ms = kinds.len().div_ceil(2) as u64 * DEALT_STORM_MS;
-        let percent = ((within_ms - first_ms.min(within_ms)) * 100 / needed_ms).min(100);
-        let mut deck = kinds.clone();
-        deck.shuffle(&mut self.rng);
+        // What shapes traffic comes before what stops it, and not together with it: each kind is to bite once in every run.
+        let (stops, shapes): (Vec<_>, Vec<_>) = kinds.iter().partition(|kind| kind.deposes_leader());
+        let storms = shapes.len().div_ceil(2) + stops.len().div_ceil(2);
+        let percent =
+            ((within_ms - first_ms.min(within_ms)) * 100 / (storms as u64 * DEALT_STORM_MS)).min(100);
         let mut at_ms = first_ms;
-        while !deck.is_empty() {
-            let size = self.rng.random_range(2..=3).min(deck.len());
-            let storm = deck.split_off(deck.len() - size);
-            at_ms = self.storm(at_ms, &storm, true, percent);
+        for mut deck in [shapes, stops] {
+            deck.shuffle(&mut self.rng);
+            while !deck.is_empty() {
+                let size = self.rng.random_range(2..=3).min(deck.len());
+                let storm = deck.split_off(deck.len() - size);
+                at_ms = self.storm(at_ms, &storm, true, percent);
+            }
         }
         while at_ms + DURATION_MS_MIN < self.end_ms {
             let mut storm = kinds.clone();
@@ -363,9 +367,9 @@ mod tests {
     }
 
     const GOLDEN: [&str; 4] = [
-        r#"{"id":1,"at_ms":1000,"duration_ms":1025,"target":"all","fault":{"kind":"loss","percent":57,"direction":"out"}}"#,
-        r#"{"id":2,"at_ms":1184,"duration_ms":1938,"target":"leader","fault":{"kind":"pause"}}"#,
-        r#"{"id":3,"at_ms":4477,"duration_ms":1118,"target":"all","fault":{"kind":"reorder","percent":52,"hold_ms":117,"direction":"in"}}"#,
-        r#"{"id":4,"at_ms":4588,"duration_ms":1099,"target":"all","fault":{"kind":"delay","delay_ms":81,"jitter_ms":13,"direction":"out"}}"#,
+        r#"{"id":1,"at_ms":1000,"duration_ms":1771,"target":"leader","fault":{"kind":"delay","delay_ms":1114,"jitter_ms":490,"direction":"one_link"}}"#,
+        r#"{"id":2,"at_ms":1189,"duration_ms":1406,"target":"all","fault":{"kind":"reorder","percent":58,"hold_ms":79,"direction":"out"}}"#,
+        r#"{"id":3,"at_ms":3903,"duration_ms":686,"target":"all","fault":{"kind":"loss","percent":58,"direction":"in"}}"#,
+        r#"{"id":4,"at_ms":3953,"duration_ms":1167,"target":"all","fault":{"kind":"duplicate","percent":84,"within_ms":111,"direction":"both"}}"#,
     ];
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Drawn, Fault, draw_links, on_links_of};
 use crate::NodeId;
 use crate::net::{Direction, Link, Rule};
+use crate::target::Target;
 
 /// One line for `harness list`.
 pub(super) const SUMMARY: &str =
@@ -33,9 +34,10 @@ impl Delay {
 }
 
 pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
-    let (target, direction) = draw_links(rng, dealt);
-    // Two regimes: slow but in time, and beyond the election timeout (300-600 ms), where answers come from a past term. One way
-    // more often than both: a reply that overtakes nothing finds fewer defects than one that arrives after its request's successor.
+    // The dealt one leaves the leader in office: a follower that hears it late, and others on which other faults can be seen.
+    let (target, direction) =
+        if dealt { (Target::Leader, Direction::OneLink) } else { draw_links(rng, false) };
+    // Two regimes: slow but in time, and beyond the election timeout (300-600 ms), where answers come from a past term.
     let delay_ms =
         if rng.random_range(0..2) == 0 { rng.random_range(50..300) } else { rng.random_range(300..=1_500) };
     let jitter_ms = if rng.random_range(0..2) == 0 { 0 } else { rng.random_range(1..=delay_ms / 2) };

@@ -75,6 +75,11 @@ impl FaultKind {
         }
     }
 
+    /// Whether it is there to make a leader fall, rather than to make its life hard.
+    pub(crate) fn deposes_leader(self) -> bool {
+        matches!(self, FaultKind::Kill | FaultKind::Pause | FaultKind::Partition)
+    }
+
     /// Draws a fault of this kind for a cluster of `nodes`. The `dealt` one, the first of its kind in a run, is aimed so that it
     /// bites: at the leader and long enough for an election, or at links of everyone.
     pub(crate) fn draw(self, rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
@@ -188,8 +193,8 @@ fn on_links_of(victims: &[NodeId], nodes: u32, direction: Direction, rule: Rule)
 }
 
 /// The links of a fault that does not cut them: mostly those of the leader, which always carry traffic, and one way in two of three
-/// cases, because what is the same both ways hides what a late or lost reply alone does. The dealt fault is on links of everyone, so
-/// that it bites even while the leader is cut off by another.
+/// cases, because what is the same both ways hides what a late or lost reply alone does. The dealt fault is on links of everyone, some
+/// of which always carry enough.
 fn draw_links(rng: &mut ChaCha8Rng, dealt: bool) -> (Target, Direction) {
     let target = match rng.random_range(0..10) {
         _ if dealt => Target::All,
