@@ -1,0 +1,15 @@
+//! End to end: the three programs as their users start them, on real processes, sockets and files.
+//! One cluster at a time; each test leaves the machine as it was, and says so.
+#![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
+
+mod by_hand;
+mod campaign;
+mod ctrl_c;
+mod dead_node;
+mod honest_build;
+mod hostile;
+mod main_job;
+mod orphans;
+mod replay;
+mod unprivileged;
+mod usage;
