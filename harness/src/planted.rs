@@ -9,7 +9,7 @@ use crate::system::whitewater::{BinaryError, check_build};
 /// The directory below the target directory.
 pub const DIRECTORY: &str = "planted";
 /// The feature of the node that compiles them in.
-const FEATURE: &str = "planted";
+pub const FEATURE: &str = "planted";
 
 /// Why there is no planted node.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,7 @@ use crate::cluster::{Addresses, Cluster, ClusterConfig, ClusterError, Leader};
 use crate::host::{Host, LagProbe, monotonic_ns};
 use crate::nemesis;
 use crate::net::Fabric;
+use crate::planted;
 use crate::random::{Purpose, stream};
 use crate::recorder::Recorder;
 use crate::run_dir::{RunDir, node_name};
@@ -33,9 +34,14 @@ use crate::workload::Workload;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long a client waits for one node: a few round trips of a delayed link, less than an election.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long an operation may take: longer than an election, so that most survive a lost leader, and shorter than most
-/// faults, so that some do not. Unknown outcomes are what a judge has to be good at.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an operation of a patient worker may take: longer than an election, so that what was sent is sent again to a new
+/// leader.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The same of every second worker: shorter than an election, so that a lost leader leaves unknown outcomes. Those are what a
+/// judge has to be good at.
+const IMPATIENCE: Duration = Duration::from_millis(250);
+/// A datagram that left this late was hurt by the machine, not by a fault.
+const LAG_MS_NOTABLE: f64 = 100.0;
 /// How often the phases look at the clock, the signals and the children.
 const POLL: Duration = Duration::from_millis(50);
 /// An election this long after a fault ended still counts as its doing: twice the longest election timeout.
@@ -184,11 +190,8 @@ pub fn run(
     let recorder = Recorder::create(&history, &header, started).map_err(io_error(&history))?;
     observe(Stage::Setup { leader, took: setup.elapsed() });
 
-    let client = ClientConfig {
-        cluster: cluster_name,
-        attempt_timeout: ATTEMPT_TIMEOUT,
-        operation_timeout: OPERATION_TIMEOUT,
-    };
+    let client =
+        ClientConfig { cluster: cluster_name, attempt_timeout: ATTEMPT_TIMEOUT, operation_timeout: PATIENCE };
     let dead = Mutex::new(BTreeSet::new());
     let run =
         Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, client: &client, dead: &dead };
@@ -201,6 +204,7 @@ pub fn run(
     // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
     nemesis::report_self_exits(&cluster, &|f, value| run.record(f, value));
     cluster.stop_all();
+    let mut warnings = fabric_warnings(&fabric);
     drop(cluster);
     drop(fabric);
     let tally = recorder.finish().map_err(io_error(&history))?;
@@ -223,11 +227,9 @@ pub fn run(
         .collect();
     let by_fault = during_load.iter().filter(|at| tally.in_fault(**at, AFTERMATH_NS)).count();
     let silent = spec.nodes as usize - states.len();
-    let warnings = if settled.served() && silent > 0 {
-        vec![format!("{silent} of {} nodes did not tell their applied state", spec.nodes)]
-    } else {
-        Vec::new()
-    };
+    if settled.served() && silent > 0 {
+        warnings.push(format!("{silent} of {} nodes did not tell their applied state", spec.nodes));
+    }
     Ok(Finished {
         report,
         tally,
@@ -238,17 +240,34 @@ pub fn run(
     })
 }
 
+/// What the links did that no fault asked for.
+fn fabric_warnings(fabric: &Fabric) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let lag = fabric.lag_ms_max();
+    if lag > LAG_MS_NOTABLE {
+        warnings.push(format!(
+            "datagrams left up to {lag:.0} ms late: this machine was too busy for exact delays"
+        ));
+    }
+    let overflow: u64 = fabric.links().values().map(|link| link.overflow).sum();
+    if overflow > 0 {
+        warnings.push(format!("{overflow} datagrams were dropped because too many were held back"));
+    }
+    warnings
+}
+
 fn write_run_file(plan: &Plan) -> Result<(), RunError> {
     let own = std::env::current_exe().map_err(io_error(Path::new("the harness's own executable")))?;
-    let describe = |path: &Path| Binary::describe(path).map_err(io_error(path));
+    let describe = |path: &Path, features| Binary::describe(path, features).map_err(io_error(path));
+    let features = if plan.spec.bug.is_some() { planted::FEATURE } else { "" };
     let file = RunFile {
         format: run_file::FORMAT.to_owned(),
         version: run_file::VERSION.to_owned(),
         seed: format!("{:#x}", plan.spec.seed),
         spec: plan.spec.clone(),
         command: plan.command.clone(),
-        harness: describe(&own)?,
-        node: describe(&plan.binary)?,
+        harness: describe(&own, "")?,
+        node: describe(&plan.binary, features)?,
         host: Host::measure(plan.dir.path()).map_err(io_error(plan.dir.path()))?,
     };
     Ok(file.write(&plan.dir)?)
@@ -290,7 +309,9 @@ impl Run<'_> {
         let stride = u64::from(spec.clients) + u64::from(spec.nodes);
         let mut workers = Vec::new();
         for index in 0..spec.clients {
-            let worker = Worker::new(self.recorder, self.client, &nodes, index.into(), stride);
+            let operation_timeout = if index % 2 == 0 { PATIENCE } else { IMPATIENCE };
+            let client = ClientConfig { operation_timeout, ..self.client.clone() };
+            let worker = Worker::new(self.recorder, &client, &nodes, index.into(), stride);
             workers.push((index, worker.map_err(RunError::Network)?));
         }
         let interval = match spec.rate {

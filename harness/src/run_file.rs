@@ -22,15 +22,18 @@ pub struct Binary {
     pub hash: String,
     /// `node::BUILD_ID` that it was built with.
     pub node_build_id: String,
+    /// Features of the node in it: `planted`, or none.
+    pub features: String,
 }
 
 impl Binary {
-    /// Describes the executable at `path`.
+    /// Describes the executable at `path`, which was checked to be of this harness's build.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn describe(path: &Path) -> io::Result<Binary> {
-        Ok(Binary { hash: file_hash(path)?, node_build_id: node::BUILD_ID.to_owned() })
+    pub fn describe(path: &Path, features: &str) -> io::Result<Binary> {
+        let features = features.to_owned();
+        Ok(Binary { hash: file_hash(path)?, node_build_id: node::BUILD_ID.to_owned(), features })
     }
 }
 
@@ -113,7 +116,8 @@ mod tests {
     fn it_comes_back_as_it_was_written_and_another_format_is_refused_by_name() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = RunDir::open(temporary.path());
-        let binary = Binary { hash: "00".to_owned(), node_build_id: "11".to_owned() };
+        let binary =
+            Binary { hash: "00".to_owned(), node_build_id: "11".to_owned(), features: String::new() };
         let file = RunFile {
             format: FORMAT.to_owned(),
             version: VERSION.to_owned(),

@@ -85,11 +85,8 @@ impl Printer {
     }
 
     pub(super) fn verdict(&self, finished: &Finished, dir: &RunDir) {
-        let elections = match finished.elections {
-            1 => "1 leader change".to_owned(),
-            n => format!("{n} leader changes"),
-        };
-        self.say(&format!("  leaders {elections}, {} by a fault", finished.elections_by_fault));
+        let Finished { elections, elections_by_fault, .. } = finished;
+        self.say(&format!("  leaders {elections} elected during the load   {elections_by_fault} by a fault"));
         for warning in &finished.warnings {
             self.say(&format!("  warning {warning}"));
         }
@@ -97,7 +94,7 @@ impl Printer {
         let (check, rest) = text.split_once('\n').unwrap_or((&text, ""));
         self.say(&timed(check, finished.check_took));
         self.say(rest);
-        self.say(&format!("  replay   harness replay {}", dir.path().display()));
+        self.say(&format!("  replay  harness replay {}", dir.path().display()));
     }
 }
 
@@ -254,7 +251,7 @@ pub(super) fn campaign_end(campaign: &Campaign, rows: &[Row]) -> String {
     let mut text = format!("{}  {} runs   {counts}\n", worst.to_string().to_uppercase(), rows.len());
     if let Some(row) = rows.iter().find(|row| worst != Verdict::Valid && row.verdict() == worst) {
         let dir = campaign.dir.join(format!("{:#x}", row.seed));
-        let _ = write!(text, "  check    checker check {0}\n  replay   harness replay {0}", dir.display());
+        let _ = write!(text, "  check   checker check {0}\n  replay  harness replay {0}", dir.display());
     }
     text
 }
