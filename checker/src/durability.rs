@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::history::{History, KeyHistory, Operation, Outcome, Phase, Value};
 use crate::linearizability;
-use crate::report::{Durability, seconds};
+use crate::report::Durability;
 
 /// A node's own applied state at the end, as the harness wrote it down.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -150,7 +150,7 @@ impl View {
                 let read = &of_key.operations[*i];
                 let which = if read.phase == Phase::Final { "the final read" } else { "the last read" };
                 let node = read.node.as_ref().map(|node| format!(" through {node}")).unwrap_or_default();
-                format!("{which}{node} at {}", seconds(read.end()))
+                format!("{which}{node} at {}", of_key.clock.show(read.end()))
             }
             Seer::State(node, last_applied) => format!("the state of {node} at index {last_applied}"),
         }
@@ -170,10 +170,7 @@ impl View {
         let seed = notes.iter().map(|(i, _)| *i).chain(seen.iter().copied()).chain(reader);
         let note =
             |i: usize| notes.iter().find(|(op, _)| *op == i).map(|(_, n)| n.clone()).unwrap_or_default();
-        linearizability::closed(of_key.model, &of_key.operations, seed)
-            .into_iter()
-            .map(|i| (i, note(i)))
-            .collect()
+        linearizability::closed(of_key, seed).into_iter().map(|i| (i, note(i))).collect()
     }
 }
 
@@ -215,7 +212,7 @@ fn register(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durabil
             class: "lost write",
             reason: format!(
                 "{value} was acknowledged at {}, but {} shows {}, which is older",
-                seconds(write.end()),
+                of_key.clock.show(write.end()),
                 view.place(of_key),
                 view.value
             ),
@@ -267,7 +264,7 @@ fn elements(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durabil
                 class: "lost write",
                 reason: format!(
                     "{element} was acknowledged at {}, but {} misses it",
-                    seconds(write.end()),
+                    of_key.clock.show(write.end()),
                     view.place(of_key)
                 ),
                 operations,
@@ -334,7 +331,7 @@ fn stranger(key: &str, of_key: &KeyHistory, view: &View, node: &str, value: &Val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Action;
+    use crate::history::{Action, Clock};
     use crate::model::ModelKind;
 
     fn op(invoke: u64, complete: u64, outcome: Outcome, action: Action, position: Option<u64>) -> Operation {
@@ -374,8 +371,18 @@ mod tests {
             r#"{"format":"","version":"","workload":"","models":{},"clock":"","nodes":[]}"#,
         )
         .unwrap();
-        let keys = [("k".to_owned(), KeyHistory { model, operations })].into();
-        judge(&History { header, keys, nemesis: Vec::new(), torn: false, warnings: Vec::new() }, states)
+        let keys = [("k".to_owned(), KeyHistory { model, clock: Clock::Nanoseconds, operations })].into();
+        judge(
+            &History {
+                header,
+                clock: Clock::Nanoseconds,
+                keys,
+                nemesis: Vec::new(),
+                torn: false,
+                warnings: Vec::new(),
+            },
+            states,
+        )
     }
 
     fn counts(stable: u64, overwritten: u64, lost: u64, indeterminate: u64) -> Durability {

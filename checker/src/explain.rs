@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::report::{Evidence, Report, Violation, seconds};
+use crate::history::Clock;
+use crate::report::{Evidence, Report, Violation};
 
 /// Columns between two times.
 const STEP: usize = 4;
@@ -13,11 +14,12 @@ const TIMES_MAX: usize = 24;
 /// The story of each violation, or of those about one key. `None` if there is nothing to tell.
 pub fn explain(report: &Report, key: Option<&str>) -> Option<String> {
     let about = |violation: &&Violation| key.is_none_or(|key| violation.key.as_deref() == Some(key));
-    let stories: Vec<String> = report.violations.iter().filter(about).map(story).collect();
+    let stories: Vec<String> =
+        report.violations.iter().filter(about).map(|violation| story(violation, report.clock)).collect();
     (!stories.is_empty()).then(|| stories.join("\n"))
 }
 
-fn story(violation: &Violation) -> String {
+fn story(violation: &Violation, clock: Clock) -> String {
     let about = violation.key.as_ref().map(|key| format!(" of key {key}")).unwrap_or_default();
     let mut out =
         format!("{}   {}{about}\n  {}\n", violation.class.to_uppercase(), violation.check, violation.reason);
@@ -26,9 +28,9 @@ fn story(violation: &Violation) -> String {
         out += &drawing(&violation.operations);
         out += "\n";
         for operation in &violation.operations {
-            let [process, what, ended, note] = operation.columns();
+            let [process, what, ended, note] = operation.columns(clock);
             let note = if note.is_empty() { note } else { format!("   {note}") };
-            out += &format!("  {process} {what}   from {}   {ended}{note}\n", seconds(operation.invoke));
+            out += &format!("  {process} {what}   from {}   {ended}{note}\n", clock.show(operation.invoke));
         }
     }
     for event in &violation.events {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::history::{EventType, History, HistoryError, KeyHistory, Operation, Outcome};
 use crate::invariant;
 use crate::linearizability::{self, Bound, Budget, Engine, Judgement};
-use crate::report::{Evidence, Keys, Operations, Report, Violation, seconds};
+use crate::report::{Evidence, Keys, Operations, Report, Violation};
 use crate::trace::{self, Trace, TraceError};
 use crate::verdict::Verdict;
 use crate::{Options, coverage, durability, interop, liveness};
@@ -85,6 +85,7 @@ pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
     let budget = Budget { steps: options.steps, memory: options.memory / WORKERS as u64, deadline };
     let mut report = Report::new(path);
     report.warnings.clone_from(&recorded.history.warnings);
+    report.clock = recorded.history.clock;
     report.operations = count(&recorded.history);
     linearizability(&mut report, &recorded.history, budget);
     durability(&mut report, &recorded);
@@ -191,7 +192,7 @@ fn linearizability(report: &mut Report, history: &History, budget: Budget) {
                 reasons.push(format!(
                     "key {key}: the search came as far as {} with {} indeterminate operations open, then {} had run out after {} steps; \
                      it may decide with a larger --steps, --memory or --time",
-                    seconds(spent.reached),
+                    history.clock.show(spent.reached),
                     spent.open_unknown,
                     spent.bound,
                     spent.steps
@@ -216,9 +217,8 @@ fn linearizability(report: &mut Report, history: &History, budget: Budget) {
 
 /// Judges the keys on a few threads; the answers are in the order of the keys.
 fn judge_keys(keys: &[(&String, &KeyHistory)], budget: Budget) -> Vec<Judgement> {
-    let judge = |(_, of_key): &(&String, &KeyHistory)| {
-        linearizability::judge(of_key.model, &of_key.operations, Engine::Portfolio, budget)
-    };
+    let judge =
+        |(_, of_key): &(&String, &KeyHistory)| linearizability::judge(of_key, Engine::Portfolio, budget);
     let chunk = keys.len().div_ceil(WORKERS).max(1);
     std::thread::scope(|scope| {
         let workers: Vec<_> = keys
@@ -350,7 +350,7 @@ fn faults_between(history: &History, operations: &[Evidence]) -> Vec<String> {
         .map(|line| {
             let nodes = line.value.get("nodes").and_then(|nodes| nodes.as_array());
             let names: Vec<&str> = nodes.into_iter().flatten().filter_map(|node| node.as_str()).collect();
-            format!("{} {} at {}", line.f, names.join(" "), seconds(line.time))
+            format!("{} {} at {}", line.f, names.join(" "), history.clock.show(line.time))
         })
         .collect();
     let hidden = faults.len().saturating_sub(FAULTS_SHOWN);

@@ -1,8 +1,7 @@
 //! Whether the system served again after all faults were healed, and whether every node stayed alive of its own accord.
 //! Both are facts that the harness recorded; how it found them is its business.
 
-use crate::history::History;
-use crate::report::seconds;
+use crate::history::{Clock, History};
 use crate::verdict::Verdict;
 
 /// What one of the two checks says.
@@ -25,8 +24,8 @@ pub fn served_again(history: &History) -> Option<Finding> {
     };
     let detail = settle.text("detail").unwrap_or_default();
     let waited = settle.value.get("waited_ms").and_then(|ms| ms.as_u64()).unwrap_or(0);
-    let waited = seconds(waited.saturating_mul(1_000_000));
-    let events = vec![format!("settle at {}: {detail}", seconds(settle.time))];
+    let waited = Clock::Nanoseconds.show(waited.saturating_mul(1_000_000));
+    let events = vec![format!("settle at {}: {detail}", Clock::Nanoseconds.show(settle.time))];
     let (verdict, reason) = match settle.text("outcome") {
         Some("served") => {
             return Some(Finding { verdict: Verdict::Valid, reason: String::new(), events: Vec::new() });
@@ -55,7 +54,12 @@ pub fn nobody_died(history: &History) -> Option<Finding> {
         .map(|line| {
             let field = |name| line.text(name).unwrap_or("?");
             let stderr = field("stderr").lines().last().unwrap_or_default().to_owned();
-            format!("{} at {}: {}: {stderr}", field("node"), seconds(line.time), field("status"))
+            format!(
+                "{} at {}: {}: {stderr}",
+                field("node"),
+                Clock::Nanoseconds.show(line.time),
+                field("status")
+            )
         })
         .collect();
     if deaths.is_empty() {
@@ -90,7 +94,14 @@ mod tests {
         )
         .unwrap();
         let nemesis = lines.iter().map(nemesis).collect();
-        History { header, keys: Default::default(), nemesis, torn: false, warnings: Vec::new() }
+        History {
+            header,
+            clock: Clock::Nanoseconds,
+            keys: Default::default(),
+            nemesis,
+            torn: false,
+            warnings: Vec::new(),
+        }
     }
 
     const PLAN: (&str, &str) = ("plan", r#"{"kinds":[]}"#);

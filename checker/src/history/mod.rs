@@ -42,6 +42,30 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<s
     serde_json::Value::deserialize(deserializer).map(Some)
 }
 
+/// What the times of a history count, for people: engines only compare them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// Nanoseconds since the start of the run.
+    #[default]
+    Nanoseconds,
+    /// Lines of a file without times.
+    Lines,
+}
+
+impl Clock {
+    /// A time in words: `12.204 s`, or `line 12`.
+    pub fn show(self, time: u64) -> String {
+        match self {
+            Clock::Nanoseconds => {
+                let milliseconds = time / 1_000_000;
+                format!("{}.{:03} s", milliseconds / 1000, milliseconds % 1000)
+            }
+            Clock::Lines => format!("line {time}"),
+        }
+    }
+}
+
 /// Who an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Process {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value as Json;
 
 use super::{
-    Action, Event, EventType, Header, HistoryError, Lines, Operation, Outcome, Phase, Process, Value,
+    Action, Clock, Event, EventType, Header, HistoryError, Lines, Operation, Outcome, Phase, Process, Value,
 };
 use crate::model::ModelKind;
 
@@ -15,6 +15,8 @@ use crate::model::ModelKind;
 pub struct History {
     /// Its first line.
     pub header: Header,
+    /// What its times count.
+    pub clock: Clock,
     /// The operations of each key in the order of their invokes, failed ones too.
     pub keys: BTreeMap<String, KeyHistory>,
     /// What the nemesis wrote.
@@ -30,6 +32,8 @@ pub struct History {
 pub struct KeyHistory {
     /// What the key is.
     pub model: ModelKind,
+    /// What its times count.
+    pub clock: Clock,
     /// Its operations, by invoke.
     pub operations: Vec<Operation>,
 }
@@ -67,6 +71,7 @@ struct Open {
 pub fn pair(lines: &Lines) -> Result<History, HistoryError> {
     let mut history = History {
         header: lines.header.clone(),
+        clock: Clock::Nanoseconds,
         keys: BTreeMap::new(),
         nemesis: Vec::new(),
         torn: lines.torn,
@@ -126,10 +131,11 @@ pub fn pair(lines: &Lines) -> Result<History, HistoryError> {
                 .map(|(_, model)| model)
                 .ok_or_else(|| error(format!("key {key:?} has no model in the header")))?;
             let action = action(model, event, None).map_err(error)?;
-            let of_key = history
-                .keys
-                .entry(key.to_owned())
-                .or_insert_with(|| KeyHistory { model, operations: Vec::new() });
+            let of_key = history.keys.entry(key.to_owned()).or_insert_with(|| KeyHistory {
+                model,
+                clock: Clock::Nanoseconds,
+                operations: Vec::new(),
+            });
             open.insert(process, Open { position, slot: (key.to_owned(), of_key.operations.len()) });
             of_key.operations.push(Operation {
                 index: event.index,

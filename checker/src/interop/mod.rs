@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::history::{self, Event, EventType, Header, History, HistoryError, Lines, Process};
+use crate::history::{self, Clock, Event, EventType, Header, History, HistoryError, Lines, Process};
 use crate::model::ModelKind;
 
 /// Reads a history in any format that this crate knows.
@@ -64,7 +64,7 @@ impl Foreign {
         self.lines.numbers.push(line);
         self.lines.events.push(Event {
             index,
-            time: index,
+            time: line,
             process: Process::Client(process),
             kind,
             f: f.into(),
@@ -80,8 +80,10 @@ impl Foreign {
 
     fn pair(self, model: ModelKind) -> Result<History, HistoryError> {
         let mut history = history::pair(&self.lines)?;
+        history.clock = Clock::Lines;
         for of_key in history.keys.values_mut() {
             of_key.model = model;
+            of_key.clock = Clock::Lines;
         }
         Ok(history)
     }

@@ -4,14 +4,11 @@
 use super::core::Closure;
 use super::order::{Fault, Kind};
 use super::{Finding, Op, Witness};
-use crate::history::{Action, Operation, Outcome, Value};
-use crate::model::ModelKind;
-use crate::report::seconds;
+use crate::history::{Action, KeyHistory, Outcome, Value};
 
 /// The operations of a key as they were recorded, and as they were judged.
 pub(crate) struct About<'a> {
-    pub(crate) model: ModelKind,
-    pub(crate) operations: &'a [Operation],
+    pub(crate) key: &'a KeyHistory,
     pub(crate) ops: &'a [Op],
 }
 
@@ -21,7 +18,7 @@ type Story = (&'static str, String, Vec<(usize, String)>);
 impl About<'_> {
     /// Shrinks a set of operations that has no valid order, and tells what is left.
     pub(crate) fn explain(&self, seed: Vec<usize>) -> Finding {
-        let core = Closure::new(self.model, self.ops).shrink(seed);
+        let core = Closure::new(self.key.model, self.ops).shrink(seed);
         let (class, reason, notes) = self
             .never_written(&core)
             .or_else(|| self.lost_update(&core))
@@ -67,10 +64,10 @@ impl About<'_> {
     fn never_written(&self, core: &[usize]) -> Option<Story> {
         for &i in core {
             let observed = match self.ops[i].action.observes() {
-                Some(value) if self.model.is_register() && *value != self.model.initial() => {
+                Some(value) if self.key.model.is_register() && *value != self.key.model.initial() => {
                     std::slice::from_ref(value)
                 }
-                Some(value) if !self.model.is_register() => value.elements().unwrap_or_default(),
+                Some(value) if !self.key.model.is_register() => value.elements().unwrap_or_default(),
                 _ => continue,
             };
             for value in observed {
@@ -87,14 +84,17 @@ impl About<'_> {
     }
 
     fn from_nowhere(&self, reader: usize, value: &Value) -> Story {
-        let failed =
-            self.operations.iter().find(|o| o.outcome == Outcome::Fail && o.action.brings() == Some(value));
+        let failed = self
+            .key
+            .operations
+            .iter()
+            .find(|o| o.outcome == Outcome::Fail && o.action.brings() == Some(value));
         match failed {
             Some(failed) => (
                 "aborted read",
                 format!(
                     "{value} was seen, but the only operation that brings it failed at {}: it definitely did not happen",
-                    seconds(failed.complete.unwrap_or(failed.invoke)),
+                    self.key.clock.show(failed.complete.unwrap_or(failed.invoke)),
                 ),
                 vec![(
                     reader,
@@ -114,7 +114,7 @@ impl About<'_> {
             "future read",
             format!(
                 "{value} was seen by an operation that ended at {}, before any operation that brings it had begun",
-                seconds(self.ops[reader].ret)
+                self.key.clock.show(self.ops[reader].ret)
             ),
             vec![(reader, format!("ends before anything that brings {value} begins"))],
         )
@@ -130,7 +130,7 @@ impl About<'_> {
                     continue;
                 };
                 let writers = self.ops.iter().filter(|op| op.action.brings() == Some(from)).count();
-                if from != other || writers > 1 || (writers == 1 && *from == self.model.initial()) {
+                if from != other || writers > 1 || (writers == 1 && *from == self.key.model.initial()) {
                     continue;
                 }
                 return Some((
@@ -150,7 +150,7 @@ impl About<'_> {
 
     /// An operation that saw a value after another had replaced it.
     fn old_value(&self, core: &[usize]) -> Option<Story> {
-        if !self.model.is_register() {
+        if !self.key.model.is_register() {
             return None;
         }
         let op = |i: usize| &self.ops[i];
@@ -176,7 +176,7 @@ impl About<'_> {
             (true, _) => ("stale read", format!("later operations show {value} again")),
             (false, false) => ("stale read", format!("{old} is not seen again")),
         };
-        let note = if *old == self.model.initial() {
+        let note = if *old == self.key.model.initial() {
             format!("{old} was the value before all writes; {value} was acknowledged before this began")
         } else {
             format!("no write of {old} can follow {value}")
@@ -185,8 +185,8 @@ impl About<'_> {
             class,
             format!(
                 "{value} was acknowledged at {}, but an operation that began at {} saw {old}; {rest}",
-                seconds(op(newer).ret),
-                seconds(op(reader).call)
+                self.key.clock.show(op(newer).ret),
+                self.key.clock.show(op(reader).call)
             ),
             vec![(newer, "acknowledged".into()), (reader, note)],
         ))
@@ -204,8 +204,8 @@ impl About<'_> {
             "stale read",
             format!(
                 "{value} had been seen in the place of {old} by {}, but an operation that began at {} saw {old} again",
-                seconds(op(between).ret),
-                seconds(op(reader).call)
+                self.key.clock.show(op(between).ret),
+                self.key.clock.show(op(reader).call)
             ),
             vec![
                 (between, format!("{value} is there")),
@@ -232,7 +232,10 @@ impl About<'_> {
             Kind::Future => self.from_the_future(fault.read, first),
             Kind::Duplicate => (
                 "duplicate apply",
-                format!("{first} was brought once, but the read at {} shows it twice", seconds(read.ret)),
+                format!(
+                    "{first} was brought once, but the read at {} shows it twice",
+                    self.key.clock.show(read.ret)
+                ),
                 vec![(fault.read, format!("shows {first} twice"))],
             ),
             Kind::Reordered => {
@@ -262,7 +265,7 @@ impl About<'_> {
         let later = self.ops.iter().find(shows);
         let class = if acknowledged.is_some() && later.is_none() { "lost write" } else { "stale read" };
         let had = match acknowledged {
-            Some(op) => format!("{element} was acknowledged at {}", seconds(op.ret)),
+            Some(op) => format!("{element} was acknowledged at {}", self.key.clock.show(op.ret)),
             None => format!("{element} had been seen"),
         };
         let rest = match later {
@@ -271,7 +274,8 @@ impl About<'_> {
         };
         let mut notes = vec![(read, format!("misses {element}"))];
         notes.extend(bringer.filter(|_| acknowledged.is_some()).map(|i| (i, "acknowledged".into())));
-        let reason = format!("{had}, but the read that began at {} misses it; {rest}", seconds(r.call));
+        let reason =
+            format!("{had}, but the read that began at {} misses it; {rest}", self.key.clock.show(r.call));
         (class, reason, notes)
     }
 
@@ -301,7 +305,8 @@ fn elements(op: &Op) -> &[Value] {
 mod tests {
     use super::super::{Budget, Engine, Judgement, judge};
     use super::*;
-    use crate::history::Phase;
+    use crate::history::{Clock, Operation, Phase};
+    use crate::model::ModelKind;
 
     /// `ok`, `fail` or `info` operations: `(invoke, complete, outcome, action)`.
     fn finding(model: ModelKind, steps: &[(u64, u64, Outcome, Action)]) -> Finding {
@@ -322,7 +327,8 @@ mod tests {
             })
             .collect();
         let budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: None };
-        match judge(model, &operations, Engine::Portfolio, budget) {
+        let key = KeyHistory { model, clock: Clock::Lines, operations };
+        match judge(&key, Engine::Portfolio, budget) {
             Judgement::Invalid(finding) => finding,
             other => panic!("{other:?}"),
         }
@@ -366,7 +372,7 @@ mod tests {
         let lost = check(model, "lost write", &[0, 1, 2], &base);
         assert_eq!(
             lost.reason,
-            "2 was acknowledged at 0.000 s, but an operation that began at 0.000 s saw 1; nothing later shows 2"
+            "2 was acknowledged at line 3, but an operation that began at line 4 saw 1; nothing later shows 2"
         );
         assert_eq!(lost.core[2].note, "no write of 1 can follow 2");
         check(model, "stale read", &[0, 1, 2], &[&base[..], &[(6, 7, Ok, read(2))]].concat());

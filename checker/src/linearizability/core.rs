@@ -1,5 +1,8 @@
 //! Shrinks a violation to a small closed set of operations that is wrong by itself: for every value that one of them
 //! observed, all that can have written it are in the set. How it is told is `classify`'s business.
+//!
+//! A write that began after the observer had ended cannot have written what it saw, nor can one that was over before another
+//! write, of another value, began and ended before the observer began; that other write is in the set in its place.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,10 +10,10 @@ use super::{Budget, Op, run, search::Answer};
 use crate::history::Value;
 use crate::model::ModelKind;
 
-/// Searches spent on one core.
-const PROBES: usize = 4000;
-/// Bounds of each: a probe that takes longer keeps what it wanted to leave out.
-const PROBE: Budget = Budget { steps: 100_000, memory: 1 << 26, deadline: None };
+/// Operations looked at for one core, over all probes; beyond it the core stays as large as it is.
+const WORK: usize = 400_000;
+/// Bounds of each probe: one that takes longer keeps what it wanted to leave out.
+const PROBE: Budget = Budget { steps: 50_000, memory: 1 << 26, deadline: None };
 
 /// The operations of a key, and who may have written what.
 pub(crate) struct Closure<'a> {
@@ -45,7 +48,19 @@ impl<'a> Closure<'a> {
                 // A text shows no seams: whoever wrote before may be in it.
                 queue.extend(self.writers.values().flatten().copied().filter(possible));
             } else if self.model.is_register() {
-                queue.extend(self.writers.get(observed).into_iter().flatten().copied().filter(possible));
+                let writers: Vec<usize> =
+                    self.writers.get(observed).into_iter().flatten().copied().filter(possible).collect();
+                let replacement = self.replacement(observed, reader.call);
+                let over =
+                    |writer: &usize| replacement.is_some_and(|r| self.ops[*writer].ret < self.ops[r].call);
+                if writers.iter().any(over) {
+                    // It stands in the set for the writers that it rules out, and for the last of them if none is left.
+                    queue.extend(replacement);
+                    if writers.iter().all(over) {
+                        queue.extend(writers.iter().copied().max_by_key(|writer| self.ops[*writer].ret));
+                    }
+                }
+                queue.extend(writers.into_iter().filter(|writer| !over(writer)));
             } else {
                 let elements = observed.elements().unwrap_or_default();
                 queue.extend(
@@ -56,18 +71,26 @@ impl<'a> Closure<'a> {
         set.into_iter().collect()
     }
 
+    /// The latest operation that brought another value and was over before `time`: what was over before it began cannot be
+    /// seen any more.
+    fn replacement(&self, value: &Value, time: u64) -> Option<usize> {
+        let replaces =
+            |i: &usize| self.ops[*i].ret < time && self.ops[*i].action.brings().is_some_and(|v| v != value);
+        (0..self.ops.len()).filter(replaces).max_by_key(|i| self.ops[*i].call)
+    }
+
     /// A closed subset of the closure of `seed` that still has no valid order, from which nothing can be left out.
     pub(crate) fn shrink(&self, seed: Vec<usize>) -> Vec<usize> {
         let mut core = self.close(seed);
-        let mut probes = 0;
+        let mut work = 0;
         let mut chunk = core.len().div_ceil(2).max(1);
         loop {
             let mut shrunk = false;
             let mut at = 0;
-            while at < core.len() && probes < PROBES {
+            while at < core.len() && work < WORK {
                 let left_out = &core[at..(at + chunk).min(core.len())];
                 let candidate = self.close(core.iter().copied().filter(|op| !left_out.contains(op)));
-                probes += 1;
+                work += candidate.len() + 1;
                 if candidate.len() < core.len() && self.contradicts(&candidate) {
                     core = candidate;
                     shrunk = true;
@@ -75,7 +98,7 @@ impl<'a> Closure<'a> {
                     at += chunk;
                 }
             }
-            if probes >= PROBES || (chunk == 1 && !shrunk) {
+            if work >= WORK || (chunk == 1 && !shrunk) {
                 return core;
             }
             if !shrunk {
@@ -116,7 +139,7 @@ mod tests {
         let closure = Closure::new(ModelKind::CasRegister, &ops);
         assert_eq!(
             closure.close([5]),
-            [0, 5],
+            [0, 3, 5],
             "a write that begins after the read is no possible writer of it"
         );
         let core = closure.shrink((0..6).collect());

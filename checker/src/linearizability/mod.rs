@@ -10,7 +10,7 @@ mod search;
 
 use std::time::Instant;
 
-use crate::history::{Action, Operation, Outcome, Value};
+use crate::history::{Action, KeyHistory, Operation, Outcome, Value};
 use crate::model::{Kv, List, ModelKind, Register, Set};
 
 /// Bounds of the search on one key.
@@ -122,9 +122,10 @@ impl Op {
 }
 
 /// Judges the operations of one key, sorted by invoke.
-pub fn judge(model: ModelKind, operations: &[Operation], engine: Engine, budget: Budget) -> Judgement {
-    let ops = relevant(model, operations);
-    let about = classify::About { model, operations, ops: &ops };
+pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
+    let model = key.model;
+    let ops = relevant(model, &key.operations);
+    let about = classify::About { key, ops: &ops };
     if engine == Engine::Portfolio {
         match model {
             ModelKind::CasRegister | ModelKind::RegisterFrom(_) => {
@@ -214,13 +215,9 @@ fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
 }
 
 /// The smallest closed set of operations around `seed`: for each value that one of them observed, all that may have written it.
-pub(crate) fn closed(
-    model: ModelKind,
-    operations: &[Operation],
-    seed: impl IntoIterator<Item = usize>,
-) -> Vec<usize> {
-    let ops = relevant(model, operations);
+pub(crate) fn closed(key: &KeyHistory, seed: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let ops = relevant(key.model, &key.operations);
     let place = |id: usize| ops.binary_search_by_key(&id, |op| op.id).ok();
-    let closure = core::Closure::new(model, &ops).close(seed.into_iter().filter_map(place));
+    let closure = core::Closure::new(key.model, &ops).close(seed.into_iter().filter_map(place));
     closure.into_iter().map(|i| ops[i].id).collect()
 }

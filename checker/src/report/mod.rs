@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::Clock;
 use crate::verdict::Verdict;
 
 /// Name of the report in a run directory.
@@ -35,6 +36,9 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// What a reader should know although it does not move the verdict.
     pub warnings: Vec<String>,
+    /// What its times count.
+    #[serde(default)]
+    pub clock: Clock,
     /// Whether there were traces to judge.
     pub traced: bool,
     /// Where the judged files are, for the commands that the summary suggests. Not part of the JSON.
@@ -124,9 +128,9 @@ pub struct Evidence {
     pub what: String,
     /// `ok` or `info`.
     pub outcome: String,
-    /// Nanoseconds.
+    /// When it began, by the report's clock.
     pub invoke: u64,
-    /// Nanoseconds; absent if it never completed.
+    /// When its completion was recorded; absent if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<u64>,
     /// Node that answered.
@@ -138,12 +142,6 @@ pub struct Evidence {
     /// Its part in the story.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
-}
-
-/// Nanoseconds since the start of a run, for people.
-pub(crate) fn seconds(nanoseconds: u64) -> String {
-    let milliseconds = nanoseconds / 1_000_000;
-    format!("{}.{:03} s", milliseconds / 1000, milliseconds % 1000)
 }
 
 impl Report {
@@ -158,6 +156,7 @@ impl Report {
             checks: BTreeMap::new(),
             violations: Vec::new(),
             warnings: Vec::new(),
+            clock: Clock::Nanoseconds,
             traced: false,
             path: path.to_owned(),
         }

@@ -1,7 +1,8 @@
 //! The summary of a report, as a person reads it at the end of a run.
 //! The timeline of one violation is `explain`'s business.
 
-use super::{Evidence, Report, Violation, seconds};
+use super::{Evidence, Report, Violation};
+use crate::history::Clock;
 use crate::verdict::Verdict;
 
 /// Violations shown whole; the rest is counted.
@@ -43,7 +44,7 @@ impl Report {
             }
         }
         for violation in self.violations.iter().take(VIOLATIONS_SHOWN) {
-            out += &violation.render();
+            out += &violation.render(self.clock);
         }
         if self.violations.len() > VIOLATIONS_SHOWN {
             let mut rest: Vec<String> = self.violations[VIOLATIONS_SHOWN..]
@@ -88,11 +89,11 @@ impl Report {
 
 impl Violation {
     /// Class, sentence, operations and events, indented.
-    pub(crate) fn render(&self) -> String {
+    pub(crate) fn render(&self, clock: Clock) -> String {
         let about = self.key.as_ref().map(|key| format!("key {key}, ")).unwrap_or_default();
         let mut out = format!("  {}: {about}{}\n", self.check, self.reason);
         let shown = &self.operations[..self.operations.len().min(OPERATIONS_SHOWN)];
-        let rows: Vec<[String; 4]> = shown.iter().map(Evidence::columns).collect();
+        let rows: Vec<[String; 4]> = shown.iter().map(|evidence| evidence.columns(clock)).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths = [width(0), width(1), width(2)];
         for row in &rows {
@@ -116,9 +117,9 @@ impl Violation {
 
 impl Evidence {
     /// Process, what it did, when and where it ended, and its part in the story.
-    pub(crate) fn columns(&self) -> [String; 4] {
+    pub(crate) fn columns(&self, clock: Clock) -> [String; 4] {
         let ended = match self.complete {
-            Some(time) => format!("{} at {}", self.outcome, seconds(time)),
+            Some(time) => format!("{} at {}", self.outcome, clock.show(time)),
             None => "never completed".into(),
         };
         let place = match (&self.node, self.position) {
