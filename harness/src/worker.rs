@@ -17,9 +17,12 @@ use crate::recorder::Recorder;
 use crate::run_dir::node_name;
 use crate::workload::{Action, Operation, Seen, Workload};
 
-/// How often a worker asks another node than its own first, in percent: forwarding gets exercised, and a worker whose
-/// node is down is not the only one that notices.
-const AWAY_PERCENT: u32 = 20;
+/// How often a write goes to another node than the worker's own first, in percent: a worker whose node is down is not the only
+/// one that notices.
+const WRITE_AWAY_PERCENT: u32 = 20;
+/// The same of a read. A leader that was cut off and does not know it yet answers stale reads to those alone who still ask it, and
+/// its own workers soon wait for a write that it cannot commit.
+const READ_AWAY_PERCENT: u32 = 50;
 /// Pause after an operation that failed at once: an unreachable cluster must not become a busy loop.
 const FAIL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -116,8 +119,9 @@ impl<'a> Worker<'a> {
             }
             // What an unavailable cluster kept from being asked is not made up for by a burst.
             due = (due + interval).max(now);
-            let first = if rng.random_ratio(AWAY_PERCENT, 100) { rng.random_range(0..count) } else { home };
             let operation = workload.lock().unwrap_or_else(PoisonError::into_inner).next(&mut rng, &seen);
+            let away = if operation.is_read() { READ_AWAY_PERCENT } else { WRITE_AWAY_PERCENT };
+            let first = if rng.random_ratio(away, 100) { rng.random_range(0..count) } else { home };
             let completion = self.perform(&operation, first);
             remember(&mut seen, &operation, &completion);
             if completion.kind == EventType::Fail && completion.actual.is_none() {
