@@ -60,16 +60,20 @@ fn the_cores_of_the_etcd_logs_are_small() {
     sizes.sort_unstable();
     assert_eq!(sizes.len(), 41);
     let (median, largest) = (sizes[sizes.len() / 2], sizes[sizes.len() - 1]);
-    assert!(median <= 16 && largest <= 48, "median {median}, largest {largest}");
+    assert!(median <= 20 && largest <= 32, "median {median}, largest {largest}");
 }
 
 /// Knossos names the operation that cannot be placed; what is left of ours must contain it.
 #[test]
 fn a_core_holds_the_operation_that_knossos_names() {
-    for (name, value) in [("bad-analysis", "3"), ("immediate-failure", "3"), ("rethink-fail-minimal", "3")] {
+    for (name, value) in [("immediate-failure", "3"), ("rethink-fail-minimal", "3")] {
         let path = corpus("knossos/bad").into_iter().find(|p| p.file_stem().unwrap() == name).unwrap();
         let report = judged(&path);
         let shown = report.violations.iter().flat_map(|v| &v.operations);
-        assert!(shown.clone().any(|o| o.what == format!("read register={value}")), "{name}: {}", report.render());
+        assert!(
+            shown.clone().any(|o| o.what == format!("read register={value}")),
+            "{name}: {}",
+            report.render()
+        );
     }
 }

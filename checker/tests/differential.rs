@@ -113,21 +113,22 @@ fn plain(operation: &Operation) -> Option<(u64, Option<u64>, Action)> {
     }
 }
 
-/// A history that happened, with a defect in two of three.
+/// A history that happened, with up to four defects.
 fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> {
     let count = rng.random_range(2..=7);
     let unique = rng.random_bool(0.7);
-    let horizon = rng.random_range(4..=24u64);
+    let horizon = rng.random_range(8..=30u64);
+    let length = [2, 6, 24][rng.random_range(0..3)];
     let info = [0.0, 0.15, 0.4][rng.random_range(0..3)];
     let mut drafts: Vec<(u64, u64, u64, Outcome, Action)> = Vec::new();
     for i in 0..count {
         let call = rng.random_range(0..=horizon);
-        let ret = rng.random_range(call..=horizon + 2);
+        let ret = rng.random_range(call..=call + length);
         let point = rng.random_range(call..=ret);
         let fresh = if unique { 10 + i } else { rng.random_range(1..=3) };
         let any = if unique { 10 + rng.random_range(0..count) } else { rng.random_range(1..=3) };
         let text = |n: i64| Value::Text(format!("{n}.").into());
-        let action = match (model, rng.random_range(0..3)) {
+        let action = match (model, rng.random_range(0..4) % 3) {
             (_, 0) => Action::Read(Value::Nil),
             (ModelKind::ListAppend, _) => Action::Append(fresh.into()),
             (ModelKind::Set, _) => Action::Add(fresh.into()),
@@ -178,7 +179,7 @@ fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> {
             phase: Phase::Load,
         });
     }
-    if rng.random_range(0..3) > 0 {
+    for _ in 0..rng.random_range(0..=4) {
         spoil(model, &mut operations, rng);
     }
     operations.sort_by_key(|o| o.invoke);
@@ -193,7 +194,7 @@ fn spoil(model: ModelKind, operations: &mut [Operation], rng: &mut ChaCha8Rng) {
     let at = rng.random_range(0..operations.len());
     let other = operations[rng.random_range(0..operations.len())].action.clone();
     let operation = &mut operations[at];
-    match rng.random_range(0..4) {
+    match rng.random_range(0..6) {
         0 => operation.outcome = [Outcome::Fail, Outcome::Ok][rng.random_range(0..2)],
         1 => {
             let shift = rng.random_range(1..=12);

@@ -176,7 +176,8 @@ impl About<'_> {
             (true, _) => ("stale read", format!("later operations show {value} again")),
             (false, false) => ("stale read", format!("{old} is not seen again")),
         };
-        let note = if *old == self.key.model.initial() {
+        let never_written = !self.ops.iter().any(|o| o.action.brings() == Some(old));
+        let note = if never_written {
             format!("{old} was the value before all writes; {value} was acknowledged before this began")
         } else {
             format!("no write of {old} can follow {value}")
