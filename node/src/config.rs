@@ -28,6 +28,10 @@ pub const REQUESTS_MAX: usize = 16_384;
 pub const REQUEST_TIMEOUT_MS: u64 = 5_000;
 /// Bytes of records that may wait for the disk.
 pub const UNSYNCED_BYTES_MAX: usize = 16 << 20;
+/// Votes and acknowledgements that may wait for the disk. More are dropped, like any datagram.
+pub const GATED_MESSAGES_MAX: usize = 4_096;
+/// Who may wait for one write: a client, through each node that it tried.
+pub const WAITERS_PER_WRITE_MAX: usize = 16;
 /// Datagrams that are taken from the socket before their effects are carried out.
 pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
 /// Receive buffer that is asked for; the kernel may grant less.
@@ -135,6 +139,8 @@ impl ServerConfig {
             requests_max: REQUESTS_MAX,
             request_timeout: REQUEST_TIMEOUT_MS * MS,
             unsynced_bytes_max: UNSYNCED_BYTES_MAX,
+            gated_messages_max: GATED_MESSAGES_MAX,
+            waiters_per_write_max: WAITERS_PER_WRITE_MAX,
             tracing: self.trace,
             level: self.level,
         }

@@ -41,8 +41,13 @@ pub struct ReplicaConfig {
     pub requests_max: usize,
     /// How long a request is remembered without an answer, ns.
     pub request_timeout: u64,
-    /// Bytes of entries that may wait for the disk; more are dropped, and sent again by the leader.
+    /// Bytes of records that may wait for the disk; the entries of further messages are dropped, and sent again by the
+    /// leader.
     pub unsynced_bytes_max: usize,
+    /// Messages that may wait for the disk; more are dropped.
+    pub gated_messages_max: usize,
+    /// Those who may wait for one write; others are answered `busy`.
+    pub waiters_per_write_max: usize,
     /// Whether trace events are wanted.
     pub tracing: bool,
     /// The least urgent event for people that is wanted.
@@ -185,10 +190,14 @@ impl Replica {
         }
         match frame.kind {
             Kind::Peer => {
-                let message = message_codec::decode(frame.payload, frame.term)?;
-                let full = self.unsynced_bytes > self.config.unsynced_bytes_max;
-                if full && matches!(&message, Message::Append { entries, .. } if !entries.is_empty()) {
-                    return Err(DropReason::DiskBacklog);
+                let mut message = message_codec::decode(frame.payload, frame.term)?;
+                if let Message::Append { entries, .. } = &mut message
+                    && !entries.is_empty()
+                    && self.unsynced_bytes > self.config.unsynced_bytes_max
+                {
+                    // The leader is heard all the same: a slow disk is no reason for an election.
+                    entries.clear();
+                    self.drop_datagram(DropReason::DiskBacklog);
                 }
                 let envelope = Envelope { from: frame.from, to: frame.to, term: frame.term, message };
                 self.step(now, Input::Message(envelope, frame.incarnation));
@@ -264,7 +273,9 @@ impl Replica {
             };
             let early = *after > durable && accepted.is_some() && planted!(R21);
             if *after > durable && !early {
-                waiting.push_back(outgoing);
+                if waiting.len() < self.config.gated_messages_max {
+                    waiting.push_back(outgoing);
+                }
                 continue;
             }
             #[cfg(feature = "planted")]

@@ -10,7 +10,8 @@
 //! # The driver's contract
 //! 1. Write [`Effects::records`] to the disk in order, and report each completed sync with [`Input::Durable`].
 //! 2. Send each of [`Effects::messages`] no earlier than its `after` is durable. This is what makes a promise survive a
-//!    crash: a vote or an acknowledgement leaves only when what it promises is on disk (§5.2, Figure 2).
+//!    crash: a vote or an acknowledgement leaves only when what it promises is on disk (§5.2, Figure 2). One whose term has
+//!    passed by then need not leave at all.
 //! 3. Apply entries up to [`Raft::commit_index`] in order.
 //! 4. Call [`Raft::flush`] after a batch of inputs: sending is batched there.
 

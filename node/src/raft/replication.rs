@@ -112,6 +112,7 @@ impl Raft {
             return self.reject(from, prev, round, effects);
         }
         let match_index = prev.index + entries.len() as Index;
+        let heartbeat = entries.is_empty();
         // What is here already stays: a late message must not cut off what came after it (§5.3).
         let missing: Vec<Entry> =
             entries.into_iter().skip_while(|entry| self.log.contains(entry.id)).collect();
@@ -126,7 +127,11 @@ impl Raft {
         if commit_index > self.commit_index {
             self.set_commit_index(commit_index, effects);
         }
-        let after = self.hard_state_lsn.max(self.log.lsn_at(match_index));
+        // A heartbeat's answer does not wait behind data: it confirms what the disk has already.
+        let (match_index, after) = match heartbeat {
+            true => (match_index.min(self.log.durable_index()), self.hard_state_lsn),
+            false => (match_index, self.hard_state_lsn.max(self.log.lsn_at(match_index))),
+        };
         let result = AppendResult::Accepted { match_index };
         self.send(from, Message::AppendReply { round, result }, after, effects);
     }

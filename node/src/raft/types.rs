@@ -10,6 +10,9 @@ pub type NodeId = u32;
 pub type Term = u64;
 /// A position in the Raft log, counted from 1. 0 is the empty position before the first entry.
 pub type Index = u64;
+/// The highest term, index or round that a message may carry. No honest counter comes near it, and below it no sum of the
+/// algorithm overflows, whatever a datagram claims.
+pub const NUMBER_MAX: u64 = 1 << 62;
 /// The sequence number of a record in the write-ahead log. Everything up to a durable `Lsn` survives power loss.
 pub type Lsn = u64;
 /// How often this data directory has been opened, counted from 1: tells a restarted process from its predecessor.

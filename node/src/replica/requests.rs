@@ -161,8 +161,10 @@ impl Replica {
                 Verdict::New | Verdict::Unknown => {}
             }
         }
+        let write = WriteId::of(&command);
+        let proposed = self.requests.writes.contains_key(&write);
         let uncommitted = self.raft.log().last().index - self.raft.commit_index();
-        if uncommitted + self.requests.proposals.len() as u64 >= self.config.uncommitted_max {
+        if !proposed && uncommitted + self.requests.proposals.len() as u64 >= self.config.uncommitted_max {
             return self.refuse(waiter, ErrorCode::Busy);
         }
         if planted!(A03) {
@@ -177,11 +179,11 @@ impl Replica {
                 self.answer(waiter, body);
             }
         }
-        let waiters = self.requests.writes.entry(WriteId::of(&command)).or_default();
-        let proposed = !waiters.is_empty();
-        match waiters.iter_mut().find(|known| known.origin == waiter.origin) {
-            Some(known) => *known = waiter,
-            None => waiters.push(waiter),
+        let waiters = self.requests.writes.entry(write).or_default();
+        match waiters.iter().position(|known| known.origin == waiter.origin) {
+            Some(at) => waiters[at] = waiter,
+            None if waiters.len() < self.config.waiters_per_write_max => waiters.push(waiter),
+            None => return self.refuse(waiter, ErrorCode::Busy),
         }
         if !proposed || planted!(A05) {
             self.requests.proposals.push(Payload::Command(Arc::from(command.encode())));

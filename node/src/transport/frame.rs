@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::kv::hash_pieces;
 use crate::protocol::wire::{Malformed, Reader, Writer};
-use crate::raft::types::{Incarnation, NodeId, Term};
+use crate::raft::types::{Incarnation, NUMBER_MAX, NodeId, Term};
 
 /// Most bytes of a datagram: Aeron's default MTU, below every Ethernet path with its tunnels. An IP fragment lost is the
 /// whole datagram lost, so none is ever needed.
@@ -90,9 +90,9 @@ pub enum DropReason {
     Receiver,
     /// Claims to be from a node that is no member.
     Sender,
-    /// The payload is not what its kind promises.
+    /// The payload is not what its kind promises, or a number is one that no honest node reaches.
     Malformed,
-    /// Entries came faster than the disk takes them.
+    /// Entries came faster than the disk takes them. The rest of the message counts.
     DiskBacklog,
 }
 
@@ -190,6 +190,9 @@ impl<'a> Frame<'a> {
             return Err(DropReason::Checksum);
         }
         let kind = Kind::ALL.into_iter().find(|k| k.code() == kind).ok_or(DropReason::Kind)?;
+        if term > NUMBER_MAX {
+            return Err(DropReason::Malformed);
+        }
         Ok(Frame { kind, cluster_id, from, to, incarnation, term, message_id, payload })
     }
 }

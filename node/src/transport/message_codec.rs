@@ -2,7 +2,7 @@
 
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::message::{AppendResult, Message};
-use crate::raft::types::{Entry, LogId, Payload, Term};
+use crate::raft::types::{Entry, LogId, NUMBER_MAX, Payload, Term};
 
 use super::frame::PAYLOAD_BYTES_MAX;
 
@@ -18,8 +18,12 @@ fn write_id(writer: &mut Writer, id: LogId) {
     writer.u64(id.index);
 }
 
+fn read_number(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
+    Some(reader.u64()?).filter(|number| *number <= NUMBER_MAX).ok_or(Malformed)
+}
+
 fn read_id(reader: &mut Reader<'_>) -> Result<LogId, Malformed> {
-    Ok(LogId { term: reader.u64()?, index: reader.u64()? })
+    Ok(LogId { term: read_number(reader)?, index: read_number(reader)? })
 }
 
 /// The bytes of a message.
@@ -78,22 +82,25 @@ pub fn encode(message: &Message) -> Vec<u8> {
 /// The message in `payload`, sent in `term`.
 ///
 /// # Errors
-/// When it is not one message, or its entries could not be part of a log: positions consecutive, terms never falling and
-/// never above the sender's.
+/// When it is not one message, claims a number above [`NUMBER_MAX`], or its entries could not be part of a log: terms
+/// from 1, never falling and never above the sender's.
 pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
     let mut reader = Reader::new(payload);
     let message = match reader.u8()? {
-        1 => Message::PreVoteRequest { candidate_term: reader.u64()?, last: read_id(&mut reader)? },
-        2 => Message::PreVoteReply { candidate_term: reader.u64()?, granted: reader.boolean()? },
+        1 => {
+            Message::PreVoteRequest { candidate_term: read_number(&mut reader)?, last: read_id(&mut reader)? }
+        }
+        2 => Message::PreVoteReply { candidate_term: read_number(&mut reader)?, granted: reader.boolean()? },
         3 => Message::VoteRequest { last: read_id(&mut reader)? },
         4 => Message::VoteReply { granted: reader.boolean()? },
         5 => {
             let prev = read_id(&mut reader)?;
-            let (commit_index, round, count) = (reader.u64()?, reader.u64()?, reader.u16()?);
+            let (commit_index, round) = (read_number(&mut reader)?, read_number(&mut reader)?);
+            let count = reader.u16()?;
             let mut entries = Vec::new();
             let mut last = prev;
             for _ in 0..count {
-                let id = LogId { term: reader.u64()?, index: last.index.checked_add(1).ok_or(Malformed)? };
+                let id = LogId { term: reader.u64()?, index: last.index + 1 };
                 let command = reader.boolean()?;
                 let bytes = reader.slice()?;
                 let payload = match command {
@@ -101,7 +108,8 @@ pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
                     false if bytes.is_empty() => Payload::Noop,
                     false => return Err(Malformed),
                 };
-                if id.term < last.term || id.term > term {
+                // Every entry was made by a leader, and the first leader has term 1.
+                if id.term < last.term.max(1) || id.term > term {
                     return Err(Malformed);
                 }
                 last = id;
@@ -110,10 +118,13 @@ pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
             Message::Append { prev, commit_index, round, entries }
         }
         6 => {
-            let round = reader.u64()?;
+            let round = read_number(&mut reader)?;
             let result = match reader.u8()? {
-                1 => AppendResult::Accepted { match_index: reader.u64()? },
-                2 => AppendResult::Rejected { prev_index: reader.u64()?, hint: read_id(&mut reader)? },
+                1 => AppendResult::Accepted { match_index: read_number(&mut reader)? },
+                2 => AppendResult::Rejected {
+                    prev_index: read_number(&mut reader)?,
+                    hint: read_id(&mut reader)?,
+                },
                 _ => return Err(Malformed),
             };
             Message::AppendReply { round, result }
