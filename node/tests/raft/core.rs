@@ -1,0 +1,168 @@
+//! One Raft core on a bench: hand-made messages in, effects out. What must come out is asserted by the tests.
+
+use node::raft::event::Level;
+use node::raft::message::{AppendResult, Envelope, Message};
+use node::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, Record, Term};
+use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+pub(crate) const MS: u64 = 1_000_000;
+pub(crate) const ELECTION_MIN: u64 = 300 * MS;
+pub(crate) const ELECTION_MAX: u64 = 600 * MS;
+pub(crate) const HEARTBEAT: u64 = 50 * MS;
+
+pub(crate) fn config(id: NodeId, voters: u32) -> RaftConfig {
+    RaftConfig {
+        id,
+        voters: (1..=voters).collect(),
+        election_timeout_min: ELECTION_MIN,
+        election_timeout_max: ELECTION_MAX,
+        heartbeat_interval: HEARTBEAT,
+        append_bytes_max: 64,
+        entry_overhead: 10,
+        inflight_max: 4,
+    }
+}
+
+pub(crate) fn id(index: Index, term: Term) -> LogId {
+    LogId { term, index }
+}
+
+pub(crate) fn command(text: &str) -> Payload {
+    Payload::Command(text.as_bytes().into())
+}
+
+/// No-ops of these terms, after position `prev`.
+pub(crate) fn entries(prev: Index, terms: &[Term]) -> Vec<Entry> {
+    let id = |(term, index): (&Term, Index)| LogId { term: *term, index };
+    terms.iter().zip(prev + 1..).map(|at| Entry { id: id(at), payload: Payload::Noop }).collect()
+}
+
+/// What left for `to`, with what it waits for.
+pub(crate) fn sent(effects: &Effects, to: NodeId) -> Vec<&Outgoing> {
+    effects.messages.iter().filter(|m| m.envelope.to == to).collect()
+}
+
+/// The one message that left for `to`.
+pub(crate) fn only(effects: &Effects, to: NodeId) -> Outgoing {
+    let all = sent(effects, to);
+    assert_eq!(all.len(), 1, "messages for n{to}: {all:?}");
+    all[0].clone()
+}
+
+pub(crate) fn accepted(match_index: Index) -> Message {
+    Message::AppendReply { round: 0, result: AppendResult::Accepted { match_index } }
+}
+
+pub(crate) fn echo(round: u64) -> Message {
+    Message::AppendReply { round, result: AppendResult::Accepted { match_index: 0 } }
+}
+
+pub(crate) fn rejected(prev_index: Index, hint: LogId) -> Message {
+    Message::AppendReply { round: 0, result: AppendResult::Rejected { prev_index, hint } }
+}
+
+pub(crate) fn append(prev: LogId, commit_index: Index, terms: &[Term]) -> Message {
+    Message::Append { prev, commit_index, round: 0, entries: entries(prev.index, terms) }
+}
+
+/// What an append reply says, if the message is one.
+pub(crate) fn result(outgoing: &Outgoing) -> AppendResult {
+    match outgoing.envelope.message {
+        Message::AppendReply { result, .. } => result,
+        ref other => panic!("no append reply: {other:?}"),
+    }
+}
+
+pub(crate) struct Core {
+    pub(crate) raft: Raft,
+    pub(crate) now: u64,
+}
+
+impl Core {
+    /// Node `id` of `voters`, recovered with `term`, `voted_for` and a log of no-ops of `terms`.
+    pub(crate) fn new(
+        id: NodeId,
+        voters: u32,
+        term: Term,
+        voted_for: Option<NodeId>,
+        terms: &[Term],
+    ) -> Core {
+        let rng = ChaCha8Rng::seed_from_u64(u64::from(id));
+        let hard_state = HardState { term, voted_for };
+        let lsn = terms.len() as Lsn + 1;
+        Core { raft: Raft::new(config(id, voters), rng, 0, hard_state, entries(0, terms), lsn), now: 0 }
+    }
+
+    /// Node 1 of `voters`, elected in the term after `term`, its no-op on its own disk alone.
+    pub(crate) fn leader(voters: u32, term: Term, terms: &[Term]) -> Core {
+        let mut core = Core::new(1, voters, term, None, terms);
+        core.win();
+        core.sync();
+        core
+    }
+
+    /// Stands for election and gets every vote.
+    pub(crate) fn win(&mut self) {
+        let term = self.raft.term() + 1;
+        self.timeout();
+        let peers: Vec<NodeId> = self.peers();
+        for peer in &peers {
+            self.receive(*peer, term - 1, Message::PreVoteReply { candidate_term: term, granted: true });
+        }
+        self.sync();
+        for peer in &peers {
+            self.receive(*peer, term, Message::VoteReply { granted: true });
+        }
+        assert_eq!(self.role(), "leader");
+    }
+
+    fn peers(&self) -> Vec<NodeId> {
+        (1..=5).filter(|id| *id != self.raft.id()).collect()
+    }
+
+    /// One input, then a flush.
+    pub(crate) fn input(&mut self, input: Input) -> Effects {
+        let mut effects = Effects { tracing: true, level: Some(Level::Debug), ..Effects::default() };
+        self.raft.step(self.now, input, &mut effects);
+        self.raft.flush(self.now, &mut effects);
+        effects
+    }
+
+    /// A message from `from`, in its first incarnation.
+    pub(crate) fn receive(&mut self, from: NodeId, term: Term, message: Message) -> Effects {
+        let to = self.raft.id();
+        self.input(Input::Message(Envelope { from, to, term, message }, 1))
+    }
+
+    /// Time passes until the node's own deadline.
+    pub(crate) fn timeout(&mut self) -> Effects {
+        self.now = self.now.max(self.raft.next_deadline());
+        self.input(Input::Tick)
+    }
+
+    /// The disk finishes everything.
+    pub(crate) fn sync(&mut self) -> Effects {
+        let lsn = self.raft.last_lsn();
+        self.input(Input::Durable(lsn))
+    }
+
+    /// The terms of the log.
+    pub(crate) fn log(&self) -> Vec<Term> {
+        (1..=self.raft.log().last().index).map(|i| self.raft.log().term_at(i).unwrap()).collect()
+    }
+
+    pub(crate) fn role(&self) -> &'static str {
+        self.raft.role().name()
+    }
+}
+
+/// The hard states among the records.
+pub(crate) fn hard_states(effects: &Effects) -> Vec<HardState> {
+    let state = |(_, record): &(Lsn, Record)| match record {
+        Record::HardState(state) => Some(*state),
+        _ => None,
+    };
+    effects.records.iter().filter_map(state).collect()
+}

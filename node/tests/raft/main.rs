@@ -1,0 +1,12 @@
+//! The production Raft core and replica, one input at a time: every rule of the paper, every defect of the catalogue that
+//! a single node or a scripted cluster can show. Random schedules are the business of `tests/cluster`.
+#![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
+
+mod core;
+mod elections;
+mod hostile;
+mod lab;
+mod reads;
+mod replica;
+mod replication;
+mod scripts;
