@@ -18,13 +18,13 @@ use tests::sandbox::Sandbox;
 const ATTEMPTS: u32 = 3;
 
 /// Runs the node with `bug` until it is found out, and asserts that one of `checks` did it.
-fn check(bug: &str, flags: &[&str], checks: &[&str]) {
+fn check(bug: &str, flags: &str, checks: &[&str]) {
     let sandbox = Sandbox::new();
     let mut told = String::new();
     for attempt in 1..=ATTEMPTS {
         let out = sandbox.out(&format!("{bug}-{attempt}"));
-        let seed = attempt.to_string();
-        let said = sandbox.run(&[&["run", "--bug", bug, "--seed", &seed][..], flags].concat(), &out);
+        let args = format!("run --bug {bug} --seed {attempt} {flags}");
+        let said = sandbox.run(&args.split_whitespace().collect::<Vec<_>>(), &out);
         sandbox.assert_nothing_left();
         told += &format!("attempt {attempt}: exit {:?}\n{said}\n", said.code);
         assert!(matches!(said.code, Some(0 | 1 | 2)), "{told}");
@@ -40,31 +40,29 @@ fn check(bug: &str, flags: &[&str], checks: &[&str]) {
 
 #[test]
 fn a03_acknowledged_before_committed_is_a_lost_write() {
-    check("A03", &["--time", "8s", "--faults", "kill,partition"], &["durability", "linearizability"]);
+    check("A03", "--time 8s --faults kill,partition", &["durability", "linearizability"]);
 }
 
 #[test]
 fn q01_reads_of_local_state_are_stale() {
-    check("Q01", &["--time", "8s", "--faults", "partition,pause"], &["linearizability"]);
+    // Many clients: some have to ask a leader that was cut off in the moment before it notices.
+    let flags = "--time 8s --nodes 3 --clients 40 --workload register --faults partition";
+    check("Q01", flags, &["linearizability"]);
 }
 
 #[test]
 fn a05_retries_applied_twice_show_in_lists() {
-    check(
-        "A05",
-        &["--time", "8s", "--workload", "append", "--faults", "delay,loss,kill"],
-        &["linearizability"],
-    );
+    check("A05", "--time 8s --workload append --faults delay,loss,kill", &["linearizability"]);
 }
 
 #[test]
 fn e05_a_vote_lost_at_restart_breaks_one_vote_per_term() {
-    check("E05", &["--time", "8s", "--faults", "kill"], &["one_vote_per_term", "election_safety"]);
+    check("E05", "--time 8s --faults kill", &["one_vote_per_term", "election_safety"]);
 }
 
 #[test]
 fn r21_acknowledged_before_durable_shows_in_the_trace() {
-    check("R21", &["--time", "6s", "--faults", "kill"], &["sent_implies_durable", "durability"]);
+    check("R21", "--time 6s --faults kill", &["sent_implies_durable", "durability"]);
 }
 
 #[test]
