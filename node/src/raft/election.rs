@@ -35,7 +35,6 @@ impl Raft {
 
     pub(super) fn start_pre_vote(&mut self, now: u64, effects: &mut Effects) {
         self.leader = None;
-        self.leader_heard_at = None;
         self.set_role(Role::PreCandidate, effects);
         effects.info(|| Event::BecamePreCandidate { term: self.hard_state.term });
         self.reset_election_deadline(now);

@@ -395,7 +395,8 @@ fn a_new_term_has_no_live_leader_yet() {
     let mut core = Core::new(1, 3, 5, None, &[]);
     core.receive(2, 5, append(id(0, 0), 0, &[]));
     core.receive(3, 6, Message::VoteReply { granted: false });
-    assert!(granted(&only(&core.receive(3, 6, vote_request(id(0, 0))), 3)));
+    let question = Message::PreVoteRequest { candidate_term: 7, last: id(0, 0) };
+    assert!(granted(&only(&core.receive(3, 6, question), 3)));
 }
 
 /// A leader that no majority answers for the longest election timeout steps down, in its term (thesis §6.2).
