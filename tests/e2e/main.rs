@@ -6,7 +6,6 @@ mod by_hand;
 mod campaign;
 mod ctrl_c;
 mod dead_node;
-mod honest_build;
 mod hostile;
 mod main_job;
 mod orphans;

@@ -49,6 +49,10 @@ fn a_harness_without_its_node_is_an_error_of_the_tool() {
     std::fs::write(&node, "#!/bin/sh\necho 0123456789abcdef\n").unwrap();
     std::fs::set_permissions(&node, std::fs::Permissions::from_mode(0o755)).unwrap();
     run().tells("0123456789abcdef", "cargo build --release");
+
+    let planted =
+        Said::of(sandbox.command(&harness).args(["run", "--bug", "E05", "--out"]).arg(&out)).exits(3);
+    planted.tells("no node with planted bugs", "cargo build --release -p node --features planted");
     assert!(!out.exists(), "nothing was begun");
     sandbox.assert_nothing_left();
 }

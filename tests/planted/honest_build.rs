@@ -1,10 +1,11 @@
 //! The node that people run knows nothing of planted bugs; the one that has them says so.
 
-use std::path::Path;
 use std::process::Command;
 
 use tests::binaries::binaries;
 use tests::output::Said;
+
+use crate::{FOUND_BY, planted_node};
 
 /// Strings that a build with planted bugs contains: from its help, its errors, and its symbols.
 const TELLTALES: [&str; 3] = ["Activate a planted bug", "no planted bug", "7planted7enabled"];
@@ -26,12 +27,15 @@ fn the_honest_node_has_no_planted_bug_and_no_way_to_ask_for_one() {
     let bytes = std::fs::read(honest).unwrap();
 
     // The control: the same look at a build that has them finds them.
-    let planted = harness::planted::ensure(&binaries().harness).unwrap();
+    let planted = planted_node();
     let id = Said::of(Command::new(&planted).arg("--build-id")).exits(0);
     assert_eq!(id.stdout.trim(), format!("{} planted", node::BUILD_ID));
-    let planted_bytes = std::fs::read(Path::new(&planted)).unwrap();
+    let planted_bytes = std::fs::read(&planted).unwrap();
     for text in TELLTALES {
         assert!(contains(&planted_bytes, text), "{text:?} does not tell a planted build");
         assert!(!contains(&bytes, text), "the honest node contains {text:?}");
     }
+    let unknown = Said::of(Command::new(&planted).args(&serve[..3]).args(["--planted", "A00"])).exits(64);
+    let ids = format!("[{}]", FOUND_BY.map(|(bug, _)| bug).join(", "));
+    assert!(unknown.stderr.contains(&ids), "there is a planted bug that no test looks for\n{unknown}");
 }
