@@ -24,6 +24,8 @@ const DEALT_BEFORE_END_MS: u64 = 3_000;
 const DEALT_WITHIN_PERCENT: u64 = 60;
 /// Faults of one storm begin within this time, milliseconds: shorter than the shortest fault, so that they overlap.
 const STORM_MS: u64 = 200;
+/// Time for a new leader to be elected and to commit something.
+const ELECTION_MS: u64 = 1_000;
 /// Longest storm that the deal may hold, milliseconds, healthy gap included. It decides how much short runs are compressed.
 const DEALT_STORM_MS: u64 = 3_700;
 /// Longest fault of the deal, milliseconds.
@@ -214,7 +216,11 @@ impl Planner {
             let Drawn { fault, target, duration_ms: (shortest, longest) } =
                 kind.draw(&mut self.rng, self.nodes, dealt);
             let longest = if dealt { longest.min(DEALT_DURATION_MS_MAX) } else { longest };
-            let offset = if rank == 0 { 0 } else { self.rng.random_range(0..=STORM_MS) };
+            // What stops a leader comes one election after what stopped the one before: a leader that is cut off and paused at once
+            // shows nobody that it still believes to lead.
+            let stopped = kinds[..rank].iter().filter(|earlier| earlier.deposes_leader()).count() as u64;
+            let after_ms = if kind.deposes_leader() { stopped * ELECTION_MS } else { 0 };
+            let offset = after_ms + if rank == 0 { 0 } else { self.rng.random_range(0..=STORM_MS) };
             let duration_ms =
                 (self.rng.random_range(shortest..=longest) * percent / 100).max(DURATION_MS_MIN);
             let at_ms = at_ms + offset * percent / 100;

@@ -30,7 +30,7 @@ pub(super) struct SpecArgs {
     /// What clients do; see `harness list`
     #[arg(long, default_value = "mixed", value_parser = workload)]
     workload: WorkloadKind,
-    /// Faults to inject: kinds of `harness list`, separated by commas, or `all` or `none`
+    /// Faults to inject: kinds of `harness list`, separated by commas, or `none`, or `all` that the number of nodes allows
     #[arg(long, default_value = "all")]
     faults: Faults,
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
@@ -39,15 +39,29 @@ pub(super) struct SpecArgs {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Faults(Vec<FaultKind>);
+enum Faults {
+    All,
+    Listed(Vec<FaultKind>),
+}
+
+impl Faults {
+    /// The kinds, for a cluster of so many nodes: one node has no links.
+    fn kinds(&self, nodes: u32) -> Vec<FaultKind> {
+        let possible = |kind: &FaultKind| nodes > 1 || matches!(kind, FaultKind::Kill | FaultKind::Pause);
+        match self {
+            Faults::All => FaultKind::ALL.into_iter().filter(possible).collect(),
+            Faults::Listed(kinds) => kinds.clone(),
+        }
+    }
+}
 
 impl FromStr for Faults {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Faults, String> {
         match text {
-            "all" => return Ok(Faults(FaultKind::ALL.to_vec())),
-            "none" => return Ok(Faults(Vec::new())),
+            "all" => return Ok(Faults::All),
+            "none" => return Ok(Faults::Listed(Vec::new())),
             _ => {}
         }
         let mut kinds = Vec::new();
@@ -60,7 +74,7 @@ impl FromStr for Faults {
                 kinds.push(kind);
             }
         }
-        Ok(Faults(kinds))
+        Ok(Faults::Listed(kinds))
     }
 }
 
@@ -110,7 +124,7 @@ impl SpecArgs {
             clients: self.clients,
             rate: self.rate,
             workload: self.workload,
-            faults: self.faults.0.clone(),
+            faults: self.faults.kinds(self.nodes),
             seed,
             bug: self.bug.clone(),
         }
@@ -118,7 +132,7 @@ impl SpecArgs {
 
     /// The flags that say the same to a child.
     pub(super) fn flags(&self) -> Vec<String> {
-        let faults: Vec<&str> = self.faults.0.iter().map(|kind| kind.name()).collect();
+        let faults: Vec<&str> = self.faults.kinds(self.nodes).into_iter().map(FaultKind::name).collect();
         let faults = if faults.is_empty() { "none".to_owned() } else { faults.join(",") };
         let mut flags = vec![
             format!("--nodes={}", self.nodes),
@@ -152,6 +166,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_spec() {
         assert_eq!(parse(&[]).unwrap().spec(0), Spec::default());
+        let one = parse(&["--nodes=1"]).unwrap().spec(0);
+        assert_eq!(one.faults, [FaultKind::Kill, FaultKind::Pause], "one node has no links");
     }
 
     #[test]
