@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -125,7 +125,7 @@ fn check_paths(paths: &[PathBuf], json: bool, options: &Options) -> u8 {
 }
 
 /// Judges a path; a run directory gets its verdict written down.
-fn judged(path: &PathBuf, options: &Options) -> anyhow::Result<Report> {
+fn judged(path: &Path, options: &Options) -> anyhow::Result<Report> {
     let report = check(path, options)?;
     if path.is_dir() {
         report
@@ -135,7 +135,7 @@ fn judged(path: &PathBuf, options: &Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn explain_path(path: &PathBuf, key: Option<&str>, options: &Options) -> u8 {
+fn explain_path(path: &Path, key: Option<&str>, options: &Options) -> u8 {
     match check(path, options) {
         Ok(report) => {
             print(&explain::explain(&report, key).unwrap_or_else(|| match key {

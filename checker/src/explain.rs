@@ -24,9 +24,12 @@ fn story(violation: &Violation, clock: Clock) -> String {
     let mut out =
         format!("{}   {}{about}\n  {}\n", violation.class.to_uppercase(), violation.check, violation.reason);
     if !violation.operations.is_empty() {
+        let drawing = drawing(&violation.operations);
+        if !drawing.is_empty() {
+            out += &format!("\n{drawing}");
+        }
         out += "\n";
-        out += &drawing(&violation.operations);
-        out += "\n";
+
         for operation in &violation.operations {
             let [process, what, ended, note] = operation.columns(clock);
             let note = if note.is_empty() { note } else { format!("   {note}") };

@@ -94,6 +94,12 @@ pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
     let gaps = coverage::gaps(&recorded.history);
     let verdict = if gaps.is_empty() { Verdict::Valid } else { Verdict::Unknown };
     report.add("coverage", verdict, (!gaps.is_empty()).then(|| gaps.join("; ")));
+
+    // What is wrong with one key stands together, in the order in which the keys came up; then what is wrong with nodes.
+    let keys: Vec<Option<String>> = report.violations.iter().map(|v| v.key.clone()).collect();
+    report
+        .violations
+        .sort_by_key(|v| keys.iter().position(|key| v.key.is_some() && *key == v.key).unwrap_or(keys.len()));
     report.class = report.violations.first().map(|violation| violation.class.clone());
     Ok(report)
 }

@@ -1,5 +1,7 @@
 //! Histories that others recorded and judged: see `tests/golden/corpora/README.md`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has to stop")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

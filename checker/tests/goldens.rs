@@ -1,6 +1,8 @@
 //! Every file under `tests/golden/histories/<model>/{valid,invalid,unknown}/` earns its folder, and an invalid one its name:
 //! `stale-read--of-an-info.jsonl` is a `stale read`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has to stop")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

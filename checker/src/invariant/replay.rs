@@ -48,7 +48,8 @@ pub(crate) struct Replay {
     pub(crate) role_term: Term,
     pub(crate) commit_index: Index,
     pub(crate) last_applied: Index,
-    /// Whether this is the first incarnation that the trace shows.
+
+    /// Whether the trace has shown an incarnation.
     booted: bool,
     incarnation: u64,
     durable_log: Vec<Entry>,
@@ -190,18 +191,15 @@ impl Replay {
                 // lines were lost with the process, and only what was durable can be judged.
                 let starts = incarnation.saturating_sub(self.incarnation);
                 let told = lsn.saturating_sub(starts) <= self.last_lsn;
-                let kept = self
-                    .durable_log
-                    .iter()
-                    .zip(1..)
-                    .take_while(|(e, i)| *i <= *last_index && e.term == term_of(*i));
-                let kept = kept.count();
-                if self.booted
-                    && told
-                    && let Some(gone) =
-                        self.durable_log.get(kept.min(self.durable_log.len().saturating_sub(1)))
-                {
-                    let index = (kept.min(self.durable_log.len() - 1)) as u64 + 1;
+                let same =
+                    |(entry, index): &(&Entry, Index)| *index <= *last_index && entry.term == term_of(*index);
+                let kept = self.durable_log.iter().zip(1..).take_while(same).count();
+                // Behind all durable entries may stand one that the trace did not live to tell. In their place it may not: if
+                // the log ends where they do and only the chain differs, the last one is as good as any to name.
+                let changed = kept == self.durable_log.len() && *last_index == kept as u64;
+                let first_gone = if changed { kept.saturating_sub(1) } else { kept };
+                if let (true, true, Some(gone)) = (self.booted, told, self.durable_log.get(first_gone)) {
+                    let index = first_gone as u64 + 1;
                     step.lost = Some(LostLog { index, term: gone.term, recovered: *last_index });
                 }
                 let mut log = self.durable_log[..kept].to_vec();
@@ -321,7 +319,10 @@ mod tests {
         let (after, step) = replay(&[&before[..], &[boot(0, None, &longer, 9)]].concat());
         assert_eq!(step.lost, None);
         assert_eq!(chains(&after), [Some(11), Some(12)]);
-        let (_, step) = replay(&[&before[..], &[boot(0, None, &longer, 2)]].concat());
-        assert_eq!(step.lost.map(|lost| (lost.index, lost.recovered)), Some((1, 2)));
+        let changed = [(1, 99)];
+        let (_, step) = replay(&[&before[..], &[boot(0, None, &changed, 2)]].concat());
+        assert_eq!(step.lost.map(|lost| (lost.index, lost.recovered)), Some((1, 1)));
+        let (_, step) = replay(&[&before[..], &[boot(0, None, &changed, 9)]].concat());
+        assert_eq!(step.lost, None);
     }
 }

@@ -73,17 +73,17 @@ impl About<'_> {
             for value in observed {
                 let mut writers = self.ops.iter().filter(|op| op.action.brings() == Some(value)).peekable();
                 if writers.peek().is_none() {
-                    return Some(self.from_nowhere(i, value));
+                    return Some(self.out_of_nowhere(i, value));
                 }
                 if writers.all(|writer| writer.call > self.ops[i].ret) {
-                    return Some(self.from_the_future(i, value));
+                    return Some(self.out_of_the_future(i, value));
                 }
             }
         }
         None
     }
 
-    fn from_nowhere(&self, reader: usize, value: &Value) -> Story {
+    fn out_of_nowhere(&self, reader: usize, value: &Value) -> Story {
         let failed = self
             .key
             .operations
@@ -109,7 +109,7 @@ impl About<'_> {
         }
     }
 
-    fn from_the_future(&self, reader: usize, value: &Value) -> Story {
+    fn out_of_the_future(&self, reader: usize, value: &Value) -> Story {
         (
             "future read",
             format!(
@@ -154,17 +154,15 @@ impl About<'_> {
             return None;
         }
         let op = |i: usize| &self.ops[i];
-        let reader = core
-            .iter()
-            .copied()
-            .filter(|i| op(*i).action.observes().is_some())
-            .max_by_key(|i| op(*i).call)?;
+        let saw = |i: &usize| !op(*i).unknown() && op(*i).action.observes().is_some();
+        let reader = core.iter().copied().filter(saw).max_by_key(|i| op(*i).call)?;
         let old = op(reader).action.observes()?;
         let newer = core
             .iter()
             .copied()
             .filter(|i| op(*i).ret < op(reader).call && op(*i).action.brings().is_some_and(|v| v != old));
-        let Some(newer) = newer.max_by_key(|i| op(*i).call) else { return self.went_back(core, reader, old) };
+        let newer = newer.filter(|i| self.gone_for_good(core, old, *i)).max_by_key(|i| op(*i).call);
+        let Some(newer) = newer else { return self.went_back(core, reader, old) };
         let value = op(newer).action.brings()?;
         let sees = |o: &&Op, v: &Value| !o.unknown() && o.action.observes() == Some(v);
         let shown_later = self.ops.iter().any(|o| o.call > op(reader).call && sees(&o, value));
@@ -193,9 +191,22 @@ impl About<'_> {
         ))
     }
 
+    /// Whether no write of `old` can take effect after `newer` has: all of them were over before it began, or the only one
+    /// had been seen by then.
+    fn gone_for_good(&self, core: &[usize], old: &Value, newer: usize) -> bool {
+        let before = |op: &Op| op.ret < self.ops[newer].call;
+        let ops = || core.iter().map(|i| &self.ops[*i]);
+        let writers = ops().filter(|op| op.action.brings() == Some(old)).count();
+        let open = ops().filter(|op| op.action.brings() == Some(old) && !before(op)).count();
+        open == 0 || (writers == 1 && ops().any(|op| op.action.observes() == Some(old) && before(op)))
+    }
+
     /// A value that was seen again after another had been seen in its place.
     fn went_back(&self, core: &[usize], reader: usize, old: &Value) -> Option<Story> {
         let op = |i: usize| &self.ops[i];
+        if core.iter().filter(|i| op(**i).action.brings() == Some(old)).count() > 1 {
+            return None;
+        }
         let between = core
             .iter()
             .copied()
@@ -229,8 +240,8 @@ impl About<'_> {
     fn element_story(&self, fault: &Fault, bringer: impl Fn(&Value) -> Option<usize>) -> Story {
         let (read, first) = (&self.ops[fault.read], &fault.elements[0]);
         match fault.kind {
-            Kind::Phantom => self.from_nowhere(fault.read, first),
-            Kind::Future => self.from_the_future(fault.read, first),
+            Kind::Phantom => self.out_of_nowhere(fault.read, first),
+            Kind::Future => self.out_of_the_future(fault.read, first),
             Kind::Duplicate => (
                 "duplicate apply",
                 format!(

@@ -43,8 +43,10 @@ impl Report {
                 }
             }
         }
-        for violation in self.violations.iter().take(VIOLATIONS_SHOWN) {
-            out += &violation.render(self.clock);
+
+        for (i, violation) in self.violations.iter().take(VIOLATIONS_SHOWN).enumerate() {
+            let told = violation.key.is_some() && self.violations[..i].iter().any(|v| v.key == violation.key);
+            out += &if told { violation.sentence() } else { violation.render(self.clock) };
         }
         if self.violations.len() > VIOLATIONS_SHOWN {
             let mut rest: Vec<String> = self.violations[VIOLATIONS_SHOWN..]
@@ -88,10 +90,15 @@ impl Report {
 }
 
 impl Violation {
+    /// The check and what it says, in one line.
+    fn sentence(&self) -> String {
+        let about = self.key.as_ref().map(|key| format!("key {key}, ")).unwrap_or_default();
+        format!("  {}: {about}{}\n", self.check, self.reason)
+    }
+
     /// Class, sentence, operations and events, indented.
     pub(crate) fn render(&self, clock: Clock) -> String {
-        let about = self.key.as_ref().map(|key| format!("key {key}, ")).unwrap_or_default();
-        let mut out = format!("  {}: {about}{}\n", self.check, self.reason);
+        let mut out = self.sentence();
         let shown = &self.operations[..self.operations.len().min(OPERATIONS_SHOWN)];
         let rows: Vec<[String; 4]> = shown.iter().map(|evidence| evidence.columns(clock)).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
