@@ -32,6 +32,8 @@ pub const UNSYNCED_BYTES_MAX: usize = 16 << 20;
 pub const GATED_MESSAGES_MAX: usize = 4_096;
 /// Who may wait for one write: a client, through each node that it tried.
 pub const WAITERS_PER_WRITE_MAX: usize = 16;
+/// Entries that are applied before the socket is looked at again: a node with a long log to apply is not silent over it.
+pub const APPLY_PER_TURN_MAX: u64 = 4_096;
 /// Datagrams that are taken from the socket before their effects are carried out.
 pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
 /// Receive buffer that is asked for; the kernel may grant less.
@@ -140,6 +142,7 @@ impl ServerConfig {
             request_timeout: REQUEST_TIMEOUT_MS * MS,
             unsynced_bytes_max: UNSYNCED_BYTES_MAX,
             gated_messages_max: GATED_MESSAGES_MAX,
+            apply_per_turn_max: APPLY_PER_TURN_MAX,
             waiters_per_write_max: WAITERS_PER_WRITE_MAX,
             tracing: self.trace,
             level: self.level,

@@ -46,6 +46,8 @@ pub struct ReplicaConfig {
     pub unsynced_bytes_max: usize,
     /// Messages that may wait for the disk; more are dropped.
     pub gated_messages_max: usize,
+    /// Entries that one flush applies.
+    pub apply_per_turn_max: u64,
     /// Those who may wait for one write; others are answered `busy`.
     pub waiters_per_write_max: usize,
     /// Whether trace events are wanted.
@@ -143,9 +145,10 @@ impl Replica {
         }
     }
 
-    /// When [`Replica::tick`] is due.
+    /// When [`Replica::tick`] is due; 0 if there is more to apply.
     pub fn next_deadline(&self) -> u64 {
-        self.raft.next_deadline()
+        let behind = self.store.last_applied() < self.raft.commit_index();
+        if behind { 0 } else { self.raft.next_deadline() }
     }
 
     /// Raft's state, for tests and invariant checks.
@@ -332,7 +335,8 @@ impl Replica {
     /// Applies what is committed, in order, and answers who waits for it (§5.3).
     fn apply(&mut self) {
         let first_index = self.store.last_applied() + 1;
-        let last_index = self.raft.commit_index();
+        let last_index =
+            self.raft.commit_index().min(self.store.last_applied() + self.config.apply_per_turn_max);
         if first_index > last_index {
             return;
         }

@@ -600,6 +600,32 @@ fn committed_entries_are_applied_in_order_and_once() {
     assert!(bench.flush().trace.is_empty(), "nothing twice");
 }
 
+/// Many entries are applied over several turns, and no read gets ahead of them (defect Q04).
+#[test]
+fn a_turn_applies_no_more_than_its_bound() {
+    let mut config = replica_config(1, 3);
+    config.apply_per_turn_max = 4;
+    let mut bench = Bench::new(config, 1, &[1; 10]);
+    bench.now = bench.replica.next_deadline();
+    bench.replica.tick(bench.now);
+    bench.peer(2, 1, &Message::PreVoteReply { candidate_term: 2, granted: true });
+    bench.sync();
+    bench.peer(2, 2, &Message::VoteReply { granted: true });
+    bench.sync();
+    bench.turn();
+    bench.request(7, 1, get("k"));
+    bench.peer(2, 2, &accepted(11));
+    bench.turn();
+    assert_eq!(bench.replica.store().last_applied(), 4);
+    bench.peer(2, 2, &echo(1));
+    for (applied, answers) in [(8, 0), (11, 1)] {
+        assert_eq!(bench.replica.next_deadline(), 0, "there is more to apply");
+        assert_eq!(bench.turn().clients.len(), answers);
+        assert_eq!(bench.replica.store().last_applied(), applied);
+    }
+    assert!(bench.replica.next_deadline() > bench.now);
+}
+
 /// The hash of the state is traced at the same indexes by every node.
 #[test]
 fn the_state_hash_is_traced_at_multiples_of_64() {
