@@ -1,6 +1,7 @@
 //! Reads a run directory or a bare history, runs every check that its content allows, and puts the results into one report.
 //! What each check means is in its own file; nothing here decides.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,6 +18,8 @@ use crate::{Options, coverage, durability, interop, liveness};
 const WORKERS: usize = 2;
 /// Faults named beside one violation.
 const FAULTS_SHOWN: usize = 4;
+/// The class that is told before all others.
+const LOST_WRITE: &str = "lost write";
 /// Name of the history in a run directory.
 const HISTORY: &str = "history.jsonl";
 
@@ -95,13 +98,23 @@ pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
     let verdict = if gaps.is_empty() { Verdict::Valid } else { Verdict::Unknown };
     report.add("coverage", verdict, (!gaps.is_empty()).then(|| gaps.join("; ")));
 
-    // What is wrong with one key stands together, in the order in which the keys came up; then what is wrong with nodes.
-    let keys: Vec<Option<String>> = report.violations.iter().map(|v| v.key.clone()).collect();
-    report
-        .violations
-        .sort_by_key(|v| keys.iter().position(|key| v.key.is_some() && *key == v.key).unwrap_or(keys.len()));
+    sort_violations(&mut report.violations);
     report.class = report.violations.first().map(|violation| violation.class.clone());
     Ok(report)
+}
+
+/// Most telling first: keys that lost a write, then other keys, then nodes. What is wrong with one key stands together.
+fn sort_violations(violations: &mut [Violation]) {
+    let lossy: BTreeSet<Option<String>> =
+        violations.iter().filter(|v| v.class == LOST_WRITE).map(|v| v.key.clone()).collect();
+    let keys: Vec<Option<String>> = violations.iter().map(|v| v.key.clone()).collect();
+    violations.sort_by_key(|v| match &v.key {
+        None => (2, 0, false),
+        key => {
+            let rank = if lossy.contains(key) { 0 } else { 1 };
+            (rank, keys.iter().position(|k| k == key).unwrap_or(keys.len()), v.class != LOST_WRITE)
+        }
+    });
 }
 
 fn read(path: &Path) -> Result<Recorded, CheckError> {
@@ -178,8 +191,11 @@ fn linearizability(report: &mut Report, history: &History, budget: Budget) {
                         let operation = &of_key.operations[witness.operation];
                         let mut evidence = evidence(key, operation, witness.note.clone());
                         if witness.action != operation.action {
-                            evidence.what =
-                                format!("{} (of {})", witness.action.describe(key), brief(operation));
+                            evidence.what = format!(
+                                "{} (reduced from {})",
+                                witness.action.describe(key),
+                                brief(operation)
+                            );
                         }
                         evidence
                     })
@@ -365,4 +381,40 @@ fn faults_between(history: &History, operations: &[Evidence]) -> Vec<String> {
         faults.insert(0, format!("{hidden} earlier faults"));
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_writes_are_told_first_and_keys_stay_together() {
+        let violation = |check: &str, class: &str, key: Option<&str>| Violation {
+            check: check.into(),
+            class: class.into(),
+            key: key.map(str::to_owned),
+            reason: String::new(),
+            operations: Vec::new(),
+            events: Vec::new(),
+        };
+        let mut violations = [
+            violation("log_matching", "diverging logs", None),
+            violation("linearizability", "stale read", Some("r1")),
+            violation("linearizability", "stale read", Some("r2")),
+            violation("durability", "lost write", Some("r2")),
+        ];
+        sort_violations(&mut violations);
+        let order: Vec<(&str, &str)> =
+            violations.iter().map(|v| (v.check.as_str(), v.class.as_str())).collect();
+        assert_eq!(
+            order,
+            [
+                ("durability", "lost write"),
+                ("linearizability", "stale read"),
+                ("linearizability", "stale read"),
+                ("log_matching", "diverging logs"),
+            ]
+        );
+        assert_eq!(violations[1].key.as_deref(), Some("r2"));
+    }
 }
