@@ -68,7 +68,11 @@ impl Failure {
     }
 
     fn planted(error: PlantedError, target: &std::path::Path) -> Failure {
-        let command = crate::planted::shown_command(target);
+        let command = match &error {
+            // It was built just now, so what is older than the sources is this program.
+            PlantedError::Binary(binary) => binary.hint().to_owned(),
+            _ => crate::planted::shown_command(target),
+        };
         Failure::hint(error, format!("in the workspace, run: {command}"))
     }
 }
