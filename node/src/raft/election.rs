@@ -4,7 +4,6 @@
 use super::event::{Event, Level};
 use super::message::Message;
 use super::progress::Progress;
-use super::read_index::ReadQueue;
 use super::types::{Entry, HardState, LogId, NodeId, Payload, Term};
 use super::{Effects, Raft, Role};
 
@@ -148,7 +147,6 @@ impl Raft {
         effects.info(|| Event::BecameLeader { term });
         let next_index = self.log.last().index + 1;
         self.progress = self.peers().into_iter().map(|peer| (peer, Progress::new(next_index, now))).collect();
-        self.reads = ReadQueue::default();
         self.heartbeat_deadline = now + self.config.heartbeat_interval;
         // Entries of earlier terms commit with the first one of this term (§5.4.2, §8): do not wait for a client.
         self.term_start_index = next_index;

@@ -187,7 +187,10 @@ fn candidate(voters: u32) -> Core {
 
 #[test]
 fn an_own_vote_counts_only_when_it_is_durable() {
-    let mut core = candidate(3);
+    let mut core = Core::new(1, 3, 4, None, &[]);
+    core.receive(3, 4, append(id(0, 0), 0, &[4, 4])); // two more records that wait for the disk
+    core.timeout();
+    core.receive(2, 4, Message::PreVoteReply { candidate_term: 5, granted: true });
     let lsn = core.raft.last_lsn();
     core.input(Input::Durable(lsn - 1));
     core.receive(2, 5, Message::VoteReply { granted: true });
@@ -201,8 +204,9 @@ fn an_own_vote_counts_only_when_it_is_durable() {
 fn a_vote_counts_once() {
     let mut core = candidate(5);
     core.sync();
+    core.receive(2, 5, Message::VoteReply { granted: true });
     for _ in 0..5 {
-        core.receive(2, 5, Message::VoteReply { granted: true });
+        assert!(core.receive(2, 5, Message::VoteReply { granted: true }).events.is_empty());
         core.sync();
     }
     assert_eq!(core.role(), "candidate");

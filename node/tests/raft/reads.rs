@@ -136,6 +136,16 @@ fn no_read_before_a_commit_in_this_term() {
     assert_eq!(served(&core.receive(2, 5, echo(2))), [(8, 3)], "right at the no-op is enough");
 }
 
+/// Also if everything before its term is known to be committed: the no-op itself decides.
+#[test]
+fn a_new_leader_that_knows_all_commits_waits_for_its_own() {
+    let mut core = Core::new(1, 3, 1, None, &[1, 1]);
+    core.receive(2, 1, append(id(2, 1), 2, &[]));
+    core.win();
+    assert_eq!(core.raft.commit_index(), 2);
+    assert_eq!(round(&core.input(Input::ReadIndex(7)), 2), None);
+}
+
 #[test]
 fn a_read_is_served_at_the_commit_index_of_its_arrival_or_later() {
     let mut core = leader(3);
