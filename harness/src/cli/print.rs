@@ -27,7 +27,8 @@ pub(super) fn say(text: &str) {
 
 /// Prints an error and the way out to stderr.
 pub(super) fn failure(error: &anyhow::Error, hint: Option<&str>) {
-    let mut text = format!("error: {error:#}\n");
+    // Every error of ours names its cause itself: the chain would say it twice.
+    let mut text = format!("error: {error}\n");
     if let Some(hint) = hint {
         let _ = write!(text, "\nhint: {hint}\n");
     }
