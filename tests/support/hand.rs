@@ -93,10 +93,10 @@ impl<'a> Hand<'a> {
         self.sandbox.out(&self.name).join(format!("n{id}.log"))
     }
 
-    /// Runs `node client --addr (node ID) WORDS…`.
+    /// Runs `node client --addr (node ID) WORDS…`, with more time than any machine needs.
     pub fn client(&self, id: usize, words: &[&str]) -> Said {
         let addr = self.address(id).to_string();
-        self.node(&[&["client", "--addr", &addr], words].concat())
+        self.node(&[&["client", "--timeout", "30s", "--addr", &addr], words].concat())
     }
 
     /// Runs `node WORDS…`.

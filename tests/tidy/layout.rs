@@ -81,3 +81,15 @@ fn every_source_file_says_first_what_it_owns() {
     let silent: Vec<_> = sources.iter().filter(|path| !says_what_it_owns(&read(path))).collect();
     assert!(silent.is_empty(), "no `//!` at the start of {silent:?}");
 }
+
+#[test]
+fn the_readme_of_the_tests_tells_what_each_file_shows() {
+    let text = read("tests/README.md");
+    let mut shown = files(".rs");
+    shown.retain(|path| path.starts_with("tests/e2e") && !path.ends_with("main.rs"));
+    assert!(shown.len() > 5, "the end-to-end tests are not where they were");
+    for path in shown {
+        let row = format!("| `{}` |", path.strip_prefix("tests").unwrap().display());
+        assert!(text.contains(&row), "tests/README.md has no row that begins with {row}");
+    }
+}
