@@ -44,6 +44,17 @@ fn a_read_waits_for_a_majority_to_echo_its_round() {
     assert_eq!(served(&leader(1).input(Input::ReadIndex(7))), [(7, 1)]);
 }
 
+/// A late echo takes no newer one back.
+#[test]
+fn echoes_only_grow() {
+    let mut core = leader(5);
+    core.input(Input::ReadIndex(7));
+    for round in [1, 0] {
+        assert_eq!(served(&core.receive(2, 5, echo(round))), []);
+    }
+    assert_eq!(served(&core.receive(3, 5, echo(1))), [(7, 1)]);
+}
+
 /// A rejection is an echo too: it follows this leader, whatever its log.
 #[test]
 fn a_rejection_of_this_term_echoes() {

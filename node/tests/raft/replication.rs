@@ -134,6 +134,24 @@ fn an_acknowledgement_waits_for_its_entries_and_for_the_term() {
     core.sync();
     let heartbeat = only(&core.receive(1, 2, append(id(3, 2), 0, &[])), 1);
     assert_eq!(result(&heartbeat), AppendResult::Accepted { match_index: 3 });
+    // Entries that are on disk already, from the leader of a term that is not.
+    let effects = core.receive(3, 3, append(id(1, 1), 0, &[2]));
+    assert_eq!(only(&effects, 3).after, effects.records[0].0);
+}
+
+/// What was on disk and is overwritten is on disk no more: neither a heartbeat's answer nor a leader counts its successor.
+#[test]
+fn an_overwritten_entry_is_not_durable() {
+    let mut core = Core::new(1, 3, 1, None, &[1, 1, 1]);
+    core.receive(2, 2, append(id(1, 1), 0, &[2, 2]));
+    assert_eq!(core.raft.log().durable_index(), 1);
+    let heartbeat = only(&core.receive(2, 2, append(id(3, 2), 0, &[])), 2);
+    assert_eq!(result(&heartbeat), AppendResult::Accepted { match_index: 1 });
+    let lsn = core.raft.last_lsn();
+    core.input(Input::Durable(lsn - 1));
+    assert_eq!(core.raft.log().durable_index(), 2);
+    core.sync();
+    assert_eq!(core.raft.log().durable_index(), 3);
 }
 
 /// "If election timeout elapses without receiving AppendEntries": each one from the leader resets it.
@@ -380,6 +398,23 @@ fn a_message_unanswered_for_an_interval_is_sent_again_from_the_match() {
     let effects = core.timeout();
     assert_eq!(appends(&effects, 2), [(1, 1, 1)]);
     assert_eq!(core.raft.progress()[&2].state, ProgressState::Probe);
+}
+
+/// What was given up as lost takes no room in the window.
+#[test]
+fn a_restarted_pipeline_has_its_whole_window() {
+    let mut core = Core::leader(3, 4, &[]);
+    core.receive(2, 5, accepted(1));
+    for _ in 0..3 {
+        propose(&mut core, 1);
+    }
+    core.timeout();
+    core.timeout();
+    assert_eq!(core.raft.progress()[&2].state, ProgressState::Probe);
+    assert_eq!(core.receive(2, 5, accepted(2)).messages.len(), 1, "entries 3 and 4");
+    for index in 4..=6 {
+        assert_eq!(appends(&propose(&mut core, 1), 2), [(index, 1, 1)]);
+    }
 }
 
 /// A restarted process lost what was in its sockets: the pipeline starts anew; what it acknowledged it still has.
