@@ -14,7 +14,7 @@ use node::transport::message_codec;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::core::{Core, id};
+use crate::core::{Core, append, id};
 use crate::replica::{Bench, CLUSTER, client, peer_frame, replica_config};
 
 const CHECKSUM: std::ops::Range<usize> = HEADER_BYTES - 4..HEADER_BYTES;
@@ -246,6 +246,13 @@ fn the_ends_of_the_range_of_terms_are_harmless() {
         bench.peer(1, 1, &Message::Append { prev: id(0, 0), commit_index: 0, round: term, entries: vec![] });
         assert_eq!(bench.replica.status(0).dropped["malformed"], 4);
     }
+    let mut bench = fresh(1);
+    bench.peer(1, 1, &Message::PreVoteRequest { candidate_term: NUMBER_MAX, last: id(0, 0) });
+    bench.peer(1, NUMBER_MAX, &Message::VoteReply { granted: false });
+    assert_eq!(bench.replica.raft().term(), NUMBER_MAX);
+    assert!(bench.replica.status(0).dropped.is_empty(), "the largest numbers themselves are taken");
+    bench.peer(1, NUMBER_MAX, &append(id(0, 0), 0, &[0]));
+    assert_eq!(bench.replica.status(0).dropped["malformed"], 1, "no leader has term 0");
 }
 
 /// What a client sends reaches the store only as a whole request.
