@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::{self, Shape};
+use crate::interop::{Format, NilRead, Reading};
+use crate::model::ModelKind;
 use crate::{CheckError, Options, Report, Verdict, check, explain};
 
 /// Exit code for a command line that makes no sense. Clap's own 2 would read as the verdict unknown.
@@ -31,7 +34,7 @@ enum Command {
     /// Judge run directories or history files; a run directory gets its verdict.json
     #[command(after_help = CODES)]
     Check {
-        /// Run directories, or histories: ours (plain or .gz), Jepsen's etcd logs, Knossos and Porcupine texts
+        /// Run directories, or histories: ours, Jepsen's and Maelstrom's EDN, Knossos', Porcupine's, plain or .gz
         #[arg(required = true)]
         paths: Vec<PathBuf>,
         /// Print the report as JSON, one document a path
@@ -51,6 +54,63 @@ enum Command {
         #[command(flatten)]
         bounds: Bounds,
     },
+    /// Time the judge on generated histories, one row for each combination of keys, clients and unknown outcomes
+    #[command(after_help = CODES)]
+    Bench(Bench),
+}
+
+#[derive(Args, Debug)]
+struct Bench {
+    /// Operations of a history
+    #[arg(long, default_value_t = 1_000_000)]
+    operations: u64,
+    /// Numbers of keys
+    #[arg(long, value_delimiter = ',', default_value = "1,10,1000", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    keys: Vec<u64>,
+    /// Numbers of clients
+    #[arg(long, value_delimiter = ',', default_value = "5,20,100", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    clients: Vec<u64>,
+    /// Percentages of operations whose outcome nobody knows
+    #[arg(long, value_delimiter = ',', default_value = "0,0.5,5", value_parser = parse_percent)]
+    unknown: Vec<f64>,
+    /// Write only so many different values, again and again; 0 writes a new one each time
+    #[arg(long, default_value_t = 0)]
+    values: u64,
+    /// Lose an acknowledged write at the end
+    #[arg(long, conflicts_with = "values")]
+    lost_write: bool,
+    /// Times that each history is judged
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Decides the histories
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only write the first history to this file
+    #[arg(long, value_name = "FILE")]
+    generate: Option<PathBuf>,
+}
+
+impl Bench {
+    fn shapes(&self) -> impl Iterator<Item = Shape> {
+        let each = |keys: u64, clients: u64, percent: f64| Shape {
+            operations: self.operations,
+            keys,
+            clients,
+            unknown: percent / 100.0,
+            values: self.values,
+            lost_write: self.lost_write,
+        };
+        self.keys.iter().flat_map(move |keys| {
+            self.clients.iter().flat_map(move |clients| {
+                self.unknown.iter().map(move |percent| each(*keys, *clients, *percent))
+            })
+        })
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse::<f64>().map_err(|_| format!("{text:?} is no number"))?;
+    (0.0..=100.0).contains(&percent).then_some(percent).ok_or_else(|| "not between 0 and 100".to_owned())
 }
 
 #[derive(Args, Debug)]
@@ -64,11 +124,47 @@ struct Bounds {
     /// Bound on the steps of the search, for each key
     #[arg(long, default_value_t = Options::default().steps)]
     steps: u64,
+    #[command(flatten)]
+    reading: Foreign,
+}
+
+/// How histories of others are to be understood.
+#[derive(Args, Debug)]
+struct Foreign {
+    /// Format of a history, instead of telling it by content
+    #[arg(long)]
+    format: Option<Format>,
+    /// Model of every key of a foreign history: cas-register, list-append, set, kv, counter
+    #[arg(long, value_parser = parse_model)]
+    model: Option<ModelKind>,
+    /// What a foreign register holds at first: a number, or nil
+    #[arg(long, value_parser = parse_initial, allow_negative_numbers = true)]
+    initial: Option<Initial>,
+    /// What it says if a foreign register was read as nil
+    #[arg(long)]
+    nil_read: Option<NilRead>,
+}
+
+/// A register's first value; `None` is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Initial(Option<i64>);
+
+fn parse_model(text: &str) -> Result<ModelKind, String> {
+    ModelKind::from_name(text).ok_or_else(|| format!("there are {}", ModelKind::NAMES.join(", ")))
+}
+
+fn parse_initial(text: &str) -> Result<Initial, String> {
+    match text {
+        "nil" => Ok(Initial(None)),
+        number => number.parse().map(|n| Initial(Some(n))).map_err(|_| "neither a number nor nil".into()),
+    }
 }
 
 impl From<Bounds> for Options {
     fn from(bounds: Bounds) -> Options {
-        Options { steps: bounds.steps, memory: bounds.memory, time: bounds.time }
+        let Foreign { format, model, initial, nil_read } = bounds.reading;
+        let reading = Reading { format, model, initial: initial.map(|initial| initial.0), nil_read };
+        Options { steps: bounds.steps, memory: bounds.memory, time: bounds.time, reading }
     }
 }
 
@@ -102,6 +198,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match cli.command {
         Command::Check { paths, json, bounds } => check_paths(&paths, json, &bounds.into()),
         Command::Explain { path, key, bounds } => explain_path(&path, key.as_deref(), &bounds.into()),
+        Command::Bench(arguments) => run_bench(&arguments).unwrap_or_else(|error| {
+            complain(&error, "look at the directory of temporary files, or choose one with TMPDIR");
+            FAILED
+        }),
     }
 }
 
@@ -115,7 +215,7 @@ fn check_paths(paths: &[PathBuf], json: bool, options: &Options) -> u8 {
                 report.verdict
             }
             Err(error) => {
-                complain(&error);
+                complain(&error, hint(&error));
                 Verdict::Error
             }
         };
@@ -145,10 +245,43 @@ fn explain_path(path: &Path, key: Option<&str>, options: &Options) -> u8 {
             report.verdict.exit_code()
         }
         Err(error) => {
-            complain(&error.into());
+            let hint = error.hint();
+            complain(&error.into(), hint);
             FAILED
         }
     }
+}
+
+fn run_bench(arguments: &Bench) -> anyhow::Result<u8> {
+    if let (Some(path), Some(shape)) = (&arguments.generate, arguments.shapes().next()) {
+        bench::write(path, &shape, arguments.seed).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        return Ok(0);
+    }
+    let scratch = std::env::temp_dir().join(format!("whitewater-bench-{}.jsonl", std::process::id()));
+    let options = Options::default();
+    print(
+        "| operations | keys | clients | unknown | verdict | median s | slowest s | peak MiB |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    let measured = arguments.shapes().try_for_each(|shape| {
+        bench::write(&scratch, &shape, arguments.seed)?;
+        let measured = bench::measure(&scratch, arguments.rounds, &options)?;
+        let peak = measured.peak.map_or("-".to_owned(), |bytes| (bytes >> 20).to_string());
+        print(&format!(
+            "| {} | {} | {} | {:.1} % | {} | {:.3} | {:.3} | {peak} |\n",
+            shape.operations,
+            shape.keys,
+            shape.clients,
+            100.0 * shape.unknown,
+            measured.verdict,
+            measured.median.as_secs_f64(),
+            measured.slowest.as_secs_f64(),
+        ));
+        anyhow::Ok(())
+    });
+    // It may never have been written.
+    let _ = std::fs::remove_file(&scratch);
+    measured.map(|()| 0)
 }
 
 /// Prints a result. A reader that went away (`checker … | head`) has seen enough: the verdict still counts.
@@ -157,11 +290,14 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn complain(error: &anyhow::Error) {
-    let hint = match error.downcast_ref::<CheckError>() {
+fn hint(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref::<CheckError>() {
         Some(error) => error.hint(),
         None => "give the directory write permission, or copy it elsewhere",
-    };
+    }
+}
+
+fn complain(error: &anyhow::Error, hint: &str) {
     let _ = writeln!(io::stderr(), "error: {error}\n\nhint: {hint}");
 }
 

@@ -65,7 +65,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::history::{pair, parse};
+    use crate::history::parse;
 
     const HEADER: &str = r#"{"format":"whitewater-history","version":"1.0","workload":"mix","models":{"":"cas-register"},"clock":"monotonic-ns","nodes":[]}"#;
 
@@ -74,7 +74,7 @@ mod tests {
         for (i, line) in lines.iter().enumerate() {
             text += &format!("{{\"index\":{i},{line}}}\n");
         }
-        let history = pair(&parse(Path::new("h"), text.as_bytes()).unwrap()).unwrap();
+        let history = parse(Path::new("h"), &mut text.as_bytes()).unwrap();
         assert_eq!(gaps(&history), expected);
     }
 

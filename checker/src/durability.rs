@@ -182,17 +182,11 @@ fn acknowledged(of_key: &KeyHistory) -> impl Iterator<Item = (usize, &Operation,
 
 fn register(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durability) -> Option<Loss> {
     let operations = &of_key.operations;
-    let mut writers: HashMap<&Value, Vec<usize>> = HashMap::new();
-    for (i, operation) in operations.iter().enumerate().filter(|(_, o)| o.outcome != Outcome::Fail) {
-        if let Some(value) = operation.action.brings() {
-            writers.entry(value).or_default().push(i);
-        }
-    }
     let mut found: Option<Loss> = None;
     let mut lost: HashSet<usize> = HashSet::new();
     for view in views {
-        let none = Vec::new();
-        let seen = writers.get(&view.value).unwrap_or(&none);
+        let wrote = |o: &Operation| o.outcome != Outcome::Fail && o.action.brings() == Some(&view.value);
+        let seen: Vec<usize> = (0..operations.len()).filter(|i| wrote(&operations[*i])).collect();
         if seen.is_empty() && view.value != of_key.model.initial() {
             if let Seer::State(node, _) = &view.seer {
                 found.get_or_insert_with(|| stranger(key, of_key, view, node, &view.value));
@@ -216,7 +210,7 @@ fn register(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durabil
                 view.place(of_key),
                 view.value
             ),
-            operations: view.evidence(of_key, vec![(i, "acknowledged".into())], seen),
+            operations: view.evidence(of_key, vec![(i, "acknowledged".into())], &seen),
             events: view.tell(key).into_iter().collect(),
         });
     }
@@ -237,7 +231,7 @@ fn register(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durabil
 
 fn elements(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durability) -> Option<Loss> {
     let held: Vec<Option<HashSet<&Value>>> =
-        views.iter().map(|view| Some(view.value.elements()?.iter().collect())).collect();
+        views.iter().map(|view| Some(parts(of_key, view)?.iter().collect())).collect();
     let mut found = None;
     for (i, write, element) in acknowledged(of_key) {
         let mut covering = views.iter().zip(&held).filter_map(|(view, held)| {
@@ -275,6 +269,11 @@ fn elements(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durabil
     found.or_else(|| states_hold_each_element_once(key, of_key, views))
 }
 
+/// The elements that the view shows, if values of the key have any.
+fn parts<'a>(of_key: &KeyHistory, view: &'a View) -> Option<&'a [Value]> {
+    if of_key.model.shows_parts() { view.value.elements() } else { None }
+}
+
 /// What nobody brought, or what was brought once and is there twice, in a node's own state. In reads both are
 /// linearizability's business.
 fn states_hold_each_element_once(key: &str, of_key: &KeyHistory, views: &[View]) -> Option<Loss> {
@@ -285,7 +284,7 @@ fn states_hold_each_element_once(key: &str, of_key: &KeyHistory, views: &[View])
         }
     }
     for view in views {
-        let (Seer::State(node, _), Some(held)) = (&view.seer, view.value.elements()) else { continue };
+        let (Seer::State(node, _), Some(held)) = (&view.seer, parts(of_key, view)) else { continue };
         let mut times: HashMap<&Value, usize> = HashMap::new();
         for element in held {
             let times = times.entry(element).or_default();

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::history::{EventType, History, HistoryError, KeyHistory, Operation, Outcome};
+use crate::interop::{self, Reading};
 use crate::invariant;
 use crate::linearizability::{self, Bound, Budget, Engine, Judgement};
 use crate::report::{Evidence, Keys, Operations, Report, Violation};
 use crate::trace::{self, Trace, TraceError};
 use crate::verdict::Verdict;
-use crate::{Options, coverage, durability, interop, liveness};
+use crate::{Options, coverage, durability, liveness};
 
 /// Threads that judge keys. The report does not depend on it.
 const WORKERS: usize = 2;
@@ -83,7 +84,7 @@ struct Recorded {
 /// # Errors
 /// The files cannot be read, or are not what their formats say.
 pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
-    let recorded = read(path)?;
+    let recorded = read(path, &options.reading)?;
     let deadline = Instant::now().checked_add(options.time);
     let budget = Budget { steps: options.steps, memory: options.memory / WORKERS as u64, deadline };
     let mut report = Report::new(path);
@@ -117,17 +118,18 @@ fn sort_violations(violations: &mut [Violation]) {
     });
 }
 
-fn read(path: &Path) -> Result<Recorded, CheckError> {
+fn read(path: &Path, reading: &Reading) -> Result<Recorded, CheckError> {
     if !path.exists() {
         return Err(CheckError::Missing(path.to_owned()));
     }
     if !path.is_dir() {
-        let history = interop::read(path)?;
+        let history = interop::read(path, reading)?;
         return Ok(Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() });
     }
     let candidates = [path.join(HISTORY), path.join(format!("{HISTORY}.gz"))];
     let file = candidates.iter().find(|file| file.is_file());
-    let history = interop::read(file.ok_or_else(|| CheckError::NoHistory(path.to_owned()))?)?;
+    let file = file.ok_or_else(|| CheckError::NoHistory(path.to_owned()))?;
+    let history = interop::read(file, reading)?;
     let mut recorded = Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() };
     for node in nodes(&path.join("nodes"))? {
         let trace_file = node.join("trace.jsonl");
@@ -354,7 +356,7 @@ fn evidence(key: &str, operation: &Operation, note: String) -> Evidence {
         .into(),
         invoke: operation.invoke,
         complete: operation.complete,
-        node: operation.node.clone(),
+        node: operation.node.as_deref().map(str::to_owned),
         position: operation.position,
         note,
     }

@@ -3,14 +3,16 @@
 //!
 //! In reading order: [`history`] and [`interop`] make operations from files, [`model`] says what a key may do,
 //! [`linearizability`], [`durability`], [`invariant`], [`liveness`] and [`coverage`] judge, [`judge`] runs them all,
-//! [`report`] and [`explain`] tell it.
+//! [`report`] and [`explain`] tell it. [`bench`] times it.
 
 use std::time::Duration;
 
+pub mod bench;
 pub mod cli;
 pub mod coverage;
 pub mod durability;
 pub mod explain;
+mod hash;
 pub mod history;
 pub mod interop;
 pub mod invariant;
@@ -26,7 +28,7 @@ pub use judge::{CheckError, check};
 pub use report::Report;
 pub use verdict::Verdict;
 
-/// Bounds of a judgement.
+/// Bounds of a judgement, and how foreign files are to be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Steps of search for one key. Deterministic: the same files and options give the same verdict.
@@ -35,10 +37,17 @@ pub struct Options {
     pub memory: u64,
     /// Outer net: no search goes on after this long. If it fires, the report says so.
     pub time: Duration,
+    /// What the files of others leave open.
+    pub reading: interop::Reading,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { steps: 20_000_000, memory: 1 << 30, time: Duration::from_secs(60) }
+        Options {
+            steps: 20_000_000,
+            memory: 1 << 30,
+            time: Duration::from_secs(60),
+            reading: interop::Reading::default(),
+        }
     }
 }

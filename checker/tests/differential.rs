@@ -12,7 +12,7 @@ use checker::model::ModelKind;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const HISTORIES: u64 = 120_000;
+const HISTORIES: u64 = 140_000;
 const AMPLE: Budget = Budget { steps: 10_000_000, memory: 1 << 28, deadline: None };
 
 /// What a key holds, told in the simplest way.
@@ -22,6 +22,7 @@ enum State {
     List(Vec<Value>),
     Set(Vec<Value>),
     Text(String),
+    Counter(i64),
 }
 
 fn start(model: ModelKind) -> State {
@@ -31,6 +32,7 @@ fn start(model: ModelKind) -> State {
         ModelKind::ListAppend => State::List(Vec::new()),
         ModelKind::Set => State::Set(Vec::new()),
         ModelKind::Kv => State::Text(String::new()),
+        ModelKind::Counter => State::Counter(0),
     }
 }
 
@@ -39,6 +41,7 @@ fn shown(state: &State) -> Value {
         State::Register(value) => value.clone(),
         State::List(items) | State::Set(items) => Value::List(items.as_slice().into()),
         State::Text(text) => Value::Text(text.as_str().into()),
+        State::Counter(n) => Value::Int(*n),
     }
 }
 
@@ -51,6 +54,7 @@ fn same(state: &State, read: &Value) -> bool {
         }
         (State::List(items) | State::Set(items), Value::Nil) => items.is_empty(),
         (State::Text(text), Value::Nil) => text.is_empty(),
+        (State::Counter(n), Value::Nil) => *n == 0,
         _ => shown(state) == *read,
     }
 }
@@ -74,6 +78,7 @@ fn next(state: &State, action: &Action) -> Option<State> {
             }
             Some(State::Set(items))
         }
+        (State::Counter(n), Action::Add(Value::Int(more))) => Some(State::Counter(n + more)),
         (State::Text(_), Action::Write(Value::Text(text))) => Some(State::Text(text.to_string())),
         (State::Text(held), Action::Append(Value::Text(text))) => Some(State::Text(format!("{held}{text}"))),
         _ => None,
@@ -134,6 +139,7 @@ fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> {
             (_, 0) => Action::Read(Value::Nil),
             (ModelKind::ListAppend, _) => Action::Append(fresh.into()),
             (ModelKind::Set, _) => Action::Add(fresh.into()),
+            (ModelKind::Counter, _) => Action::Add(rng.random_range(-1..=2).into()),
             (ModelKind::Kv, 1) => Action::Write(text(fresh)),
             (ModelKind::Kv, _) => Action::Append(text(fresh)),
             (_, 1) => Action::Write(fresh.into()),
@@ -245,7 +251,7 @@ fn check_core(model: ModelKind, operations: &[Operation], finding: &Finding, con
         let reader = &operations[*i];
         let observed: Vec<&Value> = match action.observes() {
             Some(Value::List(items)) => items.iter().collect(),
-            Some(value) if !matches!(model, ModelKind::Kv | ModelKind::ListAppend | ModelKind::Set) => {
+            Some(value) if model.is_register() => {
                 vec![value]
             }
             _ => continue,
@@ -277,6 +283,7 @@ fn the_engines_agree_with_brute_force_on_small_random_histories() {
         ModelKind::Set,
         ModelKind::Kv,
         ModelKind::CasRegister,
+        ModelKind::Counter,
     ];
     let mut counts: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
     let (mut cut_short, mut tried_short) = (0, 0);

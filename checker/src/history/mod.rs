@@ -4,11 +4,13 @@
 mod operation;
 mod pair;
 mod reader;
+mod scan;
 
 pub use operation::{Action, Operation, Outcome, Phase, Value};
-pub use pair::{History, KeyHistory, Nemesis, pair};
-pub(crate) use reader::bytes;
-pub use reader::{HistoryError, Lines, parse, read};
+pub(crate) use pair::{ClientEvent, Pairing};
+pub use pair::{History, KeyHistory, Nemesis};
+pub(crate) use reader::open;
+pub use reader::{HistoryError, parse, read};
 
 use std::collections::BTreeMap;
 

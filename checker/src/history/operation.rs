@@ -33,6 +33,16 @@ impl Value {
         }
     }
 
+    /// The same as JSON.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Value::Nil => Json::Null,
+            Value::Int(n) => Json::from(*n),
+            Value::Text(text) => Json::from(&**text),
+            Value::List(items) => Json::Array(items.iter().map(Value::to_json).collect()),
+        }
+    }
+
     /// The elements of a list; an absent key has none. `None` for a single value.
     pub fn elements(&self) -> Option<&[Value]> {
         match self {
@@ -116,6 +126,28 @@ impl Action {
         }
     }
 
+    /// The function that a history calls it by.
+    pub fn function(&self) -> &'static str {
+        match self {
+            Action::Read(_) => "read",
+            Action::Write(_) => "write",
+            Action::Cas(..) | Action::CasMismatch(..) => "cas",
+            Action::Append(_) => "append",
+            Action::Add(_) => "add",
+        }
+    }
+
+    /// The argument that it was invoked with; of a read nil.
+    pub fn argument(&self) -> Value {
+        match self {
+            Action::Read(_) => Value::Nil,
+            Action::Cas(from, to) | Action::CasMismatch(from, to, _) => {
+                Value::List([from.clone(), to.clone()].into())
+            }
+            Action::Write(value) | Action::Append(value) | Action::Add(value) => value.clone(),
+        }
+    }
+
     /// In words, about `key`.
     pub fn describe(&self, key: &str) -> String {
         match self {
@@ -169,7 +201,7 @@ pub struct Operation {
     /// When its completion was recorded, if it was. Bounds the effect only of an `ok`; see [`Operation::end`].
     pub complete: Option<u64>,
     /// Node that answered, or was asked.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// Log index, where the system tells it.
     pub position: Option<u64>,
     /// Part of the run in which it began.

@@ -1,13 +1,16 @@
 //! Makes operations from events: checks that the history is well-formed, joins each invoke with its completion, and sorts
 //! the operations by key. What the faults in it mean is left to `coverage` and `liveness`, the operations to the engines.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
 use super::{
-    Action, Clock, Event, EventType, Header, HistoryError, Lines, Operation, Outcome, Phase, Process, Value,
+    Action, Clock, Event, EventType, Header, HistoryError, Operation, Outcome, Phase, Process, Value,
 };
+use crate::hash::FastMap;
 use crate::model::ModelKind;
 
 /// A well-formed history.
@@ -58,133 +61,250 @@ impl Nemesis {
     }
 }
 
-/// An operation whose completion was not seen yet.
-struct Open {
-    position: usize,
-    slot: (String, usize),
+/// A line of a client, borrowed from where it was read.
+pub(crate) struct ClientEvent<'a> {
+    pub(crate) index: u64,
+    pub(crate) time: u64,
+    pub(crate) process: u64,
+    pub(crate) kind: EventType,
+    pub(crate) f: &'a str,
+    pub(crate) key: Option<&'a str>,
+    /// What is no value of a key stays JSON, for the message about it.
+    pub(crate) value: Result<Value, &'a Json>,
+    pub(crate) error: Option<&'a str>,
+    pub(crate) actual: Option<Result<Value, &'a Json>>,
+    pub(crate) node: Option<&'a str>,
+    pub(crate) position: Option<u64>,
 }
 
-/// Pairs the events of a history.
-///
-/// # Errors
-/// The history is not well-formed; the error names the line and the earlier one that it contradicts.
-pub fn pair(lines: &Lines) -> Result<History, HistoryError> {
-    let mut history = History {
-        header: lines.header.clone(),
-        clock: Clock::Nanoseconds,
-        keys: BTreeMap::new(),
-        nemesis: Vec::new(),
-        torn: lines.torn,
-        warnings: lines.warnings.clone(),
-    };
-    let mut models = BTreeMap::new();
-    for (prefix, name) in &lines.header.models {
-        let model = ModelKind::from_name(name).ok_or_else(|| HistoryError::Line {
-            path: lines.path.clone(),
-            line: 1,
-            reason: format!(
-                "model {name:?} of keys {prefix:?} is unknown, there are {}",
-                ModelKind::NAMES.join(", ")
-            ),
-        })?;
-        models.insert(prefix.as_str(), model);
+/// An operation whose completion was not seen yet.
+struct Open {
+    line: u64,
+    /// Place of its key, and its own among the operations of that key.
+    key: usize,
+    slot: usize,
+}
+
+/// Pairs the lines of a history, one after the other.
+pub(crate) struct Pairing {
+    path: PathBuf,
+    models: Vec<(String, ModelKind)>,
+    history: History,
+    keys: Vec<(String, KeyHistory)>,
+    key_of: FastMap<String, usize>,
+    names: FastMap<String, Arc<str>>,
+    open: FastMap<u64, Open>,
+    /// Processes that ended with an `info`, and the line of it.
+    retired: FastMap<u64, u64>,
+    phase: Phase,
+}
+
+impl Pairing {
+    /// Of a history with this first line.
+    ///
+    /// # Errors
+    /// The header names a model that there is not.
+    pub(crate) fn new(path: &Path, header: Header, warnings: Vec<String>) -> Result<Pairing, HistoryError> {
+        let mut models = Vec::new();
+        for (prefix, name) in &header.models {
+            let model = ModelKind::from_name(name).ok_or_else(|| HistoryError::Line {
+                path: path.to_owned(),
+                line: 1,
+                reason: format!(
+                    "model {name:?} of keys {prefix:?} is unknown, there are {}",
+                    ModelKind::NAMES.join(", ")
+                ),
+            })?;
+            models.push((prefix.clone(), model));
+        }
+        Ok(Pairing::with_models(path, header, models, Clock::Nanoseconds, warnings))
     }
-    let mut open: HashMap<u64, Open> = HashMap::new();
-    let mut retired: HashMap<u64, usize> = HashMap::new();
-    let mut phase = Phase::Load;
-    for (position, event) in lines.events.iter().enumerate() {
-        let error = |reason: String| lines.error(position, reason);
+
+    /// Of a history whose keys have these models, by the longest prefix.
+    pub(crate) fn with_models(
+        path: &Path,
+        header: Header,
+        mut models: Vec<(String, ModelKind)>,
+        clock: Clock,
+        warnings: Vec<String>,
+    ) -> Pairing {
+        models.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        let history =
+            History { header, clock, keys: BTreeMap::new(), nemesis: Vec::new(), torn: false, warnings };
+        Pairing {
+            path: path.to_owned(),
+            models,
+            history,
+            keys: Vec::new(),
+            key_of: FastMap::default(),
+            names: FastMap::default(),
+            open: FastMap::default(),
+            retired: FastMap::default(),
+            phase: Phase::Load,
+        }
+    }
+
+    fn error(&self, line: u64, reason: impl Into<String>) -> HistoryError {
+        HistoryError::Line { path: self.path.clone(), line, reason: reason.into() }
+    }
+
+    /// Takes the event in `line`.
+    ///
+    /// # Errors
+    /// The history is not well-formed; the error names the line and the earlier one that it contradicts.
+    pub(crate) fn event(&mut self, line: u64, event: Event) -> Result<(), HistoryError> {
         let Process::Client(process) = event.process else {
-            let nemesis = Nemesis {
+            return self.nemesis(
+                line,
+                Nemesis { index: event.index, time: event.time, f: event.f, value: event.value },
+            );
+        };
+        let value = |json| Value::from_json(json).ok_or(json);
+        self.client(
+            line,
+            ClientEvent {
                 index: event.index,
                 time: event.time,
-                f: event.f.clone(),
-                value: event.value.clone(),
-            };
-            if event.f == "phase" {
-                phase = match nemesis.text("phase") {
-                    Some("load") => Phase::Load,
-                    Some("settle") => Phase::Settle,
-                    Some("final") => Phase::Final,
-                    other => return Err(error(format!("phase {other:?} is none of load, settle, final"))),
-                };
-            }
-            history.nemesis.push(nemesis);
-            continue;
-        };
-        if event.kind == EventType::Invoke {
-            if let Some(earlier) = open.get(&process) {
-                let line = lines.number(earlier.position);
-                return Err(error(format!(
-                    "process {process} invokes while its operation of line {line} is open"
-                )));
-            }
-            if let Some(earlier) = retired.get(&process) {
-                let line = lines.number(*earlier);
-                return Err(error(format!("process {process} invokes again after its info in line {line}")));
-            }
-            let key = event.key.as_deref().ok_or_else(|| error(format!("{} without a key", event.f)))?;
-            let model = *models
-                .iter()
-                .filter(|(prefix, _)| key.starts_with(**prefix))
-                .max_by_key(|(prefix, _)| prefix.len())
-                .map(|(_, model)| model)
-                .ok_or_else(|| error(format!("key {key:?} has no model in the header")))?;
-            let action = action(model, event, None).map_err(error)?;
-            let of_key = history.keys.entry(key.to_owned()).or_insert_with(|| KeyHistory {
-                model,
-                clock: Clock::Nanoseconds,
-                operations: Vec::new(),
-            });
-            open.insert(process, Open { position, slot: (key.to_owned(), of_key.operations.len()) });
-            of_key.operations.push(Operation {
-                index: event.index,
                 process,
-                action,
-                outcome: Outcome::Info,
-                ended: None,
-                invoke: event.time,
-                complete: None,
-                node: event.node.clone(),
-                position: None,
-                phase,
-            });
-            continue;
+                kind: event.kind,
+                f: &event.f,
+                key: event.key.as_deref(),
+                value: value(&event.value),
+                error: event.error.as_deref(),
+                actual: event.actual.as_ref().map(value),
+                node: event.node.as_deref(),
+                position: event.position,
+            },
+        )
+    }
+
+    fn nemesis(&mut self, line: u64, nemesis: Nemesis) -> Result<(), HistoryError> {
+        if nemesis.f == "phase" {
+            self.phase = match nemesis.text("phase") {
+                Some("load") => Phase::Load,
+                Some("settle") => Phase::Settle,
+                Some("final") => Phase::Final,
+                other => {
+                    return Err(self.error(line, format!("phase {other:?} is none of load, settle, final")));
+                }
+            };
         }
-        let Some(Open { position: invoked, slot: (key, slot) }) = open.remove(&process) else {
-            return Err(error(format!("process {process} completes an operation that it did not invoke")));
+        self.history.nemesis.push(nemesis);
+        Ok(())
+    }
+
+    /// Takes the event of a client in `line`.
+    ///
+    /// # Errors
+    /// As [`Pairing::event`].
+    pub(crate) fn client(&mut self, line: u64, event: ClientEvent<'_>) -> Result<(), HistoryError> {
+        if event.kind == EventType::Invoke {
+            return self.invoke(line, &event);
+        }
+        let Some(open) = self.open.remove(&event.process) else {
+            let reason = format!("process {} completes an operation that it did not invoke", event.process);
+            return Err(self.error(line, reason));
         };
-        let invoke = &lines.events[invoked];
-        complete(&mut history, &key, slot, invoke, event)
-            .map_err(|reason| error(format!("{reason} (invoked in line {})", lines.number(invoked))))?;
-        if event.kind == EventType::Info {
-            retired.insert(process, position);
+        let node = event.node.map(|name| self.name(name));
+        let (key, of_key) = &mut self.keys[open.key];
+        let operation = &mut of_key.operations[open.slot];
+        if let Err(reason) = complete(operation, of_key.model, key, &event) {
+            return Err(self.error(line, format!("{reason} (invoked in line {})", open.line)));
         }
+        if node.is_some() {
+            operation.node = node;
+        }
+        if event.kind == EventType::Info {
+            self.retired.insert(event.process, line);
+        }
+        Ok(())
     }
-    for of_key in history.keys.values_mut() {
-        of_key.operations.sort_by_key(|o| (o.invoke, o.index));
+
+    fn invoke(&mut self, line: u64, event: &ClientEvent<'_>) -> Result<(), HistoryError> {
+        let process = event.process;
+        if let Some(Open { line: earlier, .. }) = self.open.get(&process) {
+            let reason = format!("process {process} invokes while its operation of line {earlier} is open");
+            return Err(self.error(line, reason));
+        }
+        if let Some(earlier) = self.retired.get(&process) {
+            let reason = format!("process {process} invokes again after its info in line {earlier}");
+            return Err(self.error(line, reason));
+        }
+        let key = event.key.ok_or_else(|| self.error(line, format!("{} without a key", event.f)))?;
+        let key = match self.key_of.get(key) {
+            Some(place) => *place,
+            None => {
+                let model = self
+                    .models
+                    .iter()
+                    .find(|(prefix, _)| key.starts_with(prefix))
+                    .map(|(_, model)| *model)
+                    .ok_or_else(|| self.error(line, format!("key {key:?} has no model in the header")))?;
+                let of_key = KeyHistory { model, clock: self.history.clock, operations: Vec::new() };
+                self.keys.push((key.to_owned(), of_key));
+                self.key_of.insert(key.to_owned(), self.keys.len() - 1);
+                self.keys.len() - 1
+            }
+        };
+        let action = action(self.keys[key].1.model, event.f, &event.value, None)
+            .map_err(|reason| self.error(line, reason))?;
+        let node = event.node.map(|name| self.name(name));
+        let operations = &mut self.keys[key].1.operations;
+        self.open.insert(process, Open { line, key, slot: operations.len() });
+        operations.push(Operation {
+            index: event.index,
+            process,
+            action,
+            outcome: Outcome::Info,
+            ended: None,
+            invoke: event.time,
+            complete: None,
+            node,
+            position: None,
+            phase: self.phase,
+        });
+        Ok(())
     }
-    Ok(history)
+
+    /// The one copy of a name.
+    fn name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        self.names.entry(name.to_owned()).or_insert(name.into()).clone()
+    }
+
+    /// What was paired; `torn` if the end of it is missing.
+    pub(crate) fn finish(mut self, torn: bool) -> History {
+        self.history.torn = torn;
+        for (key, mut of_key) in self.keys {
+            let rank = |o: &Operation| (o.invoke, o.index);
+            if !of_key.operations.is_sorted_by_key(rank) {
+                of_key.operations.sort_by_key(rank);
+            }
+            self.history.keys.insert(key, of_key);
+        }
+        self.history
+    }
 }
 
 fn complete(
-    history: &mut History,
+    operation: &mut Operation,
+    model: ModelKind,
     key: &str,
-    slot: usize,
-    invoke: &Event,
-    event: &Event,
+    event: &ClientEvent<'_>,
 ) -> Result<(), String> {
-    if event.f != invoke.f || event.key.as_deref().is_some_and(|k| k != key) {
-        return Err(format!("{} completes a {} of key {key:?}", event.f, invoke.f));
+    let f = operation.action.function();
+    if event.f != f || event.key.is_some_and(|k| k != key) {
+        return Err(format!("{} completes a {f} of key {key:?}", event.f));
     }
-    if event.time < invoke.time {
-        return Err(format!("completes at {} ns, before its invoke at {} ns", event.time, invoke.time));
+    if event.time < operation.invoke {
+        return Err(format!("completes at {} ns, before its invoke at {} ns", event.time, operation.invoke));
     }
-    if event.f != "read" && !event.value.is_null() && event.value != invoke.value {
-        return Err(format!("completes with {}, was invoked with {}", event.value, invoke.value));
+    if f != "read" && !matches!(&event.value, Ok(value) if repeats(&operation.action, value)) {
+        let invoked = operation.action.argument().to_json();
+        return Err(format!("completes with {}, was invoked with {invoked}", json(&event.value)));
     }
-    let of_key = history.keys.get_mut(key).ok_or("its key is gone")?;
-    let operation = &mut of_key.operations[slot];
     operation.complete = Some(event.time);
     operation.ended = Some(event.kind);
     operation.outcome = match event.kind {
@@ -192,57 +312,75 @@ fn complete(
         EventType::Fail => Outcome::Fail,
         EventType::Info | EventType::Invoke => Outcome::Info,
     };
-    if event.kind == EventType::Ok && event.f == "read" {
-        operation.action = action(of_key.model, event, None)?;
+    if event.kind == EventType::Ok && f == "read" {
+        operation.action = action(model, f, &event.value, None)?;
     }
     if event.kind == EventType::Fail
-        && event.error.as_deref() == Some("cas_mismatch")
+        && event.error == Some("cas_mismatch")
         && let Some(actual) = &event.actual
     {
-        operation.action = action(of_key.model, invoke, Some(actual))?;
+        operation.action = action(model, f, &Ok(operation.action.argument()), Some(actual))?;
         operation.outcome = Outcome::Ok;
-    }
-    if event.node.is_some() {
-        operation.node = event.node.clone();
     }
     operation.position = event.position;
     Ok(())
 }
 
+/// Whether a completion says again what the operation was invoked with; null stands for it.
+fn repeats(action: &Action, value: &Value) -> bool {
+    match (action, value) {
+        (_, Value::Nil) => true,
+        (Action::Cas(from, to), Value::List(pair)) => matches!(&pair[..], [a, b] if a == from && b == to),
+        (Action::Write(argument) | Action::Append(argument) | Action::Add(argument), value) => {
+            argument == value
+        }
+        _ => false,
+    }
+}
+
+fn json(value: &Result<Value, &Json>) -> Json {
+    match value {
+        Ok(value) => value.to_json(),
+        Err(json) => (*json).clone(),
+    }
+}
+
 /// The action of an event, if its model has it and its value has the right shape.
-fn action(model: ModelKind, event: &Event, actual: Option<&Json>) -> Result<Action, String> {
-    let value =
-        Value::from_json(&event.value).ok_or_else(|| format!("value {} is not one of a key", event.value))?;
+fn action(
+    model: ModelKind,
+    f: &str,
+    value: &Result<Value, &Json>,
+    actual: Option<&Result<Value, &Json>>,
+) -> Result<Action, String> {
+    let shown = || json(value);
+    let value = value.as_ref().map_err(|json| format!("value {json} is not one of a key"))?;
     let single = |value: &Value| matches!(value, Value::Int(_) | Value::Text(_));
-    let action = match (event.f.as_str(), &value) {
-        ("read", _) => Action::Read(value),
-        ("write", v) if single(v) => Action::Write(value),
+    let action = match (f, value) {
+        ("read", v) => Action::Read(v.clone()),
+        ("write", v) if single(v) => Action::Write(v.clone()),
         ("cas", Value::List(pair))
             if pair.len() == 2 && single(&pair[1]) && !matches!(pair[0], Value::List(_)) =>
         {
             let (from, to) = (pair[0].clone(), pair[1].clone());
-            match actual
-                .map(|json| Value::from_json(json).ok_or_else(|| format!("actual {json} is not a value")))
-            {
-                Some(actual) => Action::CasMismatch(from, to, actual?),
+            match actual {
+                Some(Ok(actual)) => Action::CasMismatch(from, to, actual.clone()),
+                Some(Err(json)) => return Err(format!("actual {json} is not a value")),
                 None => Action::Cas(from, to),
             }
         }
-        ("append", v) if single(v) => Action::Append(value),
-        ("add", v) if single(v) => Action::Add(value),
-        ("write" | "cas" | "append" | "add", _) => return Err(format!("{} of {}", event.f, event.value)),
+        ("append", v) if single(v) => Action::Append(v.clone()),
+        ("add", v) if single(v) => Action::Add(v.clone()),
+        ("write" | "cas" | "append" | "add", _) => return Err(format!("{f} of {}", shown())),
         (other, _) => return Err(format!("there is no operation {other:?}")),
     };
     model
         .admits(&action)
         .then_some(action)
-        .ok_or_else(|| format!("{} {} is not an operation of a {} key", event.f, event.value, model.name()))
+        .ok_or_else(|| format!("{f} {} is not an operation of a {} key", shown(), model.name()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::parse;
     use super::*;
 
@@ -253,7 +391,7 @@ mod tests {
         for (i, line) in lines.iter().enumerate() {
             text += &format!("{{\"index\":{i},{line}}}\n");
         }
-        parse(Path::new("h"), text.as_bytes()).and_then(|l| pair(&l)).map_err(|e| e.to_string())
+        parse(Path::new("h"), &mut text.as_bytes()).map_err(|e| e.to_string())
     }
 
     fn refused(lines: &[&str], reason: &str) {
@@ -354,14 +492,14 @@ mod tests {
 
     #[test]
     fn lines_are_counted_and_only_the_last_may_be_torn() {
-        let read = |text: &str| parse(Path::new("h"), text.as_bytes()).map_err(|e| e.to_string());
+        let read = |text: &str| parse(Path::new("h"), &mut text.as_bytes()).map_err(|e| e.to_string());
         let line = r#"{"index":0,"time":1,"process":1,"type":"invoke","f":"read","key":"r1"}"#;
         let whole = format!("{HEADER}\n{line}\n");
         assert!(!read(&whole).unwrap().torn);
         let torn = read(&whole[..whole.len() - 9]).unwrap();
-        assert!(torn.torn && torn.events.is_empty());
+        assert!(torn.torn && torn.keys.is_empty());
         let unended = read(&whole[..whole.len() - 1]).unwrap();
-        assert!(!unended.torn && unended.events.len() == 1, "only its newline is missing");
+        assert!(!unended.torn && unended.keys["r1"].operations.len() == 1, "only its newline is missing");
         assert!(read(&format!("{HEADER}\n{{\"ind\n{line}\n")).unwrap_err().starts_with("h:2: "));
         assert_eq!(
             read(&format!("{HEADER}\n{line}\n{line}\n")).unwrap_err(),

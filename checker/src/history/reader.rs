@@ -1,5 +1,5 @@
 //! Reads a history file line by line, plain or gzip, and says of every refused line where it is and why.
-//! Whether the lines make sense together is `pair`'s business.
+//! What a line says is told by `scan` where it can, whether the lines make sense together by `pair`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::{Event, FORMAT, Header, VERSION};
+use super::pair::Pairing;
+use super::{Event, FORMAT, Header, History, VERSION, scan};
 
 /// Why a history could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,99 +33,90 @@ pub enum HistoryError {
     },
 }
 
-/// The lines of a history, each with what it says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lines {
-    /// Where they came from, for messages.
-    pub path: PathBuf,
-    /// The first line.
-    pub header: Header,
-    /// The rest.
-    pub events: Vec<Event>,
-    /// The line in the file of each event, counted from 1.
-    pub numbers: Vec<u64>,
-    /// Whether the last line was cut off in the middle, and left out.
-    pub torn: bool,
-    /// What did not stop the reading.
-    pub warnings: Vec<String>,
-}
+/// Bytes read from a file at once.
+const BLOCK: usize = 1 << 18;
 
-impl Lines {
-    /// The line in the file of the event at `position` in `events`.
-    pub fn number(&self, position: usize) -> u64 {
-        self.numbers.get(position).copied().unwrap_or(0)
-    }
-
-    /// The error about the event at `position` in `events`.
-    pub fn error(&self, position: usize, reason: impl Into<String>) -> HistoryError {
-        HistoryError::Line { path: self.path.clone(), line: self.number(position), reason: reason.into() }
-    }
-}
-
-/// Reads the bytes of a file, through gzip if they begin like it. A truncated gzip yields what it holds.
+/// What a file holds, through gzip if it begins like it. A truncated gzip yields what it holds.
 ///
 /// # Errors
 /// The file cannot be read.
-pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, HistoryError> {
+pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, HistoryError> {
     let io = |source| HistoryError::Io { path: path.to_owned(), source };
-    let mut reader = BufReader::new(File::open(path).map_err(io)?);
-    let mut out = Vec::new();
-    if reader.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
-        match MultiGzDecoder::new(reader).read_to_end(&mut out) {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {}
-            other => {
-                other.map_err(io)?;
-            }
-        }
-    } else {
-        reader.read_to_end(&mut out).map_err(io)?;
+    let mut plain = BufReader::with_capacity(BLOCK, File::open(path).map_err(io)?);
+    if plain.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
+        let gzip = Untorn(MultiGzDecoder::new(plain));
+        return Ok(Box::new(BufReader::with_capacity(BLOCK, gzip)));
     }
-    Ok(out)
+    Ok(Box::new(plain))
+}
+
+/// A stream that ends where it is torn.
+struct Untorn<R>(R);
+
+impl<R: Read> Read for Untorn<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            other => other,
+        }
+    }
 }
 
 /// Reads a history file.
 ///
 /// # Errors
-/// The file cannot be read, its header is missing or of another major version, or a line but the last is malformed.
-pub fn read(path: &Path) -> Result<Lines, HistoryError> {
-    parse(path, &bytes(path)?)
+/// The file cannot be read, its header is missing or of another major version, a line but the last is malformed, or a line
+/// contradicts an earlier one.
+pub fn read(path: &Path) -> Result<History, HistoryError> {
+    parse(path, &mut open(path)?)
 }
 
-/// Reads the bytes of a history; `path` is for messages.
+/// Reads a history line by line; `path` is for messages.
 ///
 /// # Errors
 /// As [`read`].
-pub fn parse(path: &Path, bytes: &[u8]) -> Result<Lines, HistoryError> {
-    let bad =
-        |line: usize, reason: String| HistoryError::Line { path: path.to_owned(), line: line as u64, reason };
-    let mut lines = bytes.split_inclusive(|b| *b == b'\n').enumerate();
-    let (_, first) =
-        lines.next().ok_or_else(|| bad(1, "empty file, a history begins with its header".into()))?;
+pub fn parse(path: &Path, source: &mut dyn BufRead) -> Result<History, HistoryError> {
+    let bad = |line: u64, reason: String| HistoryError::Line { path: path.to_owned(), line, reason };
+    let mut line = Vec::new();
+    let mut next = |line: &mut Vec<u8>| {
+        line.clear();
+        source.read_until(b'\n', line).map_err(|source| HistoryError::Io { path: path.to_owned(), source })
+    };
+    if next(&mut line)? == 0 {
+        return Err(bad(1, "empty file, a history begins with its header".into()));
+    }
     let header: Header =
-        serde_json::from_slice(first).map_err(|e| bad(1, format!("not the header of a history ({e})")))?;
+        serde_json::from_slice(&line).map_err(|e| bad(1, format!("not the header of a history ({e})")))?;
     let mut warnings = Vec::new();
     check_version(&header, &mut warnings).map_err(|reason| bad(1, reason))?;
     if header.clock != "monotonic-ns" {
         return Err(bad(1, format!("clock {:?}, this checker reads \"monotonic-ns\"", header.clock)));
     }
-    let mut events: Vec<Event> = Vec::new();
-    let mut numbers = Vec::new();
+    let mut pairing = Pairing::new(path, header, warnings)?;
     let mut torn = false;
-    for (number, line) in lines {
-        match serde_json::from_slice::<Event>(line) {
-            Ok(event) if event.index != events.len() as u64 => {
-                let reason = format!("index {} in the place of {}", event.index, events.len());
-                return Err(bad(number + 1, reason));
-            }
+    for (number, index) in (2..).zip(0..) {
+        if next(&mut line)? == 0 {
+            break;
+        }
+        let in_place = |found: u64| match found == index {
+            true => Ok(()),
+            false => Err(bad(number, format!("index {found} in the place of {index}"))),
+        };
+        if let Some(event) = scan::event(&line) {
+            in_place(event.index)?;
+            pairing.client(number, event)?;
+            continue;
+        }
+        match serde_json::from_slice::<Event>(&line) {
             Ok(event) => {
-                events.push(event);
-                numbers.push(number as u64 + 1);
+                in_place(event.index)?;
+                pairing.event(number, event)?;
             }
             Err(_) if line.last() != Some(&b'\n') => torn = true,
-            Err(e) => return Err(bad(number + 1, e.to_string())),
+            Err(e) => return Err(bad(number, e.to_string())),
         }
     }
-    Ok(Lines { path: path.to_owned(), header, events, numbers, torn, warnings })
+    Ok(pairing.finish(torn))
 }
 
 fn check_version(header: &Header, warnings: &mut Vec<String>) -> Result<(), String> {

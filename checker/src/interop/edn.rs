@@ -1,12 +1,13 @@
-//! Histories in EDN: Knossos (one compare-and-set register, 0 at first, where a read of nil is a read of anything) and Porcupine's
-//! key-value texts (get, put, append). A file is a vector, a list, or a bare stream of maps.
+//! Histories in EDN: what Jepsen and Maelstrom store, Knossos' data, Porcupine's key-value texts. A file is a vector, a list, or a
+//! bare stream of maps or tagged records. What the operations are is told by their functions; see [`Told`].
 //! Only what such files hold of EDN is read: maps, sequences, sets, texts, numbers, keywords, symbols, tags, comments.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use super::{Foreign, kind};
+use super::{Foreign, NilRead, Reading, kind};
 use crate::history::{EventType, History, HistoryError};
 use crate::model::ModelKind;
 
@@ -27,13 +28,32 @@ enum Edn {
 impl Edn {
     fn get(&self, key: &str) -> Option<&Edn> {
         let Edn::Map(entries) = self else { return None };
-        entries.iter().find(|(k, _)| matches!(k, Edn::Name(name) if name == key)).map(|(_, v)| v)
+        entries
+            .iter()
+            .find(|(k, _)| matches!(k, Edn::Name(name) | Edn::Text(name) if name == key))
+            .map(|(_, v)| v)
     }
 
     fn name(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
-            Edn::Name(name) => Some(name),
+            Edn::Name(name) | Edn::Text(name) => Some(name),
             _ => None,
+        }
+    }
+
+    fn items(&self) -> Option<&[Edn]> {
+        match self {
+            Edn::Sequence(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// As the name of a key.
+    fn key(&self) -> Option<String> {
+        match self {
+            Edn::Int(n) => Some(n.to_string()),
+            Edn::Text(name) | Edn::Name(name) => Some(name.clone()),
+            Edn::Nil | Edn::Sequence(_) | Edn::Map(_) => None,
         }
     }
 
@@ -48,47 +68,132 @@ impl Edn {
     }
 }
 
-pub(super) fn read(path: &Path, text: &str) -> Result<History, HistoryError> {
-    let bad = |line, reason: String| HistoryError::Line { path: path.to_owned(), line, reason };
-    let maps = maps(text).map_err(|(line, reason)| bad(line, reason))?;
-    let is_kv = maps.iter().any(|(_, map)| matches!(map.name("f"), Some("get" | "put")));
-    let model = if is_kv { ModelKind::Kv } else { ModelKind::RegisterFrom(0) };
-    let mut foreign = Foreign::new(path, model);
+/// An operation of a client as a file tells it.
+struct Told<'a> {
+    line: u64,
+    process: u64,
+    kind: EventType,
+    /// Function under our name.
+    f: &'a str,
+    /// Of files whose operations name one: by `:key`, by Jepsen's independent `[key value]`, or inside a transaction.
+    key: Option<String>,
+    value: &'a Edn,
+}
+
+pub(super) fn read(path: &Path, text: &str, reading: &Reading) -> Result<History, HistoryError> {
+    let bad = |(line, reason): (u64, String)| HistoryError::Line { path: path.to_owned(), line, reason };
+    let maps = maps(text).map_err(bad)?;
+    let independent = maps.iter().any(|(_, map)| is_independent(map));
+    let mut told = Vec::with_capacity(maps.len());
     for (line, map) in &maps {
-        let (line, field) =
-            (*line, |name: &str| map.name(name).ok_or_else(|| bad(*line, format!("no :{name}"))));
-        let process = match map.get("process") {
-            Some(Edn::Int(n)) if *n >= 0 => *n as u64,
-            Some(Edn::Name(_)) => continue,
-            other => return Err(bad(line, format!("process {other:?} is neither a number nor a name"))),
-        };
-        let mut event =
-            kind(field("type")?).ok_or_else(|| bad(line, "none of :invoke, :ok, :fail, :info".into()))?;
-        let f = match field("f")? {
-            "get" => "read",
-            "put" => "write",
-            f => f,
-        };
-        let key = match map.get("key") {
-            Some(Edn::Text(key)) => key.as_str(),
-            _ => "register",
-        };
-        let value = map.get("value").unwrap_or(&Edn::Nil);
-        if f == "read" && model != ModelKind::Kv && event == EventType::Ok && *value == Edn::Nil {
-            // A read of anything constrains nothing, like one that failed.
-            event = EventType::Fail;
-        }
-        let value = match event {
-            // What a completion without a result repeats is known from its invoke.
-            EventType::Fail | EventType::Info => Json::Null,
-            EventType::Invoke if f == "read" => Json::Null,
-            EventType::Invoke | EventType::Ok => {
-                value.json().ok_or_else(|| bad(line, format!("{value:?} is no value")))?
-            }
-        };
-        foreign.push(line, process, event, f, key, value);
+        told.extend(tell(*line, map, independent).map_err(bad)?);
     }
-    foreign.pair(model)
+    let mut model = reading.model.unwrap_or_else(|| infer(&maps, &told));
+    if model == ModelKind::CasRegister {
+        // Knossos' data begins with 0; a register that exists once a key begins absent.
+        let zero = reading.model.is_none() && !independent;
+        model = match reading.initial {
+            Some(Some(n)) => ModelKind::RegisterFrom(n),
+            None if zero => ModelKind::RegisterFrom(0),
+            Some(None) | None => ModelKind::CasRegister,
+        };
+    }
+    let nil = reading.nil_read.unwrap_or(if independent { NilRead::Absent } else { NilRead::Anything });
+    let mut foreign = Foreign::new(path, model);
+    let mut open: HashMap<u64, (&str, String)> = HashMap::new();
+    for Told { line, process, mut kind, f, key, value } in told {
+        let of_nil = f == "read" && kind == EventType::Ok && *value == Edn::Nil;
+        if of_nil && model.is_register() && nil == NilRead::Anything {
+            // A read of anything constrains nothing, like one that failed.
+            kind = EventType::Fail;
+        }
+        let json = match (kind, f) {
+            // What a completion without a result repeats is known from its invoke.
+            (EventType::Fail | EventType::Info, _) | (EventType::Invoke, "read") => Json::Null,
+            (_, "acquire") => json!([0, 1]),
+            (_, "release") => json!([1, 0]),
+            _ => value.json().ok_or_else(|| bad((line, format!("{value:?} is no value"))))?,
+        };
+        let f = if matches!(f, "acquire" | "release") { "cas" } else { f };
+        let (f, key) = match kind {
+            EventType::Invoke => {
+                let key =
+                    key.unwrap_or_else(|| if model.is_register() { "register" } else { model.name() }.into());
+                open.insert(process, (f, key.clone()));
+                (f, key)
+            }
+            // A completion may leave out what its invoke said.
+            _ => open.remove(&process).unwrap_or((f, key.unwrap_or_default())),
+        };
+        foreign.push(line, process, kind, f, &key, json)?;
+    }
+    Ok(foreign.finish())
+}
+
+/// Whether an invoke carries Jepsen's independent `[key value]`: no other read is invoked with a value.
+fn is_independent(map: &Edn) -> bool {
+    let client = matches!(map.get("process"), Some(Edn::Int(_)));
+    let reads = matches!(map.name("f"), Some("read")) && map.name("type") == Some("invoke");
+    client && reads && map.get("value").and_then(Edn::items).is_some_and(|pair| pair.len() == 2)
+}
+
+/// What a map says of a client's operation; nothing if it is the nemesis's.
+fn tell(line: u64, map: &Edn, independent: bool) -> Result<Option<Told<'_>>, (u64, String)> {
+    let bad = |reason: String| (line, reason);
+    let field = |name: &str| map.name(name).ok_or_else(|| bad(format!("no :{name}")));
+    let process = match map.get("process") {
+        Some(Edn::Int(n)) if *n >= 0 => n.cast_unsigned(),
+        Some(Edn::Name(_)) => return Ok(None),
+        other => return Err(bad(format!("process {other:?} is neither a number nor a name"))),
+    };
+    let kind = kind(field("type")?).ok_or_else(|| bad("none of :invoke, :ok, :fail, :info".into()))?;
+    let value = map.get("value").unwrap_or(&Edn::Nil);
+    let f = field("f")?;
+    let (f, key, value) = if f == "txn" {
+        match value.items().map(|operations| (operations, operations.first().and_then(Edn::items))) {
+            Some(([_], Some([Edn::Name(f), key, value]))) => (f.as_str(), key.key(), value),
+            _ if kind == EventType::Fail || kind == EventType::Info => (f, None, &Edn::Nil),
+            _ => {
+                let reason =
+                    "a transaction of other than one operation: not judged here, Elle reads such histories";
+                return Err(bad(reason.into()));
+            }
+        }
+    } else if independent {
+        match value.items() {
+            Some([key, value]) => (f, key.key(), value),
+            _ if kind == EventType::Fail || kind == EventType::Info => (f, None, &Edn::Nil),
+            _ => return Err(bad(format!("{value:?} is no [key value], as in other lines"))),
+        }
+    } else {
+        (f, map.get("key").and_then(Edn::key), value)
+    };
+    let f = match f {
+        "get" | "r" => "read",
+        "put" | "w" => "write",
+        f => f,
+    };
+    Ok(Some(Told { line, process, kind, f, key, value }))
+}
+
+/// The model that the functions speak of.
+fn infer(maps: &[(u64, Edn)], told: &[Told<'_>]) -> ModelKind {
+    let any = |f: &str| told.iter().any(|t| t.f == f);
+    let reads_lists =
+        || told.iter().any(|t| t.f == "read" && t.kind == EventType::Ok && t.value.items().is_some());
+    if maps.iter().any(|(_, map)| matches!(map.name("f"), Some("get" | "put"))) {
+        ModelKind::Kv
+    } else if any("acquire") || any("release") {
+        ModelKind::RegisterFrom(0)
+    } else if any("append") {
+        ModelKind::ListAppend
+    } else if any("add") && (reads_lists() || !any("read")) {
+        ModelKind::Set
+    } else if any("add") {
+        ModelKind::Counter
+    } else {
+        ModelKind::CasRegister
+    }
 }
 
 /// The maps of a file with their lines.
@@ -264,7 +369,7 @@ mod tests {
     use crate::history::{Action, Outcome, Value};
 
     fn operations(text: &str) -> Vec<(Outcome, Action)> {
-        let history = read(Path::new("h.edn"), text).unwrap();
+        let history = read(Path::new("h.edn"), text, &Reading::default()).unwrap();
         history.keys.values().flat_map(|k| &k.operations).map(|o| (o.outcome, o.action.clone())).collect()
     }
 
@@ -298,12 +403,94 @@ mod tests {
     }
 
     #[test]
+    fn what_jepsen_stores_is_read_in_every_shape() {
+        let plain = "{:index 0 :time 5 :process 0 :type :invoke :f :write :value [7 1]}
+            {:index 1 :time 6 :process 0 :type :ok :f :write :value [7 1]}
+            {:index 2 :time 7 :process :nemesis :type :info :f :start :value nil}
+            {:index 3 :time 8 :process 0 :type :invoke :f :read :value [7 nil]}
+            {:index 4 :time 9 :process 0 :type :ok :f :read :value [7 nil]}
+            {:index 5 :time 9 :process 0 :type :invoke :f :cas :value [8 [1 2]]}
+            {:index 6 :time 9 :process 0 :type :info :f :cas :value nil :error #inst \"2020-01-01\"}
+            {:index 7 :time 9 :process 0 :type :invoke :f :read :value [8 nil]}";
+        let tagged = plain
+            .replace("{:index", "#jepsen.history.Op{:index")
+            .replace("[7 1]", "#jepsen.independent.MapEntry [7 1]");
+        let texts = plain.replace(":type :invoke", "\"type\" \"invoke\"");
+        for text in [plain, &tagged, &texts, &format!("[{}]", plain.replace('\n', " "))] {
+            let history = read(Path::new("h"), text, &Reading::default()).unwrap();
+            assert_eq!(history.keys.keys().collect::<Vec<_>>(), ["7", "8"], "{text}");
+            let seven = &history.keys["7"];
+            assert_eq!(seven.model, ModelKind::CasRegister, "a register of its own begins absent");
+            assert_eq!(seven.operations[1].action, Action::Read(Value::Nil));
+            assert_eq!(seven.operations[1].outcome, Outcome::Ok, "and a read of nil says so");
+            assert!(seven.operations[0].precedes(&seven.operations[1]), "even on one line: {text}");
+            let eight = &history.keys["8"].operations;
+            assert_eq!(eight[0].action, Action::Cas(1.into(), 2.into()));
+            assert_ne!(eight[0].process, eight[1].process, "a process that goes on after an info is another");
+        }
+    }
+
+    #[test]
+    fn functions_tell_the_model() {
+        let model = |text: &str| {
+            let history = read(Path::new("h"), text, &Reading::default()).unwrap();
+            let (name, key) = history.keys.iter().next().unwrap();
+            (key.model, name.clone(), key.operations.last().unwrap().action.clone())
+        };
+        let op = |f: &str, invoked: &str, ok: &str| {
+            format!(
+                "{{:process 0 :type :invoke :f {f} :value {invoked}}} {{:process 0 :type :ok :f {f} :value {ok}}}"
+            )
+        };
+        let list = |items: &[i64]| Value::List(items.iter().copied().map(Value::Int).collect());
+        let add = op(":add", "1", "1");
+        assert_eq!(
+            model(&(add.clone() + &op(":read", "nil", "#{1}"))),
+            (ModelKind::Set, "set".into(), Action::Read(list(&[1])))
+        );
+        assert_eq!(
+            model(&(add + &op(":read", "nil", "1"))),
+            (ModelKind::Counter, "counter".into(), Action::Read(1.into()))
+        );
+        assert_eq!(
+            model(&op(":txn", "[[:append x 3]]", "[[:append x 3]]")),
+            (ModelKind::ListAppend, "x".into(), Action::Append(3.into()))
+        );
+        assert_eq!(
+            model(&(op(":txn", "[[:w x 3]]", "[[:w x 3]]") + &op(":txn", "[[:r x nil]]", "[[:r x 3]]"))),
+            (ModelKind::RegisterFrom(0), "x".into(), Action::Read(3.into()))
+        );
+        assert_eq!(
+            model(&op(":acquire", "nil", "nil")),
+            (ModelKind::RegisterFrom(0), "register".into(), Action::Cas(0.into(), 1.into()))
+        );
+        let two = op(":txn", "[[:w x 3] [:w y 3]]", "nil");
+        let refused = read(Path::new("h"), &two, &Reading::default()).unwrap_err().to_string();
+        assert!(refused.starts_with("h:1: a transaction of other than one operation"), "{refused}");
+    }
+
+    #[test]
+    fn what_a_format_leaves_open_can_be_said() {
+        let text = "{:process 0 :type :invoke :f :read :value nil}{:process 0 :type :ok :f :read :value nil}";
+        let first = |reading: &Reading| {
+            let history = read(Path::new("h"), text, reading).unwrap();
+            (history.keys["register"].model, history.keys["register"].operations[0].outcome)
+        };
+        let open = Reading::default();
+        assert_eq!(first(&open), (ModelKind::RegisterFrom(0), Outcome::Fail));
+        let absent = Reading { nil_read: Some(NilRead::Absent), initial: Some(None), ..open };
+        assert_eq!(first(&absent), (ModelKind::CasRegister, Outcome::Ok));
+        let seven = Reading { initial: Some(Some(7)), ..open };
+        assert_eq!(first(&seven), (ModelKind::RegisterFrom(7), Outcome::Fail));
+    }
+
+    #[test]
     fn key_value_texts_have_keys() {
         let text = "{:process 9, :type :invoke, :f :append, :key \"0\", :value \"x 9 0 y\"}
             {:process 9, :type :ok, :f :append, :key \"0\", :value \"x 9 0 y\"}
             {:process 2, :type :invoke, :f :get, :key \"1\", :value nil}
             {:process 2, :type :ok, :f :get, :key \"1\", :value \"\"}";
-        let history = read(Path::new("h"), text).unwrap();
+        let history = read(Path::new("h"), text, &Reading::default()).unwrap();
         assert_eq!(history.keys.keys().collect::<Vec<_>>(), ["0", "1"]);
         assert!(history.keys.values().all(|of_key| of_key.model == ModelKind::Kv));
         assert_eq!(history.keys["1"].operations[0].action, Action::Read(Value::Text("".into())));
@@ -311,7 +498,7 @@ mod tests {
 
     #[test]
     fn what_is_no_edn_is_refused_with_its_line() {
-        let refused = |text: &str| read(Path::new("h"), text).unwrap_err().to_string();
+        let refused = |text: &str| read(Path::new("h"), text, &Reading::default()).unwrap_err().to_string();
         assert_eq!(refused("[{:process 1\n"), "h:2: the file ends before '}'");
         assert_eq!(refused("{:process 1 :type}"), "h:1: a map with a key and no value");
         assert_eq!(

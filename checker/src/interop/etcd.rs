@@ -5,12 +5,16 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use super::{Foreign, kind};
+use super::{Foreign, NilRead, Reading, kind};
 use crate::history::{EventType, History, HistoryError};
 use crate::model::ModelKind;
 
-pub(super) fn read(path: &Path, text: &str) -> Result<History, HistoryError> {
-    let mut foreign = Foreign::new(path, ModelKind::CasRegister);
+pub(super) fn read(path: &Path, text: &str, reading: &Reading) -> Result<History, HistoryError> {
+    let model = match reading.initial {
+        Some(Some(n)) => ModelKind::RegisterFrom(n),
+        Some(None) | None => ModelKind::CasRegister,
+    };
+    let mut foreign = Foreign::new(path, model);
     for (line, number) in text.lines().zip(1..) {
         if line.trim().is_empty() {
             continue;
@@ -21,9 +25,14 @@ pub(super) fn read(path: &Path, text: &str) -> Result<History, HistoryError> {
         let process =
             words.next().and_then(|w| w.parse().ok()).ok_or_else(|| bad("no process after \"-\""))?;
         let mut name = || words.next().and_then(|word| word.strip_prefix(':'));
-        let event = name().and_then(kind).ok_or_else(|| bad("none of :invoke, :ok, :fail, :info"))?;
+        let mut event = name().and_then(kind).ok_or_else(|| bad("none of :invoke, :ok, :fail, :info"))?;
         let f = name().ok_or_else(|| bad("no function"))?;
         let value: String = words.collect::<Vec<_>>().join(" ");
+        if (f, event, value.as_str()) == ("read", EventType::Ok, "nil")
+            && reading.nil_read == Some(NilRead::Anything)
+        {
+            event = EventType::Fail;
+        }
         let value = match value.as_str() {
             "nil" | "" => Json::Null,
             // Only a completion can time out; that its value is the one of its invoke is known.
@@ -34,7 +43,7 @@ pub(super) fn read(path: &Path, text: &str) -> Result<History, HistoryError> {
             }
             number => json!(number.parse::<i64>().map_err(|_| bad("a value that is no number"))?),
         };
-        foreign.push(number, process, event, f, "register", value);
+        foreign.push(number, process, event, f, "register", value)?;
     }
-    foreign.pair(ModelKind::CasRegister)
+    Ok(foreign.finish())
 }

@@ -7,9 +7,7 @@
 //! forward zone. f >= s: all of it fits at any one instant of [s, f], a backward zone. An order exists exactly if no two
 //! forward zones overlap and no backward zone lies strictly inside a forward one.
 
-use std::collections::HashMap;
-
-use super::Op;
+use crate::hash::FastMap;
 use crate::history::{Action, Value};
 
 /// What the zones say.
@@ -22,25 +20,70 @@ pub(crate) enum Verdict {
     NotUnique,
 }
 
+/// An operation in the eyes of this engine.
+pub(crate) struct Item<'a> {
+    /// By which the verdict calls it.
+    pub(crate) id: usize,
+    pub(crate) call: u64,
+    /// `u64::MAX` if nobody knows whether it happened.
+    pub(crate) ret: u64,
+    pub(crate) action: &'a Action,
+}
+
 /// Before every operation: where the initial value was written. Times are shifted by one to make room for it.
 const START: u64 = 0;
+/// No operation, or no value.
+const NONE: u32 = u32::MAX;
+/// The number of the initial value.
+const INITIAL: u32 = 0;
 
-/// The operations around one value.
-#[derive(Default)]
-struct Cluster {
-    /// Who wrote it; `None` for the initial value.
-    writer: Option<usize>,
-    readers: Vec<usize>,
+/// An operation with numbers for values: a read only sees one, a write only brings one, a compare-and-set does both.
+#[derive(Clone, Copy)]
+struct Step {
+    id: u32,
+    saw: u32,
+    brings: u32,
+    call: u64,
+    ret: u64,
+}
+
+impl Step {
+    fn unknown(&self) -> bool {
+        self.ret == u64::MAX
+    }
+
+    /// Invoke and completion, shifted.
+    fn span(&self) -> (u64, u64) {
+        (self.call.saturating_add(1), self.ret.saturating_add(1))
+    }
+}
+
+/// Who touched each value.
+struct Clusters {
+    /// Who wrote it; [`NONE`] for the initial value.
+    writer: Vec<u32>,
     /// The compare-and-set that replaced it.
-    next: Option<usize>,
+    next: Vec<u32>,
+    /// The readers of all values, value by value, and where each value's begin.
+    readers: Vec<u32>,
+    first_reader: Vec<u32>,
+}
+
+impl Clusters {
+    fn readers(&self, value: u32) -> &[u32] {
+        let at = |value: usize| self.first_reader[value] as usize;
+        &self.readers[at(value as usize)..at(value as usize + 1)]
+    }
 }
 
 /// The end of a zone and the operation that sets it.
 #[derive(Clone, Copy)]
 struct End {
     time: u64,
-    op: Option<usize>,
+    op: u32,
 }
+
+const NO_END: End = End { time: START, op: NONE };
 
 struct Zone {
     /// First completion.
@@ -49,12 +92,37 @@ struct Zone {
     s: End,
 }
 
-/// Judges operations without unobserved indeterminate ones.
-pub(crate) fn judge(ops: &[Op], initial: &Value) -> Verdict {
-    match zones(ops, initial) {
+/// Judges operations, none of which is a read without a result. Indeterminate ones that left no mark are passed over.
+pub(crate) fn judge<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Value) -> Verdict {
+    let mut numbers: FastMap<&Value, u32> = FastMap::default();
+    numbers.insert(initial, INITIAL);
+    let mut number = |value: Option<&'a Value>| match value {
+        None => NONE,
+        Some(value) => {
+            let next = numbers.len() as u32;
+            *numbers.entry(value).or_insert(next)
+        }
+    };
+    let mut steps: Vec<Step> = items
+        .map(|item| Step {
+            id: item.id as u32,
+            saw: number(item.action.observes()),
+            brings: number(item.action.brings()),
+            call: item.call,
+            ret: item.ret,
+        })
+        .collect();
+    let values = numbers.len();
+    drop(numbers);
+    keep_seen(&mut steps, values);
+    match zones(&steps, values) {
         // An indeterminate operation proves nothing without somebody who saw it.
         Verdict::Violation(seed) => {
-            let mut seed: Vec<usize> = seed.into_iter().flat_map(|op| witnesses(ops, op)).collect();
+            let mut seed: Vec<usize> = seed
+                .into_iter()
+                .flat_map(|op| witnesses(&steps, op))
+                .map(|op| steps[op].id as usize)
+                .collect();
             seed.sort_unstable();
             seed.dedup();
             Verdict::Violation(seed)
@@ -63,99 +131,143 @@ pub(crate) fn judge(ops: &[Op], initial: &Value) -> Verdict {
     }
 }
 
-fn zones(ops: &[Op], initial: &Value) -> Verdict {
-    let mut clusters: HashMap<&Value, Cluster> = HashMap::new();
-    clusters.insert(initial, Cluster::default());
-    for (i, op) in ops.iter().enumerate() {
-        if let Some(value) = op.action.brings()
-            && clusters.insert(value, Cluster { writer: Some(i), ..Cluster::default() }).is_some()
+/// Takes out indeterminate operations whose value nobody saw: take them out of any valid order and it stays valid.
+fn keep_seen(steps: &mut Vec<Step>, values: usize) {
+    if !steps.iter().any(Step::unknown) {
+        return;
+    }
+    let mut seen = vec![false; values];
+    for step in steps.iter().filter(|step| !step.unknown() && step.saw != NONE) {
+        seen[step.saw as usize] = true;
+    }
+    // An indeterminate cas whose result was seen has happened, so its own `from` was there.
+    let mut swaps: Vec<(u32, u32)> = steps
+        .iter()
+        .filter(|step| step.unknown() && step.saw != NONE && step.brings != NONE)
+        .map(|step| (step.brings, step.saw))
+        .collect();
+    swaps.sort_unstable();
+    let mut queue: Vec<u32> = swaps.iter().map(|(to, _)| *to).filter(|to| seen[*to as usize]).collect();
+    while let Some(to) = queue.pop() {
+        let first = swaps.partition_point(|swap| swap.0 < to);
+        for (_, from) in swaps[first..].iter().take_while(|swap| swap.0 == to) {
+            if !std::mem::replace(&mut seen[*from as usize], true) {
+                queue.push(*from);
+            }
+        }
+    }
+    steps.retain(|step| !step.unknown() || (step.brings != NONE && seen[step.brings as usize]));
+}
+
+fn zones(steps: &[Step], values: usize) -> Verdict {
+    let mut clusters = Clusters {
+        writer: vec![NONE; values],
+        next: vec![NONE; values],
+        readers: Vec::new(),
+        first_reader: vec![0; values + 1],
+    };
+    for (i, step) in (0..).zip(steps) {
+        if step.brings != NONE
+            && (step.brings == INITIAL
+                || std::mem::replace(&mut clusters.writer[step.brings as usize], i) != NONE)
         {
             return Verdict::NotUnique;
         }
     }
-    for (i, op) in ops.iter().enumerate() {
-        let Some(value) = op.action.observes() else { continue };
-        let Some(cluster) = clusters.get_mut(value) else { return Verdict::Violation(vec![i]) };
-        if op.action.reads_only() {
-            cluster.readers.push(i);
-        } else if let Some(other) = cluster.next.replace(i) {
-            return Verdict::Violation(vec![other, i]);
+    let mut swaps = 0;
+    for (i, step) in steps.iter().enumerate().filter(|(_, step)| step.saw != NONE) {
+        if step.saw != INITIAL && clusters.writer[step.saw as usize] == NONE {
+            return Verdict::Violation(vec![i]);
+        }
+        if step.brings == NONE {
+            clusters.first_reader[step.saw as usize + 1] += 1;
+            continue;
+        }
+        swaps += 1;
+        let other = std::mem::replace(&mut clusters.next[step.saw as usize], i as u32);
+        if other != NONE {
+            return Verdict::Violation(vec![other as usize, i]);
         }
     }
-    let heads = std::iter::once(initial).chain(ops.iter().filter_map(|op| match &op.action {
-        Action::Write(value) => Some(value),
-        _ => None,
-    }));
+    for value in 0..values {
+        clusters.first_reader[value + 1] += clusters.first_reader[value];
+    }
+    let mut place = clusters.first_reader.clone();
+    clusters.readers = vec![NONE; clusters.first_reader[values] as usize];
+    for (i, step) in (0..).zip(steps).filter(|(_, step)| step.saw != NONE && step.brings == NONE) {
+        let place = &mut place[step.saw as usize];
+        clusters.readers[*place as usize] = i;
+        *place += 1;
+    }
+    drop(place);
+    let writes = steps.iter().filter(|step| step.saw == NONE).map(|step| step.brings);
     let mut reached = 0;
     let mut zones = Vec::new();
-    for head in heads {
-        match zone(ops, &clusters, head, &mut reached) {
+    for head in std::iter::once(INITIAL).chain(writes) {
+        match zone(steps, &clusters, head, &mut reached) {
             Ok(zone) => zones.push(zone),
-            Err((a, b)) => return Verdict::Violation(vec![a, b]),
+            Err((a, b)) => return Verdict::Violation(vec![a as usize, b as usize]),
         }
     }
-    let swaps = || ops.iter().enumerate().filter(|(_, op)| matches!(op.action, Action::Cas(..)));
-    if reached < swaps().count() {
+    if reached < swaps {
         // Values that lead only to each other: no chain begins anywhere. All of them are needed to see it.
-        return Verdict::Violation(cycle(ops, &clusters));
+        return Verdict::Violation(cycle(steps, &clusters));
     }
     compare(zones)
 }
 
 /// Walks one chain in its forced order; an operation that completed before an earlier one of the chain began breaks it.
-fn zone(
-    ops: &[Op],
-    clusters: &HashMap<&Value, Cluster>,
-    head: &Value,
-    reached: &mut usize,
-) -> Result<Zone, (usize, usize)> {
-    let mut zone = Zone { f: End { time: u64::MAX, op: None }, s: End { time: START, op: None } };
+fn zone(steps: &[Step], clusters: &Clusters, head: u32, reached: &mut usize) -> Result<Zone, (u32, u32)> {
+    let mut zone = Zone { f: End { time: u64::MAX, op: NONE }, s: NO_END };
     // The initial value was there before any operation.
-    if clusters[head].writer.is_none() {
-        zone.f = End { time: START, op: None };
+    if head == INITIAL {
+        zone.f = NO_END;
     }
-    let mut visit = |op: usize, latest: End| -> Result<(), (usize, usize)> {
-        let (call, ret) = (ops[op].call.saturating_add(1), ops[op].ret.saturating_add(1));
-        if let (true, Some(earlier)) = (ret < latest.time, latest.op) {
-            return Err((earlier, op));
+    let mut visit = |op: u32, latest: End| -> Result<(), (u32, u32)> {
+        let (call, ret) = steps[op as usize].span();
+        if ret < latest.time && latest.op != NONE {
+            return Err((latest.op, op));
         }
         if ret < zone.f.time {
-            zone.f = End { time: ret, op: Some(op) };
+            zone.f = End { time: ret, op };
         }
         if call > zone.s.time {
-            zone.s = End { time: call, op: Some(op) };
+            zone.s = End { time: call, op };
         }
         Ok(())
     };
-    let mut latest = End { time: START, op: None };
-    let later = |latest: End, op: usize| {
-        let call = ops[op].call.saturating_add(1);
-        if call > latest.time { End { time: call, op: Some(op) } } else { latest }
+    let mut latest = NO_END;
+    let later = |latest: End, op: u32| {
+        let (call, _) = steps[op as usize].span();
+        if call > latest.time { End { time: call, op } } else { latest }
     };
     let mut value = head;
     loop {
-        let cluster = &clusters[value];
-        if let Some(writer) = cluster.writer {
+        let writer = clusters.writer[value as usize];
+        if writer != NONE {
             visit(writer, latest)?;
             latest = later(latest, writer);
         }
-        for reader in &cluster.readers {
+        for reader in clusters.readers(value) {
             visit(*reader, latest)?;
         }
-        for reader in &cluster.readers {
+        for reader in clusters.readers(value) {
             latest = later(latest, *reader);
         }
-        let Some(cas) = cluster.next else { return Ok(zone) };
+        let cas = clusters.next[value as usize];
+        if cas == NONE {
+            return Ok(zone);
+        }
         *reached += 1;
-        let Action::Cas(_, to) = &ops[cas].action else { return Ok(zone) };
-        value = to;
+        value = steps[cas as usize].brings;
     }
 }
 
 /// Compares the zones; the operations at the ends of two that cannot be side by side.
 fn compare(zones: Vec<Zone>) -> Verdict {
     let seed = |a: &Zone, b: &Zone| {
-        Verdict::Violation([a.f.op, a.s.op, b.f.op, b.s.op].into_iter().flatten().collect())
+        let ends = [a.f.op, a.s.op, b.f.op, b.s.op].into_iter().filter(|op| *op != NONE);
+        Verdict::Violation(ends.map(|op| op as usize).collect())
     };
     let (mut forward, backward): (Vec<Zone>, Vec<Zone>) =
         zones.into_iter().partition(|z| z.f.time < z.s.time);
@@ -177,15 +289,16 @@ fn compare(zones: Vec<Zone>) -> Verdict {
 }
 
 /// For an indeterminate operation, the observers that prove that it happened; itself included.
-fn witnesses(ops: &[Op], op: usize) -> Vec<usize> {
+fn witnesses(steps: &[Step], op: usize) -> Vec<usize> {
     let mut found = vec![op];
     let mut last = op;
-    while ops[last].unknown() {
-        let Some(value) = ops[last].action.brings() else { break };
+    while steps[last].unknown() {
+        let value = steps[last].brings;
         let observer = |definite: bool| {
-            ops.iter().enumerate().position(|(i, o)| {
-                !found.contains(&i) && o.action.observes() == Some(value) && o.unknown() != definite
-            })
+            steps
+                .iter()
+                .enumerate()
+                .position(|(i, step)| !found.contains(&i) && step.saw == value && step.unknown() != definite)
         };
         let Some(next) = observer(true).or_else(|| observer(false)) else { break };
         found.push(next);
@@ -195,24 +308,20 @@ fn witnesses(ops: &[Op], op: usize) -> Vec<usize> {
 }
 
 /// All operations on values that no chain reaches.
-fn cycle(ops: &[Op], clusters: &HashMap<&Value, Cluster>) -> Vec<usize> {
-    let mut left: HashMap<&Value, bool> = clusters.keys().map(|value| (*value, true)).collect();
-    let heads = clusters.iter().filter(|(_, cluster)| match cluster.writer {
-        None => true,
-        Some(writer) => matches!(ops[writer].action, Action::Write(_)),
-    });
-    for (head, _) in heads {
-        let mut value = *head;
+fn cycle(steps: &[Step], clusters: &Clusters) -> Vec<usize> {
+    let mut left = vec![true; clusters.writer.len()];
+    let heads = steps.iter().filter(|step| step.saw == NONE).map(|step| step.brings);
+    for mut value in std::iter::once(INITIAL).chain(heads) {
         loop {
-            left.insert(value, false);
-            match clusters[value].next.map(|cas| &ops[cas].action) {
-                Some(Action::Cas(_, to)) => value = to,
-                _ => break,
+            left[value as usize] = false;
+            match clusters.next[value as usize] {
+                NONE => break,
+                cas => value = steps[cas as usize].brings,
             }
         }
     }
-    let on = |value: Option<&Value>| value.is_some_and(|v| left.get(v) == Some(&true));
-    (0..ops.len()).filter(|i| on(ops[*i].action.brings()) || on(ops[*i].action.observes())).collect()
+    let on = |value: u32| value != NONE && left[value as usize];
+    (0..steps.len()).filter(|i| on(steps[*i].brings) || on(steps[*i].saw)).collect()
 }
 
 #[cfg(test)]
@@ -220,12 +329,13 @@ mod tests {
     use super::*;
 
     fn check(ops: &[(u64, u64, Action)], expected: Verdict) {
-        let ops: Vec<Op> = ops
-            .iter()
-            .enumerate()
-            .map(|(id, (call, ret, action))| Op { id, call: *call, ret: *ret, action: action.clone() })
-            .collect();
-        assert_eq!(judge(&ops, &Value::Nil), expected);
+        let items = ops.iter().enumerate().map(|(id, (call, ret, action))| Item {
+            id,
+            call: *call,
+            ret: *ret,
+            action,
+        });
+        assert_eq!(judge(items, &Value::Nil), expected);
     }
 
     fn write(v: i64) -> Action {
@@ -284,6 +394,18 @@ mod tests {
     fn a_value_from_nowhere_is_a_violation_and_one_written_twice_is_not_for_zones() {
         check(&[(0, 1, read(1))], Verdict::Violation(vec![0]));
         check(&[(0, 1, write(1)), (2, 3, write(1))], Verdict::NotUnique);
+        check(&[(0, 1, Action::Write(Value::Nil))], Verdict::NotUnique);
         check(&[], Verdict::Linearizable);
+    }
+
+    #[test]
+    fn an_indeterminate_operation_that_left_no_mark_is_passed_over() {
+        let unseen = [(0, NEVER, write(1)), (0, NEVER, write(1)), (0, NEVER, cas(1, 2))];
+        check(&unseen, Verdict::Linearizable);
+        check(&[(0, NEVER, cas(1, 2)), (3, 4, read(2))], Verdict::Violation(vec![0, 1]));
+        check(
+            &[(9, NEVER, write(1)), (0, NEVER, cas(1, 2)), (3, 4, read(2))],
+            Verdict::Violation(vec![0, 1, 2]),
+        );
     }
 }

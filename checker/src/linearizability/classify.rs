@@ -1,10 +1,16 @@
 //! Tells a contradiction as a person would: its class, a sentence, and each operation's part in it.
 //! That it is one was shown by the engines; this file only finds the words.
 
+use std::collections::BTreeSet;
+
 use super::core::Closure;
 use super::order::{Fault, Kind};
 use super::{Finding, Op, Witness};
 use crate::history::{Action, KeyHistory, Outcome, Value};
+use crate::model::ModelKind;
+
+/// Sums of a counter that are told apart before its violation is left without a name.
+const SUMS_MAX: usize = 10_000;
 
 /// The operations of a key as they were recorded, and as they were judged.
 pub(crate) struct About<'a> {
@@ -21,6 +27,7 @@ impl About<'_> {
         let core = Closure::new(self.key.model, self.ops).shrink(seed);
         let (class, reason, notes) = self
             .never_written(&core)
+            .or_else(|| self.wrong_sum(&core))
             .or_else(|| self.lost_update(&core))
             .or_else(|| self.old_value(&core))
             .unwrap_or_else(|| self.no_order(&core));
@@ -118,6 +125,82 @@ impl About<'_> {
             ),
             vec![(reader, format!("ends before anything that brings {value} begins"))],
         )
+    }
+
+    /// A sum that no choice of the adds that may have counted gives; or one that they give, but not in this place.
+    fn wrong_sum(&self, core: &[usize]) -> Option<Story> {
+        if self.key.model != ModelKind::Counter {
+            return None;
+        }
+        let reader = core.iter().copied().rfind(|i| self.ops[*i].action.reads_only())?;
+        let read = &self.ops[reader];
+        let sum = match read.action.observes()? {
+            Value::Int(n) => *n,
+            _ => 0,
+        };
+        let amount = |action: &Action| match action {
+            Action::Add(Value::Int(n)) => Some(*n),
+            _ => None,
+        };
+        let sums = |may: &dyn Fn(&Op) -> bool, must: &dyn Fn(&Op) -> bool| {
+            let mut sums = BTreeSet::from([0i64]);
+            for op in self.ops.iter().filter(|op| may(op)) {
+                let Some(n) = amount(&op.action) else { continue };
+                let with: BTreeSet<i64> = sums.iter().filter_map(|sum| sum.checked_add(n)).collect();
+                if must(op) {
+                    sums = with;
+                } else {
+                    sums.extend(with);
+                }
+                if sums.len() > SUMS_MAX {
+                    return None;
+                }
+            }
+            Some(sums)
+        };
+        let before = |op: &Op| op.call <= read.ret;
+        let over = |op: &Op| op.ret < read.call;
+        if sums(&before, &over)?.contains(&sum) {
+            return None;
+        }
+        let failed = self.key.operations.iter().find(|o| {
+            let n = (o.outcome == Outcome::Fail).then(|| amount(&o.action)).flatten();
+            n.and_then(|n| sum.checked_sub(n))
+                .is_some_and(|rest| sums(&before, &over).is_some_and(|sums| sums.contains(&rest)))
+        });
+        let began = self.key.clock.show(read.call);
+        if let Some(failed) = failed {
+            let reason = format!(
+                "the read that began at {began} shows {sum}, which counts an add that failed at {}: it definitely did not happen",
+                self.key.clock.show(failed.complete.unwrap_or(failed.invoke)),
+            );
+            return Some((
+                "aborted read",
+                reason,
+                vec![(reader, format!("counts an add of process {}", failed.process))],
+            ));
+        }
+        let class = if sums(&before, &|_| false)?.contains(&sum) {
+            "lost write"
+        } else if sums(&|_| true, &over)?.contains(&sum) {
+            "future read"
+        } else {
+            "impossible sum"
+        };
+        let reason = match class {
+            "lost write" => format!(
+                "the read that began at {began} shows {sum}: an add that was acknowledged before is missing"
+            ),
+            "future read" => format!(
+                "the read that began at {began} shows {sum}, which counts an add that had not begun when it ended"
+            ),
+            _ => format!("the read that began at {began} shows {sum}, and no choice of adds gives that sum"),
+        };
+        Some((
+            class,
+            reason,
+            vec![(reader, format!("{sum} is the sum of nothing that can have happened by then"))],
+        ))
     }
 
     /// Two compare-and-sets that both replaced one value that was there once.
@@ -318,7 +401,6 @@ mod tests {
     use super::super::{Budget, Engine, Judgement, judge};
     use super::*;
     use crate::history::{Clock, Operation, Phase};
-    use crate::model::ModelKind;
 
     /// `ok`, `fail` or `info` operations: `(invoke, complete, outcome, action)`.
     fn finding(model: ModelKind, steps: &[(u64, u64, Outcome, Action)]) -> Finding {

@@ -44,8 +44,8 @@ impl<'a> Closure<'a> {
             let reader = &self.ops[op];
             let Some(observed) = reader.action.observes() else { continue };
             let possible = |writer: &usize| *writer != op && self.ops[*writer].call <= reader.ret;
-            if self.model == ModelKind::Kv {
-                // A text shows no seams: whoever wrote before may be in it.
+            if !self.model.shows_parts() {
+                // A text or a sum shows no seams: whoever wrote before may be in it.
                 queue.extend(self.writers.values().flatten().copied().filter(possible));
             } else if self.model.is_register() {
                 let writers: Vec<usize> =

@@ -11,7 +11,7 @@ mod search;
 use std::time::Instant;
 
 use crate::history::{Action, KeyHistory, Operation, Outcome, Value};
-use crate::model::{Kv, List, ModelKind, Register, Set};
+use crate::model::{Counter, Kv, List, ModelKind, Register, Set};
 
 /// Bounds of the search on one key.
 #[derive(Clone, Copy, Debug)]
@@ -124,23 +124,31 @@ impl Op {
 /// Judges the operations of one key, sorted by invoke.
 pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
     let model = key.model;
+    let mut violation = None;
+    if engine == Engine::Portfolio && model.is_register() {
+        let items = counted(&key.operations).map(|(id, o)| chains::Item {
+            id,
+            call: o.invoke,
+            ret: o.end(),
+            action: &o.action,
+        });
+        match chains::judge(items, &model.initial()) {
+            chains::Verdict::Linearizable => return Judgement::Valid,
+            chains::Verdict::Violation(seed) => violation = Some(seed),
+            chains::Verdict::NotUnique => {}
+        }
+    }
     let ops = relevant(model, &key.operations);
     let about = classify::About { key, ops: &ops };
-    if engine == Engine::Portfolio {
-        match model {
-            ModelKind::CasRegister | ModelKind::RegisterFrom(_) => {
-                match chains::judge(&ops, &model.initial()) {
-                    chains::Verdict::Linearizable => return Judgement::Valid,
-                    chains::Verdict::Violation(seed) => return Judgement::Invalid(about.explain(seed)),
-                    chains::Verdict::NotUnique => {}
-                }
-            }
-            ModelKind::ListAppend | ModelKind::Set => match order::judge(model, &ops) {
-                order::Verdict::Linearizable => return Judgement::Valid,
-                order::Verdict::Violation(fault) => return Judgement::Invalid(about.explain_elements(fault)),
-                order::Verdict::NotUnique => {}
-            },
-            ModelKind::Kv => {}
+    if let Some(seed) = violation {
+        let place = |id: &usize| ops.binary_search_by_key(id, |op| op.id).ok();
+        return Judgement::Invalid(about.explain(seed.iter().filter_map(place).collect()));
+    }
+    if engine == Engine::Portfolio && matches!(model, ModelKind::ListAppend | ModelKind::Set) {
+        match order::judge(model, &ops) {
+            order::Verdict::Linearizable => return Judgement::Valid,
+            order::Verdict::Violation(fault) => return Judgement::Invalid(about.explain_elements(fault)),
+            order::Verdict::NotUnique => {}
         }
     }
     match run(model, &ops, budget) {
@@ -163,19 +171,25 @@ pub(crate) fn run(model: ModelKind, ops: &[Op], budget: Budget) -> search::Answe
         ModelKind::ListAppend => search::search(&List, ops, budget),
         ModelKind::Set => search::search(&Set, ops, budget),
         ModelKind::Kv => search::search(&Kv, ops, budget),
+        ModelKind::Counter => search::search(&Counter, ops, budget),
     }
+}
+
+/// Operations that may have done something, with their positions.
+fn counted(operations: &[Operation]) -> impl Iterator<Item = (usize, &Operation)> {
+    operations
+        .iter()
+        .enumerate()
+        .filter(|(_, o)| o.outcome == Outcome::Ok || (o.outcome == Outcome::Info && !o.action.reads_only()))
 }
 
 /// What can decide: without failed operations, without reads that returned nothing, and without indeterminate operations
 /// that leave no mark on anything read. The last is lossless: take them out of any valid order and it stays valid.
 fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
-    let mut ops: Vec<Op> = operations
-        .iter()
-        .enumerate()
-        .filter(|(_, o)| o.outcome == Outcome::Ok || (o.outcome == Outcome::Info && !o.action.reads_only()))
+    let mut ops: Vec<Op> = counted(operations)
         .map(|(id, o)| Op { id, call: o.invoke, ret: o.end(), action: o.action.clone() })
         .collect();
-    if model == ModelKind::Kv || !ops.iter().any(Op::unknown) {
+    if !model.shows_parts() || !ops.iter().any(Op::unknown) {
         return ops;
     }
     let mut seen: std::collections::HashSet<Value> = std::collections::HashSet::new();

@@ -1,11 +1,13 @@
 //! What a key is allowed to do: the sequential specifications, one file each, behind one small trait.
 //! In which order operations are tried is the engines' business.
 
+mod counter;
 mod kv;
 mod list;
 mod register;
 mod set;
 
+pub use counter::Counter;
 pub use kv::Kv;
 pub use list::List;
 pub use register::Register;
@@ -42,13 +44,15 @@ pub enum ModelKind {
     Set,
     /// [`Kv`].
     Kv,
+    /// [`Counter`].
+    Counter,
     /// [`Register`] that begins with this number.
     RegisterFrom(i64),
 }
 
 impl ModelKind {
     /// Names that a header may use.
-    pub const NAMES: [&str; 4] = ["cas-register", "list-append", "set", "kv"];
+    pub const NAMES: [&str; 5] = ["cas-register", "list-append", "set", "kv", "counter"];
 
     /// The model of this name.
     pub fn from_name(name: &str) -> Option<ModelKind> {
@@ -57,6 +61,7 @@ impl ModelKind {
             "list-append" => ModelKind::ListAppend,
             "set" => ModelKind::Set,
             "kv" => ModelKind::Kv,
+            "counter" => ModelKind::Counter,
             _ => return None,
         })
     }
@@ -68,6 +73,7 @@ impl ModelKind {
             ModelKind::ListAppend => "list-append",
             ModelKind::Set => "set",
             ModelKind::Kv => "kv",
+            ModelKind::Counter => "counter",
         }
     }
 
@@ -75,6 +81,7 @@ impl ModelKind {
     pub fn initial(self) -> Value {
         match self {
             ModelKind::RegisterFrom(n) => Value::Int(n),
+            ModelKind::Counter => Value::Int(0),
             ModelKind::CasRegister | ModelKind::ListAppend | ModelKind::Set | ModelKind::Kv => Value::Nil,
         }
     }
@@ -99,7 +106,14 @@ impl ModelKind {
             (ModelKind::ListAppend | ModelKind::Set, Action::Read(v)) => v.elements().is_some(),
             (ModelKind::Kv, Action::Read(v)) => matches!(v, Value::Nil | Value::Text(_)),
             (ModelKind::Kv, Action::Write(v) | Action::Append(v)) => matches!(v, Value::Text(_)),
+            (ModelKind::Counter, Action::Read(v)) => matches!(v, Value::Nil | Value::Int(_)),
+            (ModelKind::Counter, Action::Add(v)) => matches!(v, Value::Int(_)),
             _ => false,
         }
+    }
+
+    /// Whether a read shows what each operation before it brought, and not only their sum.
+    pub fn shows_parts(self) -> bool {
+        !matches!(self, ModelKind::Kv | ModelKind::Counter)
     }
 }
