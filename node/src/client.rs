@@ -196,6 +196,21 @@ impl Client {
         }
     }
 
+    /// Asks the leader, through any node, to hand over to the node `to`, or to the one that is furthest. Returns who it hands
+    /// over to; who leads in the end is in the [`Status`] of the nodes.
+    ///
+    /// # Errors
+    /// The error's name in the protocol's table: `bad_request` if there is no such node, otherwise nobody led in time.
+    pub fn transfer_leader(&mut self, to: Option<u32>) -> Result<u32, &'static str> {
+        let deadline = Instant::now() + self.config.operation_timeout;
+        let body = RequestBody::TransferLeader { to: to.unwrap_or(0) };
+        match self.ask(body, 0, deadline).map(|response| response.body) {
+            Ok(ResponseBody::Transferring { to }) => Ok(to),
+            Ok(ResponseBody::Error { error }) | Err(error) => Err(error.row().name),
+            Ok(_) => Err(ErrorCode::Timeout.row().name),
+        }
+    }
+
     /// Asks the node at `addr` what it has applied for `key`; `None` if it does not answer within one attempt.
     pub fn local_get(&mut self, addr: SocketAddr, key: &[u8]) -> Option<LocalValue> {
         match self.ask_one(RequestBody::LocalGet { key: key.to_vec() }, addr)?.body {

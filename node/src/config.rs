@@ -34,6 +34,8 @@ pub const GATED_MESSAGES_MAX: usize = 4_096;
 pub const WAITERS_PER_WRITE_MAX: usize = 16;
 /// Entries that are applied before the socket is looked at again: a node with a long log to apply is not silent over it.
 pub const APPLY_PER_TURN_MAX: u64 = 4_096;
+/// How long a stopping leader waits for its successor.
+pub const LEAVE_WAIT_MS: u64 = 1_000;
 /// Datagrams that are taken from the socket before their effects are carried out.
 pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
 /// Receive buffer that is asked for; the kernel may grant less.

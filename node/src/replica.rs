@@ -218,6 +218,19 @@ impl Replica {
         self.forget_old_requests(now);
     }
 
+    /// Before a stop: a leader hands over to the follower that is furthest.
+    pub fn leave(&mut self, now: u64) {
+        if self.raft.role() == Role::Leader {
+            self.step(now, Input::TransferLeader(None));
+        }
+    }
+
+    /// Whether a stop now would leave nobody without a leader: this node does not lead and is not needed to elect another.
+    pub fn may_leave(&self) -> bool {
+        let alone = self.config.raft.voters.len() == 1;
+        alone || (self.raft.role() != Role::Leader && self.raft.leader() != None)
+    }
+
     /// Every record up to `lsn` is durable: what waited for it may leave.
     pub fn durable(&mut self, now: u64, lsn: Lsn) {
         while let Some((_, bytes)) = self.unsynced.front().filter(|(record, _)| *record <= lsn).copied() {

@@ -49,6 +49,7 @@ fn the_table_of_knobs_has_their_defaults() {
         ("GATED_MESSAGES_MAX", GATED_MESSAGES_MAX.to_string()),
         ("APPLY_PER_TURN_MAX", APPLY_PER_TURN_MAX.to_string()),
         ("SESSIONS_MAX", SESSIONS_MAX.to_string()),
+        ("LEAVE_WAIT_MS", LEAVE_WAIT_MS.to_string()),
         ("KEY_VALUE_BYTES_MAX", KEY_VALUE_BYTES_MAX.to_string()),
         ("DATAGRAM_BYTES_MAX", DATAGRAM_BYTES_MAX.to_string()),
     ];

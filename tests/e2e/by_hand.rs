@@ -61,12 +61,31 @@ fn three_nodes_serve_what_the_article_shows() {
         assert_eq!(hand.client(id, &["get", "key001"]).exits(0).stdout, "value002\n");
         assert_eq!(hand.status(id)["incarnation"], 2);
     }
-    for id in ALL {
-        assert_eq!(hand.end(id, Signal::SIGTERM).code(), Some(0), "{}", hand.log(id));
-    }
+    leadership_is_handed_over(&mut hand);
     let foreign = Said::of(hand.serve(1).args(["--cluster", "another"])).exits(65);
     foreign.tells("belongs to", "cluster name");
     sandbox.assert_nothing_left();
+}
+
+/// By order, and by whoever is stopped while it leads. Ends with no node running.
+fn leadership_is_handed_over(hand: &mut Hand<'_>) {
+    let leader = hand.leader(&ALL);
+    let (next, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let addr = hand.address(other).to_string();
+    let order = ["transfer-leader", "--timeout", "30s", "--addr", &addr, "--to"];
+    let said = hand.node(&[&order[..], &[&next.to_string()]].concat()).exits(0);
+    assert!(said.stdout.starts_with(&format!("ok   n{next} leads term ")), "{said}");
+    hand.node(&[&order[..], &["7"]].concat()).exits(1).tells("no such node", "node status");
+    let leads = hand.leader(&ALL);
+    let rest: Vec<usize> = ALL.into_iter().filter(|id| *id != leads).collect();
+    assert_eq!(hand.end(leads, Signal::SIGTERM).code(), Some(0), "{}", hand.log(leads));
+    assert!(hand.log(leads).contains("handing leadership of term"), "{}", hand.log(leads));
+    hand.leader(&rest);
+    let told = |id: &usize| hand.log(*id).contains(&format!("leader n{leads} of term"));
+    assert!(rest.iter().any(told), "one of the others was told to stand");
+    for id in rest {
+        assert_eq!(hand.end(id, Signal::SIGTERM).code(), Some(0), "{}", hand.log(id));
+    }
 }
 
 fn operations_through_any_node(hand: &Hand<'_>, follower: usize) {

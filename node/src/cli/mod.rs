@@ -3,6 +3,7 @@
 mod client;
 mod serve;
 mod status;
+mod transfer;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -33,6 +34,8 @@ enum Command {
     Serve(serve::Serve),
     /// Execute one operation on a cluster.
     Client(client::Client),
+    /// Have the leader hand over to another node.
+    TransferLeader(transfer::TransferLeader),
     /// Show what nodes say of themselves.
     Status(status::Status),
     /// Print everything in a data directory, without writing to it.
@@ -62,6 +65,7 @@ impl Arguments {
             }
             Some(Command::Serve(serve)) => serve.run(),
             Some(Command::Client(client)) => client.run(),
+            Some(Command::TransferLeader(transfer)) => transfer.run(),
             Some(Command::Status(status)) => status.run(),
             Some(Command::Inspect { dir, json }) => {
                 let mut out = io::stdout().lock();

@@ -43,8 +43,8 @@ impl Sessions {
         if self.sessions.len() >= SESSIONS_MAX
             && let Some((_, oldest)) = self.by_use.pop_first()
         {
-            self.sessions.remove(&oldest);
-            self.hash ^= session_hash(oldest, 0);
+            let expired = self.sessions.remove(&oldest).map_or(0, |session| session.sequence);
+            self.hash ^= session_hash(oldest, expired);
         }
         self.sessions.insert(index, Session { last_used: index, sequence: 0, applied: None });
         self.by_use.insert(index, index);
@@ -68,23 +68,43 @@ impl Sessions {
         if let Some(session) = self.sessions.get_mut(&client_id) {
             self.by_use.remove(&session.last_used);
             self.by_use.insert(index, client_id);
+            self.hash ^= session_hash(client_id, session.sequence) ^ session_hash(client_id, sequence);
             *session = Session { last_used: index, sequence, applied: Some(applied) };
         }
     }
 
-    /// A hash over which sessions exist.
+    /// A hash over which sessions exist and how far each has come.
     pub(super) fn hash(&self) -> u64 {
         self.hash
     }
 }
 
-fn session_hash(client_id: u64, salt: u64) -> u64 {
-    hash_pieces([&client_id.to_le_bytes()[..], &salt.to_le_bytes()[..]])
+fn session_hash(client_id: u64, sequence: u64) -> u64 {
+    hash_pieces([&client_id.to_le_bytes()[..], &sequence.to_le_bytes()[..]])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hash_tells_sessions_apart_by_how_far_they_came() {
+        let opened = |clients: &[u64]| {
+            let mut sessions = Sessions::default();
+            clients.iter().for_each(|client| sessions.open(*client));
+            sessions
+        };
+        let mut a = opened(&[1, 2]);
+        let mut b = opened(&[1, 2]);
+        assert_eq!(a.hash(), b.hash());
+        assert_ne!(a.hash(), opened(&[1]).hash());
+        a.record(1, 5, 9, Applied::TooLarge);
+        assert_ne!(a.hash(), b.hash());
+        b.record(1, 4, 8, Applied::TooLarge);
+        assert_ne!(a.hash(), b.hash());
+        b.record(1, 5, 9, Applied::TooLarge);
+        assert_eq!(a.hash(), b.hash());
+    }
 
     #[test]
     fn the_session_used_longest_ago_expires() {

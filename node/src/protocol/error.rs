@@ -58,7 +58,9 @@ impl ErrorCode {
                 false,
                 "key and value together are over 1024 bytes, or would be after the append",
             ),
-            ErrorCode::BadRequest => (2, "bad_request", true, false, "the key is empty"),
+            ErrorCode::BadRequest => {
+                (2, "bad_request", true, false, "the key is empty, or there is no such node")
+            }
             ErrorCode::NoLeader => {
                 (3, "no_leader", false, true, "the node knows no leader, or stopped leading")
             }

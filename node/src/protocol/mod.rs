@@ -43,6 +43,11 @@ pub enum RequestBody {
     },
     /// The asked node's status.
     Status,
+    /// Hand leadership over to this node; 0: to the one that is furthest.
+    TransferLeader {
+        /// The node.
+        to: NodeId,
+    },
 }
 
 /// The reply to the request with the same `nonce` and `sequence`.
@@ -85,6 +90,11 @@ pub enum ResponseBody {
         /// The JSON text.
         json: Vec<u8>,
     },
+    /// The leader began to hand over.
+    Transferring {
+        /// To this node. It may already lead.
+        to: NodeId,
+    },
     /// A refusal.
     Error {
         /// Which.
@@ -114,6 +124,10 @@ impl Request {
                 writer.bytes(key);
             }
             RequestBody::Status => writer.u8(5),
+            RequestBody::TransferLeader { to } => {
+                writer.u8(6);
+                writer.u32(*to);
+            }
         }
         writer.into_bytes()
     }
@@ -138,6 +152,7 @@ impl Request {
             3 => RequestBody::Get { key: reader.bytes()? },
             4 => RequestBody::LocalGet { key: reader.bytes()? },
             5 => RequestBody::Status,
+            6 => RequestBody::TransferLeader { to: reader.u32()? },
             _ => return Err(Malformed),
         };
         reader.finish()?;
@@ -181,6 +196,10 @@ impl Response {
                 writer.u8(4);
                 writer.bytes(json);
             }
+            ResponseBody::Transferring { to } => {
+                writer.u8(6);
+                writer.u32(*to);
+            }
             ResponseBody::Error { error } => {
                 writer.u8(5);
                 writer.u8(error.row().code);
@@ -210,6 +229,7 @@ impl Response {
             }
             3 => ResponseBody::Local { last_applied: reader.u64()?, value: reader.optional_bytes()? },
             4 => ResponseBody::Status { json: reader.bytes()? },
+            6 => ResponseBody::Transferring { to: reader.u32()? },
             5 => ResponseBody::Error { error: ErrorCode::from_code(reader.u8()?).ok_or(Malformed)? },
             _ => return Err(Malformed),
         };
@@ -231,6 +251,7 @@ mod tests {
             RequestBody::Get { key: b"k".to_vec() },
             RequestBody::LocalGet { key: vec![] },
             RequestBody::Status,
+            RequestBody::TransferLeader { to: 3 },
         ] {
             let request = Request { nonce: 1, sequence: 2, body };
             let bytes = request.encode();
@@ -247,6 +268,7 @@ mod tests {
             ResponseBody::Local { last_applied: 3, value: Some(vec![]) },
             ResponseBody::Status { json: b"{}".to_vec() },
             ResponseBody::Error { error: ErrorCode::Busy },
+            ResponseBody::Transferring { to: 3 },
         ] {
             let response = Response { nonce: 1, sequence: 2, node: 3, body };
             let bytes = response.encode();

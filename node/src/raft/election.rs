@@ -24,6 +24,7 @@ impl Raft {
         self.leader = leader;
         self.votes.clear();
         self.progress.clear();
+        self.transfer = None;
         effects.failed_reads.extend(std::mem::take(&mut self.reads).into_ids());
         if !same {
             self.set_role(Role::Follower, effects);
@@ -39,7 +40,7 @@ impl Raft {
         self.reset_election_deadline(now);
         self.votes = [self.config.id].into();
         if self.votes.len() >= self.majority() {
-            return self.start_election(now, effects);
+            return self.start_election(now, false, effects);
         }
         let message = Message::PreVoteRequest { candidate_term: self.term() + 1, last: self.log.last() };
         for peer in self.peers() {
@@ -72,11 +73,19 @@ impl Raft {
         }
         self.votes.insert(from);
         if self.votes.len() >= self.majority() {
-            self.start_election(now, effects);
+            self.start_election(now, false, effects);
         }
     }
 
-    fn start_election(&mut self, now: u64, effects: &mut Effects) {
+    /// The leader hands over: no pre-vote, because the point is to replace a live leader (thesis §3.10).
+    pub(super) fn stand_now(&mut self, now: u64, from: NodeId, effects: &mut Effects) {
+        if self.role == Role::Follower && self.leader == Some(from) {
+            effects.info(|| Event::TransferReceived { from, term: self.hard_state.term });
+            self.start_election(now, true, effects);
+        }
+    }
+
+    fn start_election(&mut self, now: u64, transfer: bool, effects: &mut Effects) {
         let term = self.term() + 1;
         self.set_hard_state(HardState { term, voted_for: Some(self.config.id) }, effects);
         self.set_role(Role::Candidate, effects);
@@ -87,7 +96,7 @@ impl Raft {
         let last = self.log.last();
         for peer in self.peers() {
             effects.info(|| Event::VoteRequested { to: peer, term, last });
-            self.send(peer, Message::VoteRequest { last }, self.hard_state_lsn, effects);
+            self.send(peer, Message::VoteRequest { last, transfer }, self.hard_state_lsn, effects);
         }
     }
 

@@ -42,6 +42,12 @@ pub enum Event {
     BecameLeader { term: Term },
     /// Follows.
     BecameFollower { term: Term, leader: Option<NodeId> },
+    /// Hands leadership over.
+    TransferStarted { to: NodeId, term: Term },
+    /// Was asked by the leader to stand for election now.
+    TransferReceived { from: NodeId, term: Term },
+    /// Handing over took too long; this node goes on as leader.
+    TransferAborted { to: NodeId, term: Term },
     /// Gave up leadership because no majority answered.
     QuorumLost { term: Term },
     /// Entries arrived from the leader.
@@ -71,7 +77,7 @@ impl Event {
     pub fn level(&self) -> Level {
         match self {
             Event::ConflictingLeader { .. } => Level::Error,
-            Event::QuorumLost { .. } => Level::Warn,
+            Event::QuorumLost { .. } | Event::TransferAborted { .. } => Level::Warn,
             Event::AppendRejected { .. } | Event::VoteDenied { .. } => Level::Debug,
             _ => Level::Info,
         }
@@ -100,6 +106,15 @@ impl fmt::Display for Event {
                 write!(f, "became follower of n{leader} in term {term}")
             }
             Event::BecameFollower { term, leader: None } => write!(f, "became follower in term {term}"),
+            Event::TransferStarted { to, term } => {
+                write!(f, "handing leadership of term {term} over to n{to}")
+            }
+            Event::TransferReceived { from, term } => {
+                write!(f, "leader n{from} of term {term} asks this node to stand for election")
+            }
+            Event::TransferAborted { to, term } => {
+                write!(f, "n{to} did not take over in time; still leader of term {term}")
+            }
             Event::QuorumLost { term } => {
                 write!(f, "stepped down in term {term}: no majority answered within an election timeout")
             }

@@ -37,12 +37,16 @@ pub enum Message {
     VoteRequest {
         /// The candidate's last entry.
         last: LogId,
+        /// The leader itself asked for this election: a live leader is no reason to refuse (thesis §4.2.3).
+        transfer: bool,
     },
     /// Its result.
     VoteReply {
         /// Whether the vote was granted in the envelope's term.
         granted: bool,
     },
+    /// "Stand for election now": the leader hands over to a follower that has all of its log (thesis §3.10).
+    TimeoutNow,
     /// AppendEntries of Figure 2; a heartbeat if `entries` is empty.
     Append {
         /// The entry before the first of `entries`.

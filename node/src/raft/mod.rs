@@ -3,8 +3,8 @@
 //! server drive the very same code.
 //!
 //! # Reading order
-//! [`types`] and [`message`] are the nouns; [`log`], [`quorum`], [`progress`] the bookkeeping; `election`, `replication` and
-//! `read_index` the three jobs. This file holds the state, the contract with the driver, and the few functions through
+//! [`types`] and [`message`] are the nouns; [`log`], [`quorum`], [`progress`] the bookkeeping; `election`, `replication`,
+//! `read_index` and `transfer` the jobs. This file holds the state, the contract with the driver, and the few functions through
 //! which every change of term, vote, role, log and commit index goes.
 //!
 //! # The driver's contract
@@ -23,6 +23,7 @@ pub mod progress;
 pub mod quorum;
 mod read_index;
 mod replication;
+mod transfer;
 pub mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use log::RaftLog;
 use message::{Envelope, Message};
 use progress::Progress;
 use read_index::ReadQueue;
+use transfer::Transfer;
 use types::{Entry, HardState, Incarnation, Index, LogId, Lsn, NodeId, Payload, Record, Term};
 
 /// What a node knows before its first message, and how patient it is. Times are nanoseconds.
@@ -97,6 +99,8 @@ pub enum Input {
     ReadIndex(u64),
     /// Every record up to this one is durable.
     Durable(Lsn),
+    /// Hand leadership over to this node, or to the one that is furthest. Only a leader may be asked.
+    TransferLeader(Option<NodeId>),
 }
 
 /// A message and the record that must be durable before it leaves; 0 if it may leave at once.
@@ -182,6 +186,8 @@ pub struct Raft {
     /// Index of the no-op that this leader appended when it was elected.
     term_start_index: Index,
     reads: ReadQueue,
+    /// To whom this leader hands over, and until when it tries.
+    transfer: Option<Transfer>,
 }
 
 impl Raft {
@@ -212,6 +218,7 @@ impl Raft {
             progress: BTreeMap::new(),
             term_start_index: 0,
             reads: ReadQueue::default(),
+            transfer: None,
         };
         raft.reset_election_deadline(now);
         raft
@@ -270,6 +277,7 @@ impl Raft {
             Input::Propose(payloads) => self.propose(payloads, effects),
             Input::ReadIndex(id) => self.read_index(id, effects),
             Input::Durable(lsn) => self.durable(now, lsn, effects),
+            Input::TransferLeader(to) => self.transfer_leader(now, to, effects),
         }
     }
 
@@ -302,7 +310,7 @@ impl Raft {
                 // A term that is only talked about is nobody's term yet (thesis §9.6).
                 Message::PreVoteRequest { .. } => {}
                 // A live leader is not deposed by somebody who cannot hear it (thesis §4.2.3).
-                Message::VoteRequest { .. } if self.leader_is_alive(now) => {
+                Message::VoteRequest { transfer: false, .. } if self.leader_is_alive(now) => {
                     effects.event(Level::Debug, || Event::VoteDenied { to: from, term });
                     return;
                 }
@@ -318,7 +326,7 @@ impl Raft {
             Message::PreVoteReply { candidate_term, granted } => {
                 self.count_pre_vote(now, from, candidate_term, granted, effects);
             }
-            Message::VoteRequest { last } => self.answer_vote(now, from, term, last, effects),
+            Message::VoteRequest { last, .. } => self.answer_vote(now, from, term, last, effects),
             Message::VoteReply { granted } if current => self.count_vote(now, from, granted, effects),
             Message::Append { prev, commit_index, round, entries } if current => {
                 self.answer_append(now, from, prev, commit_index, round, entries, effects);
@@ -328,7 +336,8 @@ impl Raft {
             Message::AppendReply { round, result } if current && self.role == Role::Leader => {
                 self.count_append(now, from, incarnation, round, result, effects);
             }
-            Message::VoteReply { .. } | Message::AppendReply { .. } => {} // of another term: says nothing about this one
+            Message::TimeoutNow if current => self.stand_now(now, from, effects),
+            Message::VoteReply { .. } | Message::AppendReply { .. } | Message::TimeoutNow => {} // of another term: says nothing about this one
         }
     }
 

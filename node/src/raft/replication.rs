@@ -26,6 +26,7 @@ impl Raft {
             return self.become_follower(now, self.term(), None, effects);
         }
         self.heartbeat_deadline = now + self.config.heartbeat_interval;
+        self.continue_transfer(now, effects);
         for peer in self.peers() {
             if let Some(progress) = self.progress.get_mut(&peer)
                 && progress.overdue(now, self.config.heartbeat_interval)
@@ -179,6 +180,7 @@ impl Raft {
             }
         }
         self.confirm_reads(effects);
+        self.continue_transfer(now, effects);
     }
 
     /// The commit rule: a majority has it, and it is of this term (§5.4.2, Figure 8). The leader counts itself up to what

@@ -146,6 +146,7 @@ impl Replica {
                 Command::Execute { client_id, sequence: request.sequence, operation }
             }
             RequestBody::Get { key } => return self.read(now, waiter, key),
+            RequestBody::TransferLeader { to } => return self.hand_over(now, waiter, to),
             RequestBody::LocalGet { .. } | RequestBody::Status => {
                 return self.refuse(waiter, ErrorCode::BadRequest); // never forwarded by an honest node
             }
@@ -160,6 +161,9 @@ impl Replica {
                 // A new leader may not have applied the entry that opened the session: the log decides.
                 Verdict::New | Verdict::Unknown => {}
             }
+        }
+        if self.raft.transferring_to().is_some() {
+            return self.refuse(waiter, ErrorCode::Busy); // the next leader takes it in a moment
         }
         let write = WriteId::of(&command);
         let proposed = self.requests.writes.contains_key(&write);
@@ -187,6 +191,20 @@ impl Replica {
         }
         if !proposed || planted!(A05) {
             self.requests.proposals.push(Payload::Command(Arc::from(command.encode())));
+        }
+    }
+
+    fn hand_over(&mut self, now: u64, waiter: Waiter, to: NodeId) {
+        let id = self.config.raft.id;
+        if to == id {
+            return self.answer(waiter, ResponseBody::Transferring { to });
+        }
+        match self.raft.transfer_target(now, (to != 0).then_some(to)) {
+            Some(to) => {
+                self.step(now, Input::TransferLeader(Some(to)));
+                self.answer(waiter, ResponseBody::Transferring { to });
+            }
+            None => self.refuse(waiter, ErrorCode::BadRequest),
         }
     }
 
@@ -300,7 +318,10 @@ fn unacceptable(body: &RequestBody) -> Option<ErrorCode> {
     let (key, size) = match body {
         RequestBody::Write { operation, .. } => (operation.key(), operation.size()),
         RequestBody::Get { key } => (key.as_slice(), key.len()),
-        RequestBody::OpenSession | RequestBody::LocalGet { .. } | RequestBody::Status => return None,
+        RequestBody::OpenSession
+        | RequestBody::LocalGet { .. }
+        | RequestBody::Status
+        | RequestBody::TransferLeader { .. } => return None,
     };
     if key.is_empty() {
         return Some(ErrorCode::BadRequest);

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
 use crate::clock::monotonic_ns;
-use crate::config::{ConfigError, DATAGRAMS_PER_TURN_MAX, RECEIVE_BUFFER_BYTES, ServerConfig};
+use crate::config::{ConfigError, DATAGRAMS_PER_TURN_MAX, LEAVE_WAIT_MS, RECEIVE_BUFFER_BYTES, ServerConfig};
 use crate::raft::event::Level;
 use crate::replica::{Destination, RecoveredState, Replica};
 use crate::storage::{Identity, RealDisk, StorageError, Wal};
@@ -95,7 +95,7 @@ fn system(action: &'static str) -> impl FnOnce(Errno) -> ServerError {
     move |errno| ServerError::System { action, source: errno.into() }
 }
 
-/// Serves until `stop` is set.
+/// Serves until `stop` is set. A leader hands over before it stops, so that nobody waits for an election timeout.
 ///
 /// # Errors
 /// See [`ServerError`]. After a storage failure nothing more was sent.
@@ -142,7 +142,18 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     );
     let disk = DiskThread::start(wal)?;
     let mut buffer = [0; DATAGRAM_BYTES_MAX + 1]; // one more byte, to see what is longer
-    while !stop.load(Ordering::Relaxed) {
+    let mut leave_by = None;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            let now = monotonic_ns();
+            let deadline = *leave_by.get_or_insert_with(|| {
+                replica.leave(now);
+                now + LEAVE_WAIT_MS * 1_000_000
+            });
+            if replica.may_leave() || now >= deadline {
+                break;
+            }
+        }
         wait(&socket, &disk, replica.next_deadline())?;
         if let Some(lsn) = disk.completed()? {
             replica.durable(monotonic_ns(), lsn);

@@ -40,9 +40,10 @@ pub fn encode(message: &Message) -> Vec<u8> {
             writer.u64(*candidate_term);
             writer.u8(u8::from(*granted));
         }
-        Message::VoteRequest { last } => {
+        Message::VoteRequest { last, transfer } => {
             writer.u8(3);
             write_id(&mut writer, *last);
+            writer.u8(u8::from(*transfer));
         }
         Message::VoteReply { granted } => {
             writer.u8(4);
@@ -75,6 +76,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
                 }
             }
         }
+        Message::TimeoutNow => writer.u8(7),
     }
     writer.into_bytes()
 }
@@ -91,7 +93,7 @@ pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
             Message::PreVoteRequest { candidate_term: read_number(&mut reader)?, last: read_id(&mut reader)? }
         }
         2 => Message::PreVoteReply { candidate_term: read_number(&mut reader)?, granted: reader.boolean()? },
-        3 => Message::VoteRequest { last: read_id(&mut reader)? },
+        3 => Message::VoteRequest { last: read_id(&mut reader)?, transfer: reader.boolean()? },
         4 => Message::VoteReply { granted: reader.boolean()? },
         5 => {
             let prev = read_id(&mut reader)?;
@@ -129,6 +131,7 @@ pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
             };
             Message::AppendReply { round, result }
         }
+        7 => Message::TimeoutNow,
         _ => return Err(Malformed),
     };
     reader.finish()?;
@@ -152,7 +155,9 @@ mod tests {
         for message in [
             Message::PreVoteRequest { candidate_term: 4, last: id(3, 9) },
             Message::PreVoteReply { candidate_term: 4, granted: true },
-            Message::VoteRequest { last: id(3, 9) },
+            Message::VoteRequest { last: id(3, 9), transfer: true },
+            Message::VoteRequest { last: id(3, 9), transfer: false },
+            Message::TimeoutNow,
             Message::VoteReply { granted: false },
             Message::Append { prev: id(2, 7), commit_index: 6, round: 5, entries },
             Message::AppendReply { round: 5, result: AppendResult::Accepted { match_index: 9 } },

@@ -66,6 +66,24 @@ fn a_cut_off_leader_steps_down_and_serves_no_stale_read() {
 }
 
 #[test]
+fn a_leader_that_leaves_hands_over_without_an_election_timeout() {
+    for nodes in [2, 3, 5] {
+        let mut world = World::new(6, nodes, Weather::calm());
+        world.run_for(3_000);
+        let (old, term) = (world.leader().unwrap(), world.term(world.leader().unwrap()));
+        world.leave(old);
+        // A round trip, two syncs and a vote; the shortest election timeout is 300 ms.
+        world.run_for(100);
+        let new = world.leader().unwrap();
+        assert_ne!(new, old);
+        assert_eq!(world.term(new), term + 1);
+        assert!(world.may_leave(old), "it knows its successor");
+        world.heal_and_settle(5_000);
+        world.check_clients();
+    }
+}
+
+#[test]
 fn a_returning_node_does_not_depose_a_live_leader() {
     let mut world = World::new(4, 3, Weather::calm());
     world.run_for(2_000);

@@ -250,14 +250,25 @@ impl World {
                 let delay = self.rng.random_range(0..1_500 * MS);
                 self.after(delay, Event::Restart { node });
             }
-            4..=5 => {
+            4 => {
                 self.cut.insert((node, peer));
             }
+            5 if self.replicas[&node].is_some() => self.leave(node),
             6 => self.isolate(node),
             _ => self.cut.clear(),
         }
         let next = self.rng.random_range(0..2 * self.weather.fault_every);
         self.after(next, Event::Fault);
+    }
+
+    pub(crate) fn leave(&mut self, node: u32) {
+        let now = self.now;
+        self.replicas.get_mut(&node).unwrap().as_mut().unwrap().leave(now);
+        self.turn(node);
+    }
+
+    pub(crate) fn may_leave(&self, node: u32) -> bool {
+        self.replicas[&node].as_ref().unwrap().may_leave()
     }
 
     pub(crate) fn isolate(&mut self, node: u32) {

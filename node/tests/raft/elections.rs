@@ -8,7 +8,7 @@ use node::trace::{TraceEvent, TraceRole};
 use crate::core::*;
 
 fn vote_request(last: LogId) -> Message {
-    Message::VoteRequest { last }
+    Message::VoteRequest { last, transfer: false }
 }
 
 fn granted(outgoing: &node::raft::Outgoing) -> bool {

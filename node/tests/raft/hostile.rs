@@ -88,7 +88,7 @@ fn message(rng: &mut ChaCha8Rng, near: u64) -> Option<Message> {
     Some(match rng.random_range(0..7) {
         0 => Message::PreVoteRequest { candidate_term: a, last },
         1 => Message::PreVoteReply { candidate_term: a, granted: rng.random() },
-        2 => Message::VoteRequest { last },
+        2 => Message::VoteRequest { last, transfer: false },
         3 => Message::VoteReply { granted: rng.random() },
         4 => Message::AppendReply { round: a, result: AppendResult::Accepted { match_index: b } },
         5 => Message::AppendReply { round: a, result: AppendResult::Rejected { prev_index: d, hint: last } },
@@ -235,7 +235,7 @@ fn the_ends_of_the_range_of_terms_are_harmless() {
     core.input(Input::Tick);
     for term in [NUMBER_MAX + 1, u64::MAX] {
         let mut bench = fresh(1);
-        bench.peer(1, term, &Message::VoteRequest { last: id(0, 0) });
+        bench.peer(1, term, &Message::VoteRequest { last: id(0, 0), transfer: false });
         assert_eq!((bench.replica.raft().term(), bench.replica.status(0).dropped["malformed"]), (1, 1));
         bench.peer(1, 1, &Message::PreVoteRequest { candidate_term: term, last: id(0, 0) });
         bench.peer(

@@ -41,7 +41,11 @@ fn describe(message: &Message) -> String {
         Message::PreVoteReply { candidate_term, granted } => {
             format!("{} in term {candidate_term}", if *granted { "I would" } else { "I would not" })
         }
-        Message::VoteRequest { last } => format!("vote for me, my last entry is {last}"),
+        Message::VoteRequest { last, transfer } => {
+            let why = if *transfer { ", the leader asked me to" } else { "" };
+            format!("vote for me, my last entry is {last}{why}")
+        }
+        Message::TimeoutNow => "stand for election now".to_owned(),
         Message::VoteReply { granted } => (if *granted { "my vote" } else { "no vote" }).to_owned(),
         Message::Append { prev, commit_index, round, entries } => {
             let mut text = format!("append after {prev}:");

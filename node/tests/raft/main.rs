@@ -10,3 +10,4 @@ mod reads;
 mod replica;
 mod replication;
 mod scripts;
+mod transfer;

@@ -212,7 +212,7 @@ fn at(events: &[TraceEvent], wanted: impl Fn(&TraceEvent) -> bool) -> usize {
 #[test]
 fn a_vote_leaves_after_its_record_is_durable_and_is_traced_in_that_order() {
     let mut bench = Bench::new(replica_config(2, 3), 4, &[]);
-    bench.peer(1, 5, &Message::VoteRequest { last: id(0, 0) });
+    bench.peer(1, 5, &Message::VoteRequest { last: id(0, 0), transfer: false });
     let output = bench.flush();
     assert!(output.datagrams.is_empty(), "defect E03");
     assert!(!output.trace.iter().any(|e| matches!(e, TraceEvent::VoteSent { .. })));
@@ -270,7 +270,7 @@ fn acknowledgements_that_leave_together_keep_the_latest_round_and_match() {
 #[test]
 fn promises_of_a_term_that_has_passed_do_not_leave() {
     let mut bench = Bench::new(replica_config(2, 3), 4, &[]);
-    bench.peer(1, 5, &Message::VoteRequest { last: id(0, 0) });
+    bench.peer(1, 5, &Message::VoteRequest { last: id(0, 0), transfer: false });
     bench.peer(1, 5, &append(id(0, 0), 0, &[5]));
     bench.peer(3, 6, &Message::VoteReply { granted: false });
     bench.sync();
