@@ -228,7 +228,7 @@ impl Replica {
     /// Whether a stop now would leave nobody without a leader: this node does not lead and is not needed to elect another.
     pub fn may_leave(&self) -> bool {
         let alone = self.config.raft.voters.len() == 1;
-        alone || (self.raft.role() != Role::Leader && self.raft.leader() != None)
+        alone || (self.raft.role() != Role::Leader && self.raft.leader().is_some())
     }
 
     /// Every record up to `lsn` is durable: what waited for it may leave.
