@@ -186,6 +186,8 @@ pub struct Measurement {
     pub median: Duration,
     /// The slowest round.
     pub slowest: Duration,
+    /// Processor time of a round, of all threads, on average; `None` where the system does not tell.
+    pub processor: Option<Duration>,
     /// Bytes that were resident at most; `None` where the system does not tell.
     pub peak: Option<u64>,
 }
@@ -216,20 +218,30 @@ pub fn write(path: &Path, shape: &Shape, seed: u64) -> Result<(), BenchError> {
 pub fn measure(path: &Path, rounds: u32, options: &Options) -> Result<Measurement, BenchError> {
     let mut times = Vec::new();
     forget_peak();
+    let before = processor();
     let mut verdict = Verdict::Valid;
     for _ in 0..rounds.max(1) {
         let start = Instant::now();
         verdict = check(path, options)?.verdict;
         times.push(start.elapsed());
     }
+    let processor = before.zip(processor()).map(|(before, after)| (after - before) / rounds.max(1));
     times.sort_unstable();
     let (median, slowest) = (times[times.len() / 2], times[times.len() - 1]);
-    Ok(Measurement { verdict, median, slowest, peak: peak() })
+    Ok(Measurement { verdict, median, slowest, processor, peak: peak() })
 }
 
 /// Makes Linux count the peak from now on; elsewhere the peak stays unknown.
 fn forget_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// What Linux counts in `utime` and `stime`, hundredths of a second on every architecture.
+fn processor() -> Option<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(10 * ticks))
 }
 
 fn peak() -> Option<u64> {

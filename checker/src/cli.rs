@@ -260,15 +260,17 @@ fn run_bench(arguments: &Bench) -> anyhow::Result<u8> {
     let scratch = std::env::temp_dir().join(format!("whitewater-bench-{}.jsonl", std::process::id()));
     let options = Options::default();
     print(
-        "| operations | keys | clients | unknown | verdict | median s | slowest s | peak MiB |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| operations | keys | clients | unknown | verdict | median s | slowest s | processor s | peak MiB |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     let measured = arguments.shapes().try_for_each(|shape| {
         bench::write(&scratch, &shape, arguments.seed)?;
         let measured = bench::measure(&scratch, arguments.rounds, &options)?;
+        let processor =
+            measured.processor.map_or("-".to_owned(), |time| format!("{:.2}", time.as_secs_f64()));
         let peak = measured.peak.map_or("-".to_owned(), |bytes| (bytes >> 20).to_string());
         print(&format!(
-            "| {} | {} | {} | {:.1} % | {} | {:.3} | {:.3} | {peak} |\n",
+            "| {} | {} | {} | {:.1} % | {} | {:.3} | {:.3} | {processor} | {peak} |\n",
             shape.operations,
             shape.keys,
             shape.clients,

@@ -205,7 +205,8 @@ impl Pairing {
             let reason = format!("process {} completes an operation that it did not invoke", event.process);
             return Err(self.error(line, reason));
         };
-        let node = event.node.map(|name| self.name(name));
+        let asked = self.keys[open.key].1.operations[open.slot].node.as_deref();
+        let node = event.node.filter(|answered| Some(*answered) != asked).map(|name| self.name(name));
         let (key, of_key) = &mut self.keys[open.key];
         let operation = &mut of_key.operations[open.slot];
         if let Err(reason) = complete(operation, of_key.model, key, &event) {

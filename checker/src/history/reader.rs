@@ -78,11 +78,8 @@ pub fn read(path: &Path) -> Result<History, HistoryError> {
 pub fn parse(path: &Path, source: &mut dyn BufRead) -> Result<History, HistoryError> {
     let bad = |line: u64, reason: String| HistoryError::Line { path: path.to_owned(), line, reason };
     let mut line = Vec::new();
-    let mut next = |line: &mut Vec<u8>| {
-        line.clear();
-        source.read_until(b'\n', line).map_err(|source| HistoryError::Io { path: path.to_owned(), source })
-    };
-    if next(&mut line)? == 0 {
+    let io = |source| HistoryError::Io { path: path.to_owned(), source };
+    if source.read_until(b'\n', &mut line).map_err(io)? == 0 {
         return Err(bad(1, "empty file, a history begins with its header".into()));
     }
     let header: Header =
@@ -95,14 +92,25 @@ pub fn parse(path: &Path, source: &mut dyn BufRead) -> Result<History, HistoryEr
     let mut pairing = Pairing::new(path, header, warnings)?;
     let mut torn = false;
     for (number, index) in (2..).zip(0..) {
-        if next(&mut line)? == 0 {
-            break;
-        }
         let in_place = |found: u64| match found == index {
             true => Ok(()),
             false => Err(bad(number, format!("index {found} in the place of {index}"))),
         };
-        if let Some(event) = scan::event(&line) {
+        // Most lines are common and whole in the buffer: no copy, no allocation.
+        let buffer = source.fill_buf().map_err(io)?;
+        if let Some((event, length)) = scan::event(buffer)
+            && buffer[length - 1] == b'\n'
+        {
+            in_place(event.index)?;
+            pairing.client(number, event)?;
+            source.consume(length);
+            continue;
+        }
+        line.clear();
+        if source.read_until(b'\n', &mut line).map_err(io)? == 0 {
+            break;
+        }
+        if let Some((event, _)) = scan::event(&line) {
             in_place(event.index)?;
             pairing.client(number, event)?;
             continue;

@@ -18,9 +18,10 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// The event of a client in `line`, or `None` if serde has to look at it.
-pub(super) fn event(line: &[u8]) -> Option<ClientEvent<'_>> {
-    let mut scanner = Scanner { rest: line };
+/// The event of a client in the first line of `text` and the length of that line with its newline, or `None` if serde has to
+/// look at it.
+pub(super) fn event(text: &[u8]) -> Option<(ClientEvent<'_>, usize)> {
+    let mut scanner = Scanner { rest: text };
     let (mut index, mut time, mut process, mut kind, mut f) = (None, None, None, None, None);
     let (mut key, mut value, mut error, mut actual) = (None, None, None, None);
     let (mut node, mut client, mut position) = (None, None, None);
@@ -49,8 +50,12 @@ pub(super) fn event(line: &[u8]) -> Option<ClientEvent<'_>> {
             _ => return None,
         }
     }
-    matches!(scanner.rest, b"" | b"\n").then_some(())?;
-    Some(ClientEvent {
+    let length = match scanner.rest {
+        [] => text.len(),
+        [b'\n', rest @ ..] => text.len() - rest.len(),
+        _ => return None,
+    };
+    let event = ClientEvent {
         index: index?,
         time: time?,
         process: process?,
@@ -62,7 +67,8 @@ pub(super) fn event(line: &[u8]) -> Option<ClientEvent<'_>> {
         actual: actual.map(Ok),
         node,
         position,
-    })
+    };
+    Some((event, length))
 }
 
 /// Fills a field that was not there yet.
@@ -192,7 +198,10 @@ mod tests {
 
     /// Asserts that a line that is scanned means what serde says of it; returns whether it was scanned.
     fn agrees(line: &[u8]) -> bool {
-        let Some(scanned) = event(line) else { return false };
+        let Some((scanned, length)) = event(line) else { return false };
+        if length < line.len() {
+            return agrees(&line[..length]) && agrees(&line[length..]);
+        }
         let context = String::from_utf8_lossy(line);
         let serde: Event = serde_json::from_slice(line).unwrap_or_else(|e| panic!("{e}: {context}"));
         assert_eq!(serde.process, Process::Client(scanned.process), "{context}");

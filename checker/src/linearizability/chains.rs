@@ -95,6 +95,7 @@ struct Zone {
 /// Judges operations, none of which is a read without a result. Indeterminate ones that left no mark are passed over.
 pub(crate) fn judge<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Value) -> Verdict {
     let mut numbers: FastMap<&Value, u32> = FastMap::default();
+    numbers.reserve(items.size_hint().1.unwrap_or(0) / 2);
     numbers.insert(initial, INITIAL);
     let mut number = |value: Option<&'a Value>| match value {
         None => NONE,
