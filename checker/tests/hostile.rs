@@ -11,7 +11,7 @@ use checker::{Options, check};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const ROUNDS: usize = 6000;
+const ROUNDS: usize = 3000;
 
 fn originals() -> Vec<PathBuf> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");

@@ -1,6 +1,7 @@
 //! The history format, version 1.0: the serde types that its writer and its readers share. `checker/HISTORY.md` is normative.
 //! Reading files is the reader's business, judging them in everybody else's.
 
+mod ahead;
 mod operation;
 mod pair;
 mod reader;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use super::ahead::Ahead;
 use super::pair::Pairing;
 use super::{Event, FORMAT, Header, History, VERSION, scan};
 
@@ -33,21 +34,17 @@ pub enum HistoryError {
     },
 }
 
-/// Bytes read from a file at once.
-const BLOCK: usize = 1 << 18;
-
 /// What a file holds, through gzip if it begins like it. A truncated gzip yields what it holds.
 ///
 /// # Errors
 /// The file cannot be read.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, HistoryError> {
     let io = |source| HistoryError::Io { path: path.to_owned(), source };
-    let mut plain = BufReader::with_capacity(BLOCK, File::open(path).map_err(io)?);
+    let mut plain = BufReader::new(File::open(path).map_err(io)?);
     if plain.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
-        let gzip = Untorn(MultiGzDecoder::new(plain));
-        return Ok(Box::new(BufReader::with_capacity(BLOCK, gzip)));
+        return Ok(Box::new(Ahead::of(Untorn(MultiGzDecoder::new(plain))).map_err(io)?));
     }
-    Ok(Box::new(plain))
+    Ok(Box::new(Ahead::of(plain).map_err(io)?))
 }
 
 /// A stream that ends where it is torn.
