@@ -184,14 +184,15 @@ impl Planner {
             .min(self.end_ms);
         // What shapes traffic comes before what stops it, and not together with it: each kind is to bite once in every run.
         let (stops, shapes): (Vec<_>, Vec<_>) = kinds.iter().partition(|kind| kind.deposes_leader());
-        let storms = shapes.len().div_ceil(2) + stops.len().div_ceil(2);
+        let together = self.together_max();
+        let storms = shapes.len().div_ceil(together.min(2)) + stops.len().div_ceil(together.min(2));
         let percent =
             ((within_ms - first_ms.min(within_ms)) * 100 / (storms as u64 * DEALT_STORM_MS)).min(100);
         let mut at_ms = first_ms;
         for mut deck in [shapes, stops] {
             deck.shuffle(&mut self.rng);
             while !deck.is_empty() {
-                let size = self.rng.random_range(2..=3).min(deck.len());
+                let size = self.rng.random_range(2..=3).min(deck.len()).min(together);
                 let storm = deck.split_off(deck.len() - size);
                 at_ms = self.storm(at_ms, &storm, true, percent);
             }
@@ -199,7 +200,7 @@ impl Planner {
         while at_ms + DURATION_MS_MIN < self.end_ms {
             let mut storm = kinds.clone();
             storm.shuffle(&mut self.rng);
-            storm.truncate([1, 1, 2, 2, 2, 3][self.rng.random_range(0..6)]);
+            storm.truncate([1, 1, 2, 2, 2, 3][self.rng.random_range(0..6)].min(together));
             at_ms = self.storm(at_ms, &storm, false, 100);
         }
         self.faults.sort_by_key(|planned| planned.at_ms);
@@ -207,6 +208,11 @@ impl Planner {
             planned.id = id;
         }
         Schedule { faults: self.faults }
+    }
+
+    /// Most faults of one storm. A single node that is paused cannot be killed as well: the second fault would be skipped.
+    fn together_max(&self) -> usize {
+        if self.nodes == 1 { 1 } else { 3 }
     }
 
     /// Adds faults that begin together, as long as `percent` of what they would be; when the next storm may begin.
@@ -246,6 +252,19 @@ mod tests {
 
     fn overlap(a: &PlannedFault, b: &PlannedFault) -> bool {
         a.at_ms < b.end_ms() && b.at_ms < a.end_ms()
+    }
+
+    #[test]
+    fn a_single_node_is_hit_by_one_fault_at_a_time_and_by_each_kind() {
+        let kinds = [FaultKind::Kill, FaultKind::Pause];
+        for seed in 0..300 {
+            let spec = Spec { seed, time_ms: 10_000, nodes: 1, faults: kinds.to_vec(), ..Spec::default() };
+            let schedule = Schedule::plan(&spec);
+            assert_eq!(schedule.kinds(), kinds, "seed {seed}");
+            for pair in schedule.faults.windows(2) {
+                assert!(!overlap(&pair[0], &pair[1]), "seed {seed}: {pair:?}");
+            }
+        }
     }
 
     /// What holds of every schedule.
