@@ -176,7 +176,11 @@ impl World {
     }
 
     pub(crate) fn run_for(&mut self, ms: u64) {
-        let until = self.now + ms * MS;
+        self.run_for_us(ms * 1_000);
+    }
+
+    pub(crate) fn run_for_us(&mut self, us: u64) {
+        let until = self.now + us * MS / 1_000;
         while self.queue.peek().is_some_and(|Reverse((at, _, _))| *at <= until) {
             let Some(Reverse((at, _, event))) = self.queue.pop() else { break };
             self.now = at;
@@ -265,6 +269,10 @@ impl World {
         let now = self.now;
         self.replicas.get_mut(&node).unwrap().as_mut().unwrap().leave(now);
         self.turn(node);
+    }
+
+    pub(crate) fn leader_known_to(&self, node: u32) -> Option<u32> {
+        self.replicas[&node].as_ref().unwrap().raft().leader()
     }
 
     pub(crate) fn may_leave(&self, node: u32) -> bool {
