@@ -16,6 +16,7 @@ use crate::kv::command::KEY_VALUE_BYTES_MAX;
 pub use crate::kv::command::{Operation, Reply};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::{Request, RequestBody, Response, ResponseBody};
+use crate::raft::types::ProcessId;
 use crate::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
 pub use multiplexed::Multiplexed;
 
@@ -321,8 +322,17 @@ fn not_applied(error: ErrorCode) -> Outcome {
 
 /// The datagram of a client's request.
 pub fn request_frame(cluster_id: u64, message_id: u64, payload: &[u8]) -> Vec<u8> {
-    Frame { kind: Kind::Request, cluster_id, from: 0, to: 0, incarnation: 0, term: 0, message_id, payload }
-        .encode()
+    Frame {
+        kind: Kind::Request,
+        cluster_id,
+        from: 0,
+        to: 0,
+        process: ProcessId::default(),
+        term: 0,
+        message_id,
+        payload,
+    }
+    .encode()
 }
 
 /// The response in a datagram, if it is one of this cluster.

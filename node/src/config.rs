@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::raft::RaftConfig;
 use crate::raft::event::Level;
-use crate::raft::types::NodeId;
+use crate::raft::types::{NodeId, ProcessId};
 use crate::replica::ReplicaConfig;
 use crate::transport::{frame, message_codec};
 
@@ -123,8 +123,8 @@ impl ServerConfig {
         self.listen.unwrap_or(self.addresses[self.id as usize - 1])
     }
 
-    /// The replica's part, for the given incarnation.
-    pub fn replica(&self, incarnation: u64) -> ReplicaConfig {
+    /// The replica's part, for the process that it is.
+    pub fn replica(&self, process: ProcessId) -> ReplicaConfig {
         const MS: u64 = 1_000_000;
         ReplicaConfig {
             raft: RaftConfig {
@@ -138,7 +138,7 @@ impl ServerConfig {
                 inflight_max: INFLIGHT_MAX,
             },
             cluster_id: frame::cluster_id(&self.cluster),
-            incarnation,
+            process,
             uncommitted_max: UNCOMMITTED_MAX,
             requests_max: REQUESTS_MAX,
             request_timeout: REQUEST_TIMEOUT_MS * MS,

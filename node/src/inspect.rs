@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::kv::command::Command;
+use crate::raft::membership::Membership;
 use crate::raft::types::{HardState, Index, Lsn, NodeId, Payload, Record, Term};
 use crate::storage::disk::Disk;
 use crate::storage::recovery::{self, Replay, SegmentFile};
@@ -247,6 +248,10 @@ fn line(piece: &Piece) -> Line {
                 format!("index {}, term {}: {}", entry.id.index, entry.id.term, payload(&entry.payload));
             ("entry", Some(entry.id.index), Some(entry.id.term), text)
         }
+        Ok(Record::Snapshot(mark)) => {
+            let text = format!("snapshot at {}, the log begins after {}", mark.last, mark.base);
+            ("snapshot", Some(mark.last.index), Some(mark.last.term), text)
+        }
         Err(problem) => ("unknown", None, None, problem),
     };
     Line { offset, bytes: frame.encoded_bytes(), lsn: Some(frame.lsn), kind, index, term, text }
@@ -263,6 +268,10 @@ fn vote(voted_for: Option<NodeId>) -> String {
 fn payload(payload: &Payload) -> String {
     match payload {
         Payload::Noop => "no-op".to_owned(),
+        Payload::Membership(bytes) => match Membership::decode(bytes) {
+            Ok(membership) => format!("membership {membership}"),
+            Err(_) => "membership that does not decode".to_owned(),
+        },
         Payload::Command(bytes) => match Command::decode(bytes) {
             Ok(command) => command.to_string(),
             Err(_) => {

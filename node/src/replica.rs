@@ -16,7 +16,7 @@ use crate::raft::event::{Event, Level};
 use crate::raft::log::chain_after;
 use crate::raft::message::{AppendResult, Envelope, Message};
 use crate::raft::progress::ProgressState;
-use crate::raft::types::{Entry, HardState, Incarnation, Index, Lsn, NodeId, Payload, Record};
+use crate::raft::types::{Entry, HardState, Index, Lsn, NodeId, Payload, ProcessId, Record};
 use crate::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Role};
 use crate::trace::TraceEvent;
 use crate::transport::frame::{DropReason, Frame, Kind};
@@ -33,8 +33,8 @@ pub struct ReplicaConfig {
     pub raft: RaftConfig,
     /// Hash of the cluster's name.
     pub cluster_id: u64,
-    /// This start of this data directory.
-    pub incarnation: Incarnation,
+    /// This data directory, and this start of it.
+    pub process: ProcessId,
     /// Entries that a leader appends beyond its commit index before it answers `busy`.
     pub uncommitted_max: u64,
     /// Requests that a node holds, of all kinds together, before it answers `busy`.
@@ -121,7 +121,7 @@ impl Replica {
         let mut effects = Effects { tracing: config.tracing, level: config.level, ..Effects::default() };
         effects.trace(|| TraceEvent::Boot {
             node: config.raft.id,
-            incarnation: config.incarnation,
+            incarnation: config.process.incarnation,
             term: hard_state.term,
             voted_for: hard_state.voted_for,
             last_index: raft.log().last().index,
@@ -203,7 +203,7 @@ impl Replica {
                     self.drop_datagram(DropReason::DiskBacklog);
                 }
                 let envelope = Envelope { from: frame.from, to: frame.to, term: frame.term, message };
-                self.step(now, Input::Message(envelope, frame.incarnation));
+                self.step(now, Input::Message(envelope, frame.process));
                 Ok(())
             }
             Kind::Forward => self.forwarded_request(now, frame.from, frame.payload),
@@ -337,7 +337,7 @@ impl Replica {
                 Destination::Node(id) => id,
                 Destination::Client(_) => 0,
             },
-            incarnation: self.config.incarnation,
+            process: self.config.process,
             term,
             message_id: self.message_id,
             payload,
@@ -362,7 +362,7 @@ impl Replica {
             };
             self.applied_chain = chain_after(self.applied_chain, &entry);
             let command = match &entry.payload {
-                Payload::Noop => None,
+                Payload::Noop | Payload::Membership(_) => None,
                 // Proposers decode before they propose. Bytes that no command has are a no-op, on every node alike.
                 Payload::Command(bytes) => Command::decode(bytes).ok(),
             };
@@ -394,7 +394,7 @@ impl Replica {
                 ProgressState::Probe => "probe".to_owned(),
                 ProgressState::Replicate => "replicate".to_owned(),
             },
-            heard_ms_ago: (progress.incarnation > 0)
+            heard_ms_ago: (progress.process.incarnation > 0)
                 .then(|| now.saturating_sub(progress.heard_at) / 1_000_000),
         };
         Status {
@@ -407,7 +407,7 @@ impl Replica {
             first_index: raft.log().first_index(),
             last_index: raft.log().last().index,
             durable_index: raft.log().durable_index(),
-            incarnation: self.config.incarnation,
+            incarnation: self.config.process.incarnation,
             keys: self.store.len() as u64,
             build_id: crate::BUILD_ID.to_owned(),
             dropped: self.dropped.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),

@@ -5,6 +5,7 @@ use node::config::*;
 use node::kv::command::KEY_VALUE_BYTES_MAX;
 use node::kv::session::SESSIONS_MAX;
 use node::protocol::error::ErrorCode;
+use node::raft::types::ProcessId;
 use node::transport::frame::{DATAGRAM_BYTES_MAX, Frame, HEADER_BYTES, Kind};
 
 /// The rows of the table after `<!-- name: … -->`, as cells, without its head.
@@ -82,21 +83,22 @@ fn the_frame_is_as_described() {
         cluster_id: 0x0808_0808_0808_0808,
         from: 0x1616_1616,
         to: 0x2020_2020,
-        incarnation: 0x2424_2424_2424_2424,
-        term: 0x3232_3232_3232_3232,
-        message_id: 0x4040_4040_4040_4040,
+        process: ProcessId { directory: 0x2424_2424_2424_2424, incarnation: 0x3232_3232_3232_3232 },
+        term: 0x4040_4040_4040_4040,
+        message_id: 0x4848_4848_4848_4848,
         payload: b"payload",
     };
     let bytes = frame.encode();
-    assert_eq!((HEADER_BYTES, &bytes[..6]), (56, &b"WWtr\x01\x10"[..]));
+    assert_eq!((HEADER_BYTES, &bytes[..6]), (64, &b"WWtr\x02\x10"[..]));
     assert_eq!(
-        bytes[8..48],
-        [[8_u8; 8].as_slice(), &[0x16; 4], &[0x20; 4], &[0x24; 8], &[0x32; 8], &[0x40; 8]].concat()
+        bytes[8..56],
+        [[8_u8; 8].as_slice(), &[0x16; 4], &[0x20; 4], &[0x24; 8], &[0x32; 8], &[0x40; 8], &[0x48; 8]]
+            .concat()
     );
     assert_eq!(
-        (&bytes[6..8], &bytes[48..52], &bytes[56..]),
+        (&bytes[6..8], &bytes[56..60], &bytes[64..]),
         (&[0, 0][..], &[7, 0, 0, 0][..], &b"payload"[..])
     );
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..52]), &bytes[56..]);
-    assert_eq!(bytes[52..56], checksum.to_le_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..60]), &bytes[64..]);
+    assert_eq!(bytes[60..64], checksum.to_le_bytes());
 }

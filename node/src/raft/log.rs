@@ -1,7 +1,7 @@
 //! The log in memory: entries, the chain hash over them, and how much of them is durable.
 //! What is written when is decided by the callers; nothing here does I/O.
 
-use super::types::{Entry, Index, LogId, Lsn, Payload, Term};
+use super::types::{Entry, Index, LogId, Lsn, Term};
 use crate::trace::TermRun;
 
 /// One entry with what the node knows of it.
@@ -26,10 +26,7 @@ pub struct RaftLog {
 /// are equal up to it (accidental collisions aside: 2⁻⁶⁴ a pair).
 pub fn chain_after(chain: u64, entry: &Entry) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let kind: u8 = match entry.payload {
-        Payload::Noop => 0,
-        Payload::Command(_) => 1,
-    };
+    let kind = entry.payload.kind();
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let head = [chain, entry.id.index, entry.id.term];
     for byte in head.iter().flat_map(|word| word.to_le_bytes()).chain([kind]) {
@@ -160,6 +157,7 @@ impl RaftLog {
 
 #[cfg(test)]
 mod tests {
+    use super::super::types::Payload;
     use super::*;
 
     fn log(terms: &[Term]) -> RaftLog {

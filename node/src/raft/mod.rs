@@ -18,6 +18,7 @@
 mod election;
 pub mod event;
 pub mod log;
+pub mod membership;
 pub mod message;
 pub mod progress;
 pub mod quorum;
@@ -38,7 +39,7 @@ use message::{Envelope, Message};
 use progress::Progress;
 use read_index::ReadQueue;
 use transfer::Transfer;
-use types::{Entry, HardState, Incarnation, Index, LogId, Lsn, NodeId, Payload, Record, Term};
+use types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, Term};
 
 /// What a node knows before its first message, and how patient it is. Times are nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,8 +92,8 @@ impl Role {
 pub enum Input {
     /// Time passed.
     Tick,
-    /// A message arrived from a process of `incarnation`.
-    Message(Envelope, Incarnation),
+    /// A message arrived, from this process.
+    Message(Envelope, ProcessId),
     /// Commands to append. Only a leader may be asked; the driver forwards otherwise.
     Propose(Vec<Payload>),
     /// A linearizable read was asked for. Only a leader may be asked.
@@ -273,7 +274,7 @@ impl Raft {
     pub fn step(&mut self, now: u64, input: Input, effects: &mut Effects) {
         match input {
             Input::Tick => self.tick(now, effects),
-            Input::Message(envelope, incarnation) => self.receive(now, envelope, incarnation, effects),
+            Input::Message(envelope, process) => self.receive(now, envelope, process, effects),
             Input::Propose(payloads) => self.propose(payloads, effects),
             Input::ReadIndex(id) => self.read_index(id, effects),
             Input::Durable(lsn) => self.durable(now, lsn, effects),
@@ -300,7 +301,7 @@ impl Raft {
         }
     }
 
-    fn receive(&mut self, now: u64, envelope: Envelope, incarnation: Incarnation, effects: &mut Effects) {
+    fn receive(&mut self, now: u64, envelope: Envelope, process: ProcessId, effects: &mut Effects) {
         let Envelope { from, to, term, message } = envelope;
         if to != self.config.id || from == to || !self.config.voters.contains(&from) {
             return;
@@ -334,7 +335,7 @@ impl Raft {
             // A deposed leader learns the term that replaced it (§5.1).
             Message::Append { prev, round, .. } => self.reject(from, prev, round, effects),
             Message::AppendReply { round, result } if current && self.role == Role::Leader => {
-                self.count_append(now, from, incarnation, round, result, effects);
+                self.count_append(now, from, process, round, result, effects);
             }
             Message::TimeoutNow if current => self.stand_now(now, from, effects),
             Message::VoteReply { .. } | Message::AppendReply { .. } | Message::TimeoutNow => {} // of another term: says nothing about this one

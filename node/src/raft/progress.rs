@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::types::{Incarnation, Index};
+use super::types::{Index, ProcessId};
 
 /// How the leader sends to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +35,7 @@ pub struct Progress {
     /// Highest read round it confirmed.
     pub round: u64,
     /// Its process, as far as known: a restarted one lost what was in its sockets, so the pipeline starts anew.
-    pub incarnation: Incarnation,
+    pub process: ProcessId,
     probe_sent_at: Option<u64>,
     inflights: VecDeque<Inflight>,
 }
@@ -49,7 +49,7 @@ impl Progress {
             state: ProgressState::Probe,
             heard_at: now,
             round: 0,
-            incarnation: 0,
+            process: ProcessId::default(),
             probe_sent_at: None,
             inflights: VecDeque::new(),
         }

@@ -3,7 +3,7 @@
 
 use super::event::{Event, Level};
 use super::message::{AppendResult, Message};
-use super::types::{Entry, Incarnation, Index, LogId, NodeId, Payload};
+use super::types::{Entry, Index, LogId, NodeId, Payload, ProcessId};
 use super::{Effects, Raft, Role, quorum};
 
 impl Raft {
@@ -149,7 +149,7 @@ impl Raft {
         &mut self,
         now: u64,
         from: NodeId,
-        incarnation: Incarnation,
+        process: ProcessId,
         round: u64,
         result: AppendResult,
         effects: &mut Effects,
@@ -158,11 +158,11 @@ impl Raft {
         let Some(progress) = self.progress.get_mut(&from) else { return };
         progress.heard_at = now;
         progress.round = progress.round.max(round.min(self.reads.round()));
-        if progress.incarnation != incarnation {
-            if progress.incarnation != 0 {
+        if progress.process != process {
+            if progress.process != ProcessId::default() {
                 progress.probe_from(progress.match_index + 1);
             }
-            progress.incarnation = incarnation;
+            progress.process = process;
         }
         match result {
             // A follower cannot match what this leader does not have.

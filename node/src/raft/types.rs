@@ -17,6 +17,18 @@ pub const NUMBER_MAX: u64 = 1 << 62;
 pub type Lsn = u64;
 /// How often this data directory has been opened, counted from 1: tells a restarted process from its predecessor.
 pub type Incarnation = u64;
+/// Drawn at random when a data directory is made: tells a node whose directory was wiped from its former self, which may
+/// have voted and acknowledged what the new one does not remember. 0 is no directory.
+pub type DirectoryId = u64;
+
+/// Which process a message is from: the directory that it remembers by, and which opening of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    /// Its directory.
+    pub directory: DirectoryId,
+    /// Which opening of the directory.
+    pub incarnation: Incarnation,
+}
 
 /// The identity of an entry: no two different entries of one history share both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +52,9 @@ pub enum Payload {
     Noop,
     /// An encoded [`crate::kv::command::Command`]. Shared, because the log, the disk queue and the datagrams all hold it.
     Command(Arc<[u8]>),
+    /// An encoded [`super::membership::Membership`], in force from the moment it is appended (§6). As bytes, because that is
+    /// how it travels and lies on disk; whoever lets such an entry in has checked that it decodes.
+    Membership(Arc<[u8]>),
 }
 
 impl Payload {
@@ -47,7 +62,16 @@ impl Payload {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Payload::Noop => &[],
-            Payload::Command(bytes) => bytes,
+            Payload::Command(bytes) | Payload::Membership(bytes) => bytes,
+        }
+    }
+
+    /// What kind it is, as a number in datagrams and in the chain over a log. Never reused.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Payload::Noop => 0,
+            Payload::Command(_) => 1,
+            Payload::Membership(_) => 2,
         }
     }
 }
@@ -88,4 +112,25 @@ pub enum Record {
     },
     /// An entry, at the position after the last one.
     Entry(Entry),
+    /// From here on the log begins after `base`, and what `last` and all before it did is in a snapshot.
+    Snapshot(SnapshotMark),
+}
+
+/// What a node must know of a snapshot to go on from it. The first record of a directory after its `Boot` is a mark at index
+/// 0, which has no snapshot file: it holds the membership that the node was started with.
+///
+/// Replayed: entries up to `base` are dropped if the log has `base`, otherwise the whole log is. Whatever the log holds at
+/// `base + 1 ..= last` is committed, and in the snapshot already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SnapshotMark {
+    /// The last entry in the snapshot. It is committed and applied.
+    pub last: LogId,
+    /// Chain over the log at `last`.
+    pub chain: u64,
+    /// The entry after which the log begins; `last` itself, or one before it whose successors are kept for slow followers.
+    pub base: LogId,
+    /// Chain over the log at `base`.
+    pub base_chain: u64,
+    /// The encoded membership that was in force at `last`.
+    pub membership: Arc<[u8]>,
 }

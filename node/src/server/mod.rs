@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::clock::monotonic_ns;
 use crate::config::{ConfigError, DATAGRAMS_PER_TURN_MAX, LEAVE_WAIT_MS, RECEIVE_BUFFER_BYTES, ServerConfig};
 use crate::raft::event::Level;
+use crate::raft::types::ProcessId;
 use crate::replica::{Destination, RecoveredState, Replica};
 use crate::storage::{Identity, RealDisk, StorageError, Wal};
 use crate::transport::frame::{self, DATAGRAM_BYTES_MAX};
@@ -131,7 +132,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         .try_fill_bytes(&mut seed)
         .map_err(|e| ServerError::System { action: "draw a random seed", source: io::Error::other(e) })?;
     let mut replica = Replica::new(
-        config.replica(recovered.incarnation),
+        config.replica(ProcessId { directory: recovered.directory_id, incarnation: recovered.incarnation }),
         ChaCha8Rng::from_seed(seed),
         monotonic_ns(),
         RecoveredState {

@@ -21,12 +21,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, Record, Term};
+use crate::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, Record, SnapshotMark, Term};
 
 /// Length of a record's header in bytes.
 pub const HEADER_BYTES: usize = 48;
 /// Largest payload in bytes. Far above any command; it stops a rotten length from reading a whole segment.
-pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 21;
+/// Bytes of a snapshot mark's payload before the membership: chain, base index, base term, base chain.
+const MARK_FIXED_BYTES: usize = 4 * 8;
 
 /// What a record is. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,10 @@ pub enum Kind {
     Noop = 4,
     /// `index` and `term` of an entry; the payload is its command.
     Command = 5,
+    /// `index` and `term` of an entry; the payload is its membership.
+    Membership = 6,
+    /// `index` and `term` of the last entry in a snapshot; the payload is the rest of the mark.
+    Snapshot = 7,
 }
 
 /// A record whose two checksums hold. That it makes sense is not yet said.
@@ -108,12 +114,14 @@ fn padded(payload_bytes: usize) -> usize {
 pub fn encoded_bytes(record: &Record) -> usize {
     match record {
         Record::Entry(entry) => padded(entry.payload.bytes().len()),
+        Record::Snapshot(mark) => padded(MARK_FIXED_BYTES + mark.membership.len()),
         Record::Boot { .. } | Record::HardState(_) | Record::Truncate { .. } => padded(0),
     }
 }
 
 /// Appends the bytes of `record` to `out`.
 pub fn encode(out: &mut Vec<u8>, seed: u32, lsn: Lsn, durable_lsn: Lsn, record: &Record) {
+    let mark_payload;
     let (kind, index, term, payload) = match record {
         Record::Boot { incarnation } => (Kind::Boot, *incarnation, 0, [].as_slice()),
         Record::HardState(state) => {
@@ -121,8 +129,18 @@ pub fn encode(out: &mut Vec<u8>, seed: u32, lsn: Lsn, durable_lsn: Lsn, record: 
         }
         Record::Truncate { last_index } => (Kind::Truncate, *last_index, 0, [].as_slice()),
         Record::Entry(Entry { id, payload }) => {
-            let kind = if matches!(payload, Payload::Noop) { Kind::Noop } else { Kind::Command };
+            let kind = match payload {
+                Payload::Noop => Kind::Noop,
+                Payload::Command(_) => Kind::Command,
+                Payload::Membership(_) => Kind::Membership,
+            };
             (kind, id.index, id.term, payload.bytes())
+        }
+        Record::Snapshot(mark) => {
+            let fixed = [mark.chain, mark.base.index, mark.base.term, mark.base_chain];
+            let fixed: Vec<u8> = fixed.iter().flat_map(|word| word.to_le_bytes()).collect();
+            mark_payload = [&fixed[..], &mark.membership].concat();
+            (Kind::Snapshot, mark.last.index, mark.last.term, &mark_payload[..])
         }
     };
     assert!(
@@ -211,11 +229,31 @@ impl Frame {
             kind if kind == Kind::Command as u8 => {
                 Record::Entry(Entry { id, payload: Payload::Command(self.payload.clone()) })
             }
+            kind if kind == Kind::Membership as u8 => {
+                Record::Entry(Entry { id, payload: Payload::Membership(self.payload.clone()) })
+            }
+            kind if kind == Kind::Snapshot as u8 => Record::Snapshot(self.mark(id)?),
             kind => {
                 return Err(format!("a record of unknown kind {kind}; a later release may have written it"));
             }
         };
         Ok(record)
+    }
+
+    fn mark(&self, last: LogId) -> Result<SnapshotMark, String> {
+        let Some((fixed, membership)) = self.payload.split_first_chunk::<MARK_FIXED_BYTES>() else {
+            return Err(format!("a snapshot mark of {} bytes", self.payload.len()));
+        };
+        let word = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&fixed[at * 8..at * 8 + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        let base = LogId { index: word(1), term: word(2) };
+        if base.index > last.index {
+            return Err(format!("a snapshot at {last} after which the log begins at {base}"));
+        }
+        Ok(SnapshotMark { last, chain: word(0), base, base_chain: word(3), membership: membership.into() })
     }
 }
 
@@ -245,6 +283,14 @@ mod tests {
             Record::Entry(Entry { id, payload: Payload::Noop }),
             Record::Entry(Entry { id, payload: Payload::Command(Arc::from(b"hello".as_slice())) }),
             Record::Entry(Entry { id, payload: Payload::Command(Arc::from([].as_slice())) }),
+            Record::Entry(Entry { id, payload: Payload::Membership(Arc::from([1, 2].as_slice())) }),
+            Record::Snapshot(SnapshotMark {
+                last: id,
+                chain: 11,
+                base: LogId { term: 2, index: 4 },
+                base_chain: 12,
+                membership: Arc::from([1, 2, 3].as_slice()),
+            }),
         ]
     }
 

@@ -14,7 +14,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::raft::types::{Entry, HardState, Incarnation, Index, Lsn, Record};
+use crate::raft::types::{Entry, HardState, Incarnation, Index, LogId, Lsn, Record, SnapshotMark};
 use crate::storage::disk::Disk;
 use crate::storage::segment::{self, Header, Piece};
 use crate::storage::{Identity, StorageError};
@@ -24,7 +24,9 @@ use crate::storage::{Identity, StorageError};
 pub struct Recovered {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The whole log, from index 1.
+    /// The snapshot to go on from, and where the log begins; `None` if no record says it: then at index 1.
+    pub mark: Option<SnapshotMark>,
+    /// The log, from the entry after the mark's `base`.
     pub entries: Vec<Entry>,
     /// Which opening of the directory this is, counted from 1.
     pub incarnation: Incarnation,
@@ -71,7 +73,9 @@ pub struct Tail {
 pub struct Replay {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The log.
+    /// The latest snapshot mark.
+    pub mark: Option<SnapshotMark>,
+    /// The log, from the entry after the mark's `base`.
     pub entries: Vec<Entry>,
     /// The latest `Boot`, 0 if there is none.
     pub incarnation: Incarnation,
@@ -242,7 +246,8 @@ impl Replay {
     }
 
     fn apply(&mut self, record: Record) -> Result<(), String> {
-        let last_index = self.entries.len() as Index;
+        let base = self.mark.as_ref().map_or(LogId::default(), |mark| mark.base);
+        let last_index = base.index + self.entries.len() as Index;
         match record {
             Record::Boot { incarnation } => self.incarnation = incarnation,
             Record::HardState(hard_state) => self.hard_state = hard_state,
@@ -251,7 +256,10 @@ impl Replay {
                     "a truncation after index {kept}, but the log ends at index {last_index}"
                 ));
             }
-            Record::Truncate { last_index: kept } => self.entries.truncate(kept as usize),
+            Record::Truncate { last_index: kept } if kept < base.index => {
+                return Err(format!("a truncation after index {kept}, but the log begins after {base}"));
+            }
+            Record::Truncate { last_index: kept } => self.entries.truncate((kept - base.index) as usize),
             Record::Entry(entry) if entry.id.index != last_index + 1 => {
                 return Err(format!(
                     "an entry with index {}, expected index {}",
@@ -260,6 +268,25 @@ impl Replay {
                 ));
             }
             Record::Entry(entry) => self.entries.push(entry),
+            Record::Snapshot(mark) if mark.base.index < base.index => {
+                return Err(format!(
+                    "a log that begins after {}, but it began after {base} before",
+                    mark.base
+                ));
+            }
+            Record::Snapshot(mark) => {
+                let dropped = (mark.base.index - base.index) as usize;
+                let has_base = match dropped.checked_sub(1) {
+                    None => mark.base == base,
+                    Some(at) => self.entries.get(at).is_some_and(|entry| entry.id == mark.base),
+                };
+                if has_base {
+                    self.entries.drain(..dropped);
+                } else {
+                    self.entries.clear();
+                }
+                self.mark = Some(mark);
+            }
         }
         Ok(())
     }

@@ -116,6 +116,7 @@ impl Wal {
         let last_lsn = wal.sync()?;
         let recovered = Recovered {
             hard_state: replay.hard_state,
+            mark: replay.mark,
             entries: replay.entries,
             incarnation,
             directory_id: header.directory_id,

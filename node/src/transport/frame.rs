@@ -1,22 +1,22 @@
-//! The frame of a datagram: 56 bytes that say whose it is and that it arrived whole.
+//! The frame of a datagram: 64 bytes that say whose it is and that it arrived whole.
 //! Anything that does not fit its frame is dropped and counted under the reason named here; a bad datagram is never an error.
 
 use std::fmt;
 
 use crate::kv::hash_pieces;
 use crate::protocol::wire::{Malformed, Reader, Writer};
-use crate::raft::types::{Incarnation, NUMBER_MAX, NodeId, Term};
+use crate::raft::types::{NUMBER_MAX, NodeId, ProcessId, Term};
 
 /// Most bytes of a datagram: Aeron's default MTU, below every Ethernet path with its tunnels. An IP fragment lost is the
 /// whole datagram lost, so none is ever needed.
 pub const DATAGRAM_BYTES_MAX: usize = 1408;
 /// Bytes of the frame before the payload.
-pub const HEADER_BYTES: usize = 56;
+pub const HEADER_BYTES: usize = 64;
 /// Most bytes of a payload.
 pub const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"WWtr");
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 
 /// What the payload is, and so who sent it.
@@ -59,8 +59,8 @@ pub struct Frame<'a> {
     pub from: NodeId,
     /// Receiving node; 0 for "whoever listens here".
     pub to: NodeId,
-    /// The sender's incarnation; 0 for a client.
-    pub incarnation: Incarnation,
+    /// The sender's data directory and which opening of it; zeros for a client.
+    pub process: ProcessId,
     /// The sender's term; 0 for a client.
     pub term: Term,
     /// Counts the sender's datagrams in this incarnation. For matching by people, never for safety.
@@ -149,7 +149,8 @@ impl<'a> Frame<'a> {
         writer.u64(self.cluster_id);
         writer.u32(self.from);
         writer.u32(self.to);
-        writer.u64(self.incarnation);
+        writer.u64(self.process.directory);
+        writer.u64(self.process.incarnation);
         writer.u64(self.term);
         writer.u64(self.message_id);
         writer.u16(length);
@@ -180,7 +181,8 @@ impl<'a> Frame<'a> {
         let kind = reader.u8()?;
         let _flags = reader.u16()?;
         let (cluster_id, from, to) = (reader.u64()?, reader.u32()?, reader.u32()?);
-        let (incarnation, term, message_id) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let process = ProcessId { directory: reader.u64()?, incarnation: reader.u64()? };
+        let (term, message_id) = (reader.u64()?, reader.u64()?);
         let length = usize::from(reader.u16()?);
         let _spare = reader.u16()?;
         if length != payload.len() {
@@ -193,7 +195,7 @@ impl<'a> Frame<'a> {
         if term > NUMBER_MAX {
             return Err(DropReason::Malformed);
         }
-        Ok(Frame { kind, cluster_id, from, to, incarnation, term, message_id, payload })
+        Ok(Frame { kind, cluster_id, from, to, process, term, message_id, payload })
     }
 }
 
@@ -211,7 +213,7 @@ mod tests {
             cluster_id: cluster_id("c"),
             from: 1,
             to: 2,
-            incarnation: 3,
+            process: ProcessId { directory: 8, incarnation: 3 },
             term: 4,
             message_id: 5,
             payload,

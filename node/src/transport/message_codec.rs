@@ -1,6 +1,7 @@
 //! Raft messages as the payload of a datagram. An append is cut at entry boundaries, so each datagram is complete in itself.
 
 use crate::protocol::wire::{Malformed, Reader, Writer};
+use crate::raft::membership::Membership;
 use crate::raft::message::{AppendResult, Message};
 use crate::raft::types::{Entry, LogId, NUMBER_MAX, Payload, Term};
 
@@ -57,7 +58,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
             writer.u16(u16::try_from(entries.len()).unwrap_or(u16::MAX));
             for entry in entries {
                 writer.u64(entry.id.term);
-                writer.u8(u8::from(matches!(entry.payload, Payload::Command(_))));
+                writer.u8(entry.payload.kind());
                 writer.bytes(entry.payload.bytes());
             }
         }
@@ -103,12 +104,13 @@ pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
             let mut last = prev;
             for _ in 0..count {
                 let id = LogId { term: reader.u64()?, index: last.index + 1 };
-                let command = reader.boolean()?;
+                let kind = reader.u8()?;
                 let bytes = reader.slice()?;
-                let payload = match command {
-                    true => Payload::Command(bytes.into()),
-                    false if bytes.is_empty() => Payload::Noop,
-                    false => return Err(Malformed),
+                let payload = match kind {
+                    0 if bytes.is_empty() => Payload::Noop,
+                    1 => Payload::Command(bytes.into()),
+                    2 if Membership::decode(bytes).is_ok() => Payload::Membership(bytes.into()),
+                    _ => return Err(Malformed),
                 };
                 // Every entry was made by a leader, and the first leader has term 1.
                 if id.term < last.term.max(1) || id.term > term {

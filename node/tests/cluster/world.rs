@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use node::client::decode_response;
 use node::config::ServerConfig;
 use node::raft::log::chain_after;
-use node::raft::types::{Entry, HardState, Lsn, Record};
+use node::raft::types::{Entry, HardState, Lsn, ProcessId, Record};
 use node::raft::{Raft, Role};
 use node::replica::{Destination, RecoveredState, Replica};
 use node::trace::TraceEvent;
@@ -70,6 +70,7 @@ impl Disk {
                 Record::Boot { .. } => {}
                 Record::HardState(state) => hard_state = *state,
                 Record::Truncate { last_index } => entries.truncate(*last_index as usize),
+                Record::Snapshot(_) => {}
                 Record::Entry(entry) => {
                     assert_eq!(entry.id.index, entries.len() as u64 + 1, "a hole on disk");
                     entries.push(entry.clone());
@@ -160,7 +161,12 @@ impl World {
             heartbeat_interval_ms: 50,
         };
         let rng = ChaCha8Rng::seed_from_u64(self.rng.random());
-        let replica = Replica::new(config.replica(incarnation), rng, self.now, disk.recover());
+        let replica = Replica::new(
+            config.replica(ProcessId { directory: u64::from(node), incarnation }),
+            rng,
+            self.now,
+            disk.recover(),
+        );
         self.replicas.insert(node, Some(replica));
         self.after(0, Event::Tick { node, incarnation });
     }

@@ -2,10 +2,15 @@
 
 use node::raft::event::Level;
 use node::raft::message::{AppendResult, Envelope, Message};
-use node::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, Record, Term};
+use node::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, Term};
 use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+/// A process of the node `id`, in the directory that it has in these tests.
+pub(crate) fn process(id: NodeId, incarnation: u64) -> ProcessId {
+    ProcessId { directory: 1000 + u64::from(id), incarnation }
+}
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const ELECTION_MIN: u64 = 300 * MS;
@@ -133,7 +138,7 @@ impl Core {
     /// A message from `from`, in its first incarnation.
     pub(crate) fn receive(&mut self, from: NodeId, term: Term, message: Message) -> Effects {
         let to = self.raft.id();
-        self.input(Input::Message(Envelope { from, to, term, message }, 1))
+        self.input(Input::Message(Envelope { from, to, term, message }, process(from, 1)))
     }
 
     /// Time passes until the node's own deadline.

@@ -235,7 +235,7 @@ fn refusals_pre_votes_and_votes_of_an_older_term_do_not_elect() {
 fn messages_for_another_node_are_not_taken() {
     let mut core = Core::new(1, 3, 4, None, &[]);
     let envelope = node::raft::message::Envelope { from: 2, to: 3, term: 9, message: vote_request(id(0, 0)) };
-    assert!(core.input(Input::Message(envelope, 1)).messages.is_empty());
+    assert!(core.input(Input::Message(envelope, process(2, 1))).messages.is_empty());
     assert_eq!(core.raft.term(), 4);
 }
 

@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 
 use node::raft::event::Level;
 use node::raft::message::{AppendResult, Envelope, Message};
-use node::raft::types::{Entry, HardState, Incarnation, Index, Lsn, NodeId, Record, Term};
+use node::raft::types::{Entry, HardState, Incarnation, Index, Lsn, NodeId, ProcessId, Record, Term};
 use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Role};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::core::{MS, command, config, entries};
+use crate::core::{MS, command, config, entries, process};
 
 #[derive(Default)]
 struct Member {
@@ -27,7 +27,7 @@ struct Member {
 pub(crate) struct Lab {
     now: u64,
     members: BTreeMap<NodeId, Member>,
-    network: Vec<(Envelope, Incarnation)>,
+    network: Vec<(Envelope, ProcessId)>,
     output: String,
     leaders: BTreeMap<Term, (NodeId, Vec<u64>)>,
     committed: BTreeMap<Index, u64>,
@@ -183,7 +183,7 @@ impl Lab {
         let (mut state, mut log) = (HardState::default(), Vec::<Entry>::new());
         for (_, record) in &member.durable {
             match record {
-                Record::Boot { .. } => {}
+                Record::Boot { .. } | Record::Snapshot(_) => {}
                 Record::HardState(recovered) => state = *recovered,
                 Record::Truncate { last_index } => log.truncate(*last_index as usize),
                 Record::Entry(entry) => log.push(entry.clone()),
@@ -209,9 +209,9 @@ impl Lab {
     }
 
     fn deliver(&mut self, at: usize) {
-        let (envelope, incarnation) = self.network.remove(at);
+        let (envelope, process) = self.network.remove(at);
         if self.member(envelope.to).raft.is_some() {
-            self.input(envelope.to, Input::Message(envelope, incarnation));
+            self.input(envelope.to, Input::Message(envelope, process));
         }
     }
 
@@ -284,7 +284,8 @@ impl Lab {
         ready.retain(|m| m.envelope.term == term || !promise(&m.envelope.message));
         for outgoing in ready {
             self.say(&line(&outgoing.envelope));
-            self.network.push((outgoing.envelope, incarnation));
+            let process = process(id, incarnation);
+            self.network.push((outgoing.envelope, process));
         }
         self.check(id);
         if !self.member(id).slow && !self.member(id).pending.is_empty() {

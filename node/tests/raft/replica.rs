@@ -34,7 +34,7 @@ pub(crate) fn replica_config(id: NodeId, nodes: u16) -> ReplicaConfig {
         heartbeat_interval_ms: 50,
     };
     config.validate().unwrap();
-    config.replica(1)
+    config.replica(process(id, 1))
 }
 
 pub(crate) fn client(port: u16) -> SocketAddr {
@@ -43,7 +43,7 @@ pub(crate) fn client(port: u16) -> SocketAddr {
 
 pub(crate) fn peer_frame(kind: Kind, from: NodeId, to: NodeId, term: Term, payload: &[u8]) -> Vec<u8> {
     let cluster_id = cluster_id(CLUSTER);
-    Frame { kind, cluster_id, from, to, incarnation: 1, term, message_id: 1, payload }.encode()
+    Frame { kind, cluster_id, from, to, process: process(from, 1), term, message_id: 1, payload }.encode()
 }
 
 pub(crate) struct Bench {
@@ -314,8 +314,17 @@ fn only_datagrams_of_members_to_this_node_in_this_cluster_reach_the_core() {
     let payload = message_codec::encode(&Message::VoteReply { granted: false });
     let frame = |kind, cluster: &str, from, to| {
         let cluster_id = cluster_id(cluster);
-        Frame { kind, cluster_id, from, to, incarnation: 1, term: 9, message_id: 1, payload: &payload }
-            .encode()
+        Frame {
+            kind,
+            cluster_id,
+            from,
+            to,
+            process: process(from, 1),
+            term: 9,
+            message_id: 1,
+            payload: &payload,
+        }
+        .encode()
     };
     let mut bench = Bench::new(replica_config(2, 3), 4, &[]);
     let before = bench.state();

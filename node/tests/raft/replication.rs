@@ -423,7 +423,7 @@ fn another_incarnation_restarts_the_pipeline_and_keeps_the_match() {
     let mut core = Core::leader(3, 4, &[]);
     let receive = |core: &mut Core, incarnation| {
         let envelope = Envelope { from: 2, to: 1, term: 5, message: accepted(1) };
-        core.input(Input::Message(envelope, incarnation))
+        core.input(Input::Message(envelope, process(2, incarnation)))
     };
     receive(&mut core, 1);
     assert_eq!(appends(&propose(&mut core, 1), 2), [(1, 1, 1)]);

@@ -36,6 +36,7 @@ fn what_was_synced_is_there_after_reopening() {
 
     let (_wal, again) = open(&dir).unwrap();
     let expected = Recovered {
+        mark: None,
         hard_state,
         entries,
         incarnation: 2,

@@ -215,7 +215,7 @@ fn log_of(records: &[Record]) -> Vec<Entry> {
         match record {
             Record::Entry(entry) => log.push(entry.clone()),
             Record::Truncate { last_index } => log.truncate(*last_index as usize),
-            Record::Boot { .. } | Record::HardState(_) => {}
+            Record::Boot { .. } | Record::HardState(_) | Record::Snapshot(_) => {}
         }
     }
     log
