@@ -208,7 +208,7 @@ impl Replica {
             }
             Kind::Forward => self.forwarded_request(now, frame.from, frame.payload),
             Kind::ForwardReply => self.forwarded_reply(frame.payload),
-            Kind::Request | Kind::Response => Err(DropReason::Kind),
+            Kind::Request | Kind::Response | Kind::Pull | Kind::Chunk => Err(DropReason::Kind),
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use node::config::CLUSTER_DEFAULT;
+use node::raft::types::ProcessId;
 use node::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
 use tests::hand::Hand;
 use tests::poll;
@@ -18,7 +19,7 @@ fn frame(to: usize, payload: &[u8]) -> Frame<'_> {
         cluster_id: cluster_id(CLUSTER_DEFAULT),
         from: (to % 3 + 1) as u32,
         to: to as u32,
-        incarnation: 1,
+        process: ProcessId { directory: 1, incarnation: 1 },
         term: 1,
         message_id: 1,
         payload,

@@ -37,6 +37,10 @@ impl Writer {
     pub fn u64(&mut self, value: u64) {
         self.buffer.extend_from_slice(&value.to_le_bytes());
     }
+    /// Bytes of a fixed number.
+    pub fn array<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.buffer.extend_from_slice(bytes);
+    }
     /// Bytes with a two-byte length. Every caller bounds them far below 64 KiB.
     pub fn bytes(&mut self, bytes: &[u8]) {
         let length = u16::try_from(bytes.len());
@@ -65,29 +69,30 @@ impl<'a> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    /// Bytes of a fixed number.
+    ///
+    /// # Errors
+    /// When there are not so many; likewise below.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed)?;
         self.rest = rest;
         Ok(*head)
     }
     /// One byte.
-    ///
-    /// # Errors
-    /// When there is none; likewise below.
     pub fn u8(&mut self) -> Result<u8, Malformed> {
-        Ok(u8::from_le_bytes(self.take()?))
+        Ok(u8::from_le_bytes(self.array()?))
     }
     /// Two bytes.
     pub fn u16(&mut self) -> Result<u16, Malformed> {
-        Ok(u16::from_le_bytes(self.take()?))
+        Ok(u16::from_le_bytes(self.array()?))
     }
     /// Four bytes.
     pub fn u32(&mut self) -> Result<u32, Malformed> {
-        Ok(u32::from_le_bytes(self.take()?))
+        Ok(u32::from_le_bytes(self.array()?))
     }
     /// Eight bytes.
     pub fn u64(&mut self) -> Result<u64, Malformed> {
-        Ok(u64::from_le_bytes(self.take()?))
+        Ok(u64::from_le_bytes(self.array()?))
     }
     /// A boolean: 0 or 1, nothing else.
     pub fn boolean(&mut self) -> Result<bool, Malformed> {

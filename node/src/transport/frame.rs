@@ -12,8 +12,10 @@ use crate::raft::types::{NUMBER_MAX, NodeId, ProcessId, Term};
 pub const DATAGRAM_BYTES_MAX: usize = 1408;
 /// Bytes of the frame before the payload.
 pub const HEADER_BYTES: usize = 64;
+/// Bytes behind the payload that are left for a tag, with a cluster key or without: what fits never depends on it.
+pub const TAG_BYTES: usize = 16;
 /// Most bytes of a payload.
-pub const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES;
+pub const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - TAG_BYTES;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"WWtr");
 const VERSION: u8 = 2;
@@ -28,6 +30,10 @@ pub enum Kind {
     Forward,
     /// The answer to a forwarded request.
     ForwardReply,
+    /// Whoever lacks parts of an object asks for them.
+    Pull,
+    /// One part of an object.
+    Chunk,
     /// A client's request.
     Request,
     /// A reply to a client.
@@ -35,13 +41,23 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Peer, Kind::Forward, Kind::ForwardReply, Kind::Request, Kind::Response];
+    const ALL: [Kind; 7] = [
+        Kind::Peer,
+        Kind::Forward,
+        Kind::ForwardReply,
+        Kind::Pull,
+        Kind::Chunk,
+        Kind::Request,
+        Kind::Response,
+    ];
 
     fn code(self) -> u8 {
         match self {
             Kind::Peer => 1,
             Kind::Forward => 2,
             Kind::ForwardReply => 3,
+            Kind::Pull => 4,
+            Kind::Chunk => 5,
             Kind::Request => 16,
             Kind::Response => 17,
         }
@@ -224,7 +240,7 @@ mod tests {
     fn a_frame_survives_its_bytes() {
         let payload = vec![7; PAYLOAD_BYTES_MAX];
         let bytes = frame(&payload).encode();
-        assert_eq!(bytes.len(), DATAGRAM_BYTES_MAX);
+        assert_eq!(bytes.len() + TAG_BYTES, DATAGRAM_BYTES_MAX);
         assert_eq!(Frame::decode(&bytes), Ok(frame(&payload)));
     }
 
