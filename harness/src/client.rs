@@ -128,7 +128,7 @@ mod tests {
         let write = operation("r1", Action::Write(7));
         let cas = operation("r1", Action::Cas { from: 7, to: 8 });
         let append = operation("a1", Action::Append(9));
-        let bytes = |text: &str| Reply::Value(Some(text.as_bytes().to_vec()));
+        let bytes = |text: &str| Reply::Value(Some(text.as_bytes().into()));
         let refused = || Outcome::NotApplied { error: "too_large", message: "a sentence".to_owned() };
         let unknown = || Outcome::Unknown { error: "timeout" };
 
@@ -139,7 +139,7 @@ mod tests {
         check(&cas, applied(Reply::Done), (Ok, json!([7, 8]), None, None, Some(40)));
         check(
             &cas,
-            applied(Reply::Mismatch(Some(b"5".to_vec()))),
+            applied(Reply::Mismatch(Some(b"5"[..].into()))),
             (Fail, json!([7, 8]), Some("cas_mismatch"), Some(json!(5)), None),
         );
         check(

@@ -5,6 +5,7 @@ mod multiplexed;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -103,7 +104,7 @@ pub struct LocalValue {
     /// Last applied entry when it was read.
     pub last_applied: u64,
     /// The value, `None` if the key is absent.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Arc<[u8]>>,
 }
 
 /// How long a client waits, and for which cluster.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -81,7 +82,7 @@ impl Client {
 
 fn print(reply: &Reply, position: u64, node: u32) -> ExitCode {
     let mut out = io::stdout().lock();
-    let text = |value: &Option<Vec<u8>>| match value {
+    let text = |value: &Option<Arc<[u8]>>| match value {
         Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         None => "(absent)".to_owned(),
     };

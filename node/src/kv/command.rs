@@ -1,6 +1,7 @@
 //! Commands of the state machine and their bytes in the log. What they do is in [`super`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::protocol::wire::{Malformed, Reader, Writer};
 
@@ -52,9 +53,9 @@ pub enum Reply {
     /// `set`, `append`, `delete` and a `cas` that matched.
     Done,
     /// `get`: the value, `None` if the key is absent.
-    Value(Option<Vec<u8>>),
+    Value(Option<Arc<[u8]>>),
     /// A `cas` that did not match, with what was there. The store did not change.
-    Mismatch(Option<Vec<u8>>),
+    Mismatch(Option<Arc<[u8]>>),
 }
 
 /// What an entry of the log asks of the state machine.

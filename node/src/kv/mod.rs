@@ -5,6 +5,7 @@ pub mod command;
 pub mod session;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::raft::types::Index;
 use command::{Command, KEY_VALUE_BYTES_MAX, Operation, Reply};
@@ -36,7 +37,8 @@ pub enum Applied {
 /// The replicated store: what every node must agree on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Store {
-    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Values are shared with the replies and snapshots that carry them.
+    values: BTreeMap<Vec<u8>, Arc<[u8]>>,
     sessions: Sessions,
     last_applied: Index,
     /// XOR of a hash of each pair: changes with one pair are cheap, the order of pairs does not matter.
@@ -60,8 +62,8 @@ impl Store {
     }
 
     /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.values.get(key).map(Vec::as_slice)
+    pub fn get(&self, key: &[u8]) -> Option<&Arc<[u8]>> {
+        self.values.get(key)
     }
 
     /// The sessions, for a leader that answers a retry without the log.
@@ -110,25 +112,25 @@ impl Store {
         let done = Applied::Executed { reply: Reply::Done, position: index };
         match operation {
             Operation::Get { key } => {
-                let reply = Reply::Value(self.get(key).map(<[u8]>::to_vec));
+                let reply = Reply::Value(self.get(key).cloned());
                 return Applied::Executed { reply, position: index };
             }
-            Operation::Set { key, value } => self.put(key, value.clone()),
+            Operation::Set { key, value } => self.put(key, value.as_slice().into()),
             Operation::Cas { key, expected, new } => {
                 let actual = self.get(key);
-                if actual != expected.as_deref() {
-                    let reply = Reply::Mismatch(actual.map(<[u8]>::to_vec));
+                if actual.map(AsRef::as_ref) != expected.as_deref() {
+                    let reply = Reply::Mismatch(actual.cloned());
                     return Applied::Executed { reply, position: index };
                 }
-                self.put(key, new.clone());
+                self.put(key, new.as_slice().into());
             }
             Operation::Append { key, value } => {
-                let mut joined = self.get(key).unwrap_or_default().to_vec();
-                if key.len() + joined.len() + value.len() > KEY_VALUE_BYTES_MAX {
+                let old = self.get(key).map(AsRef::as_ref).unwrap_or_default();
+                if key.len() + old.len() + value.len() > KEY_VALUE_BYTES_MAX {
                     return Applied::TooLarge;
                 }
-                joined.extend_from_slice(value);
-                self.put(key, joined);
+                let joined = [old, value].concat();
+                self.put(key, joined.into());
             }
             Operation::Delete { key } => {
                 if let Some(old) = self.values.remove(key) {
@@ -139,7 +141,7 @@ impl Store {
         done
     }
 
-    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
         self.values_hash ^= pair_hash(key, &value);
         if let Some(old) = self.values.insert(key.to_vec(), value) {
             self.values_hash ^= pair_hash(key, &old);
@@ -190,12 +192,12 @@ mod tests {
         let (mut store, client) = opened();
         let first = run(&mut store, client, 1, append("a"));
         assert_eq!(run(&mut store, client, 1, append("a")), first);
-        assert_eq!(store.get(b"k"), Some(&b"a"[..]));
+        assert_eq!(store.get(b"k"), Some(&b"a"[..].into()));
         run(&mut store, client, 2, append("b"));
         assert_eq!(run(&mut store, client, 1, append("a")), Applied::Superseded);
-        assert_eq!(store.get(b"k"), Some(&b"ab"[..]));
+        assert_eq!(store.get(b"k"), Some(&b"ab"[..].into()));
         assert_eq!(run(&mut store, 77, 1, append("c")), Applied::SessionUnknown);
-        assert_eq!(store.get(b"k"), Some(&b"ab"[..]));
+        assert_eq!(store.get(b"k"), Some(&b"ab"[..].into()));
     }
 
     #[test]
@@ -207,7 +209,7 @@ mod tests {
             new: new.as_bytes().to_vec(),
         };
         let mismatch = |seen: Option<&str>, position| Applied::Executed {
-            reply: Reply::Mismatch(seen.map(|s| s.as_bytes().to_vec())),
+            reply: Reply::Mismatch(seen.map(|s| s.as_bytes().into())),
             position,
         };
         assert_eq!(run(&mut store, client, 1, cas(Some("1"), "2")), mismatch(None, 2));
@@ -216,7 +218,7 @@ mod tests {
             Applied::Executed { reply: Reply::Done, position: 3 }
         );
         assert_eq!(run(&mut store, client, 3, cas(None, "5")), mismatch(Some("1"), 4));
-        assert_eq!(store.get(b"k"), Some(&b"1"[..]));
+        assert_eq!(store.get(b"k"), Some(&b"1"[..].into()));
     }
 
     #[test]
@@ -226,7 +228,7 @@ mod tests {
         let before = store.state_hash();
         let sessions = store.sessions().hash();
         assert_eq!(run(&mut store, client, 2, append("y")), Applied::TooLarge);
-        assert_eq!(store.get(b"k").map(<[u8]>::len), Some(KEY_VALUE_BYTES_MAX - 1));
+        assert_eq!(store.get(b"k").map(|value| value.len()), Some(KEY_VALUE_BYTES_MAX - 1));
         assert_eq!(store.state_hash() ^ store.sessions().hash(), before ^ sessions);
     }
 

@@ -3,6 +3,8 @@
 pub mod error;
 pub mod wire;
 
+use std::sync::Arc;
+
 use crate::kv::command::{Operation, Reply};
 use crate::raft::types::{Index, NodeId};
 use error::ErrorCode;
@@ -83,7 +85,7 @@ pub enum ResponseBody {
         /// Last applied entry.
         last_applied: Index,
         /// The value.
-        value: Option<Vec<u8>>,
+        value: Option<Arc<[u8]>>,
     },
     /// The status, as JSON.
     Status {
@@ -221,13 +223,16 @@ impl Response {
                 let position = reader.u64()?;
                 let reply = match reader.u8()? {
                     1 => Reply::Done,
-                    2 => Reply::Value(reader.optional_bytes()?),
-                    3 => Reply::Mismatch(reader.optional_bytes()?),
+                    2 => Reply::Value(reader.optional_bytes()?.map(Arc::from)),
+                    3 => Reply::Mismatch(reader.optional_bytes()?.map(Arc::from)),
                     _ => return Err(Malformed),
                 };
                 ResponseBody::Applied { position, reply }
             }
-            3 => ResponseBody::Local { last_applied: reader.u64()?, value: reader.optional_bytes()? },
+            3 => {
+                let last_applied = reader.u64()?;
+                ResponseBody::Local { last_applied, value: reader.optional_bytes()?.map(Arc::from) }
+            }
             4 => ResponseBody::Status { json: reader.bytes()? },
             6 => ResponseBody::Transferring { to: reader.u32()? },
             5 => ResponseBody::Error { error: ErrorCode::from_code(reader.u8()?).ok_or(Malformed)? },
@@ -264,8 +269,8 @@ mod tests {
             ResponseBody::SessionOpened { client_id: 9 },
             ResponseBody::Applied { position: 3, reply: Reply::Done },
             ResponseBody::Applied { position: 3, reply: Reply::Value(None) },
-            ResponseBody::Applied { position: 3, reply: Reply::Mismatch(Some(b"x".to_vec())) },
-            ResponseBody::Local { last_applied: 3, value: Some(vec![]) },
+            ResponseBody::Applied { position: 3, reply: Reply::Mismatch(Some(b"x"[..].into())) },
+            ResponseBody::Local { last_applied: 3, value: Some([].into()) },
             ResponseBody::Status { json: b"{}".to_vec() },
             ResponseBody::Error { error: ErrorCode::Busy },
             ResponseBody::Transferring { to: 3 },

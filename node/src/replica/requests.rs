@@ -86,7 +86,7 @@ impl Replica {
                 self.answer(waiter, ResponseBody::Status { json });
             }
             RequestBody::LocalGet { key } => {
-                let value = self.store.get(key).map(<[u8]>::to_vec);
+                let value = self.store.get(key).cloned();
                 self.answer(waiter, ResponseBody::Local { last_applied: self.store.last_applied(), value });
             }
             _ if self.raft.role() == Role::Leader => self.lead(now, waiter, request),
@@ -252,7 +252,7 @@ impl Replica {
     }
 
     fn answer_read(&mut self, waiter: Waiter, key: &[u8]) {
-        let reply = Reply::Value(self.store.get(key).map(<[u8]>::to_vec));
+        let reply = Reply::Value(self.store.get(key).cloned());
         self.answer(waiter, ResponseBody::Applied { position: self.store.last_applied(), reply });
     }
 

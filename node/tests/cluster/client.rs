@@ -85,7 +85,7 @@ impl Client {
                 self.appends.last_mut().unwrap().3 = Some(now);
             }
             (RequestBody::Get { key }, ResponseBody::Applied { reply: Reply::Value(value), .. }) => {
-                let text = String::from_utf8(value.clone().unwrap_or_default()).unwrap();
+                let text = String::from_utf8(value.clone().unwrap_or_default().to_vec()).unwrap();
                 let elements = text.split_whitespace().map(str::to_owned).collect();
                 self.reads.push((String::from_utf8(key.clone()).unwrap(), elements, *invoked, now));
             }

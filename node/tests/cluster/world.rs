@@ -375,7 +375,8 @@ impl World {
         let mut finals = BTreeMap::new();
         for key in self.clients.iter().flat_map(|c| c.appends.iter().map(|a| a.0.clone())) {
             let text =
-                String::from_utf8(furthest.store().get(key.as_bytes()).unwrap_or_default().to_vec()).unwrap();
+                String::from_utf8(furthest.store().get(key.as_bytes()).cloned().unwrap_or_default().to_vec())
+                    .unwrap();
             finals.insert(key, text.split_whitespace().map(str::to_owned).collect());
         }
         client::check(&self.clients, &finals);

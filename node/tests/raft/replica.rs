@@ -200,7 +200,7 @@ fn refusal(error: ErrorCode) -> ResponseBody {
 }
 
 fn value(text: &str, position: u64) -> ResponseBody {
-    ResponseBody::Applied { position, reply: Reply::Value(Some(text.into())) }
+    ResponseBody::Applied { position, reply: Reply::Value(Some(text.as_bytes().into())) }
 }
 
 fn at(events: &[TraceEvent], wanted: impl Fn(&TraceEvent) -> bool) -> usize {
@@ -363,7 +363,7 @@ fn a_write_is_answered_after_it_is_committed_and_applied() {
     bench.peer(2, 1, &accepted(3));
     let answer = bench.turn().answer();
     assert_eq!(answer, ResponseBody::Applied { position: 3, reply: Reply::Done });
-    assert_eq!(bench.replica.store().get(b"k"), Some(&b"v"[..]));
+    assert_eq!(bench.replica.store().get(b"k"), Some(&b"v"[..].into()));
 }
 
 /// The defect A05: one operation sent again is one entry while it waits, and none once it is applied.
@@ -385,7 +385,7 @@ fn a_retried_write_is_applied_once() {
     assert_eq!(bench.turn().answer(), body, "from the session, where it was applied first");
     assert_eq!(
         (bench.replica.raft().log().last().index, bench.replica.store().get(b"k")),
-        (3, Some(&b"x"[..]))
+        (3, Some(&b"x"[..].into()))
     );
     bench.request(7, 3, extend(session, "k", "y"));
     bench.commit();
