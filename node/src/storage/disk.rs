@@ -16,6 +16,8 @@ pub type Lock = Box<dyn Send + Sync>;
 pub trait Disk: Send + Sync {
     /// The whole contents of a file, durable or not.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Up to `len` bytes of a file from `offset` on, durable or not; fewer, or none, where the file ends.
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>>;
     /// Opens an existing file for writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Creates a file that must not exist. Its name is durable after `fsync_dir` of its directory.
@@ -54,6 +56,24 @@ pub struct RealDisk;
 impl Disk for RealDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        // A wish that is longer than the file reserves no memory for what is not there.
+        let left = file.metadata()?.len().saturating_sub(offset);
+        let mut bytes = vec![0; len.min(usize::try_from(left).unwrap_or(len))];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match FileExt::read_at(&file, &mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

@@ -319,6 +319,14 @@ impl Disk for MemoryDisk {
         inner.files.get(&id).map(|file| file.current.clone()).ok_or_else(|| Errno::ENOENT.into())
     }
 
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let inner = self.operate()?;
+        let id = inner.file_id(path)?;
+        let bytes = inner.files.get(&id).map(|file| file.current.as_slice()).ok_or(Errno::ENOENT)?;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes[from..bytes.len().min(from.saturating_add(len))].to_vec())
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let inner = self.operate()?;
         let file = inner.file_id(path)?;

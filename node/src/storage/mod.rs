@@ -1,8 +1,9 @@
-//! What survives a kill and a power loss: one write-ahead log for everything that Figure 2 calls persistent state.
-//! When a record must be durable, and what may leave the node before it is, the server decides.
+//! What survives a kill and a power loss: one write-ahead log for everything that Figure 2 calls persistent state, and
+//! snapshots of what it did. When a record must be durable, and what may leave the node before it is, the server decides.
 //!
 //! Reading order: [`disk`] (the seam to the operating system), [`record`] and [`segment`] (the bytes), [`recovery`] (what
-//! bytes mean after a failure), [`wal`] (append and sync). [`memory_disk`] is a disk that loses power on command.
+//! bytes mean after a failure), [`wal`] (append and sync), [`snapshot_file`] and [`snapshot_dir`] (bytes and files of
+//! snapshots). [`memory_disk`] is a disk that loses power on command.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,11 +15,15 @@ pub mod memory_disk;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod snapshot_dir;
+pub mod snapshot_file;
 pub mod wal;
 
 pub use disk::{Disk, RealDisk};
 pub use memory_disk::MemoryDisk;
 pub use recovery::Recovered;
+pub use snapshot_dir::{SnapshotDir, SnapshotWriter};
+pub use snapshot_file::SnapshotMeta;
 pub use wal::{Layout, Wal};
 
 /// Whose data a directory holds. Written into every segment: a directory that was copied or mounted to the wrong place

@@ -1,15 +1,13 @@
 //! Power loss and refused operations at every point: what was acknowledged survives, the rest is a prefix.
 //! Damage to bytes that were durable is left to `refusals`.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use node::storage::disk::{DiskFile, Lock};
 use node::storage::memory_disk::{Refusal, Unsynced};
 use node::storage::{Disk, MemoryDisk, Wal};
 
+use crate::forgetful::{Forgetful, Forgets};
 use crate::world::{IDENTITY, LAYOUT, World, dir, entry, script};
 
 /// Operations of the whole script when nothing fails.
@@ -110,70 +108,6 @@ fn a_batch_costs_one_write_and_one_fdatasync() {
     assert_eq!(world.disk.operations() - before, 2);
     world.write(&[]).unwrap();
     assert_eq!(world.disk.operations() - before, 2, "an empty sync touches nothing");
-}
-
-/// A disk that forgets one kind of sync: shows that the tests above would notice a log which leaves it out.
-#[derive(Clone)]
-struct Forgetful {
-    disk: MemoryDisk,
-    forgets: Forgets,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Forgets {
-    Nothing,
-    FsyncDir,
-    Fdatasync,
-}
-
-impl Disk for Forgetful {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.disk.read(path)
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(ForgetfulFile { file: self.disk.open(path)?, forgets: self.forgets }))
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(ForgetfulFile { file: self.disk.create(path)?, forgets: self.forgets }))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.disk.unlink(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.create_dir(dir)
-    }
-    fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
-        if self.forgets == Forgets::FsyncDir { Ok(()) } else { self.disk.fsync_dir(dir) }
-    }
-    fn lock(&self, dir: &Path) -> io::Result<Lock> {
-        self.disk.lock(dir)
-    }
-    fn entropy(&self) -> io::Result<u64> {
-        self.disk.entropy()
-    }
-}
-
-struct ForgetfulFile {
-    file: Box<dyn DiskFile>,
-    forgets: Forgets,
-}
-
-impl DiskFile for ForgetfulFile {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, bytes)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn fdatasync(&self) -> io::Result<()> {
-        if self.forgets == Forgets::Fdatasync { Ok(()) } else { self.file.fdatasync() }
-    }
 }
 
 /// Whether everything acknowledged is there after the worst power loss.

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
 
 mod failures;
+mod forgetful;
 mod inspect;
 mod real;
 mod refusals;
+mod snapshots;
 mod tails;
 mod world;
