@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::raft::RaftConfig;
 use crate::raft::event::Level;
+use crate::raft::log::AppendBounds;
 use crate::raft::types::{NodeId, ProcessId};
 use crate::replica::ReplicaConfig;
 use crate::transport::{frame, message_codec};
@@ -20,6 +21,8 @@ pub const ELECTION_TIMEOUT_MS_MAX: u64 = 600;
 pub const HEARTBEAT_INTERVAL_MS: u64 = 50;
 /// Pipelined appends to one follower: 64 datagrams stay below the receive buffer that an unprivileged socket gets.
 pub const INFLIGHT_MAX: usize = 64;
+/// Bytes of payloads on their way to one follower.
+pub const INFLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Entries that a leader appends beyond its commit index.
 pub const UNCOMMITTED_MAX: u64 = 16_384;
 /// Requests that a node holds.
@@ -133,9 +136,13 @@ impl ServerConfig {
                 election_timeout_min: self.election_timeout_ms_min * MS,
                 election_timeout_max: self.election_timeout_ms_max * MS,
                 heartbeat_interval: self.heartbeat_interval_ms * MS,
-                append_bytes_max: message_codec::APPEND_BYTES_MAX,
-                entry_overhead: message_codec::ENTRY_OVERHEAD,
-                inflight_max: INFLIGHT_MAX,
+                append: AppendBounds {
+                    message_bytes: message_codec::APPEND_BYTES_MAX,
+                    entry_overhead: message_codec::ENTRY_OVERHEAD,
+                    inline_bytes: message_codec::INLINE_BYTES_MAX,
+                    inflight_messages: INFLIGHT_MAX,
+                    inflight_bytes: INFLIGHT_BYTES_MAX,
+                },
             },
             cluster_id: frame::cluster_id(&self.cluster),
             process,

@@ -42,6 +42,7 @@ fn the_table_of_knobs_has_their_defaults() {
         ("--election-timeout-ms-max", ELECTION_TIMEOUT_MS_MAX.to_string()),
         ("--heartbeat-interval-ms", HEARTBEAT_INTERVAL_MS.to_string()),
         ("INFLIGHT_MAX", INFLIGHT_MAX.to_string()),
+        ("INFLIGHT_BYTES_MAX", INFLIGHT_BYTES_MAX.to_string()),
         ("UNCOMMITTED_MAX", UNCOMMITTED_MAX.to_string()),
         ("REQUESTS_MAX", REQUESTS_MAX.to_string()),
         ("WAITERS_PER_WRITE_MAX", WAITERS_PER_WRITE_MAX.to_string()),

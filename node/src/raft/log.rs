@@ -15,6 +15,24 @@ struct Slot {
     lsn: Lsn,
 }
 
+/// Bytes that stand in a message for a payload that is not in it: its size and its hash.
+pub const REFERENCE_BYTES: usize = 4 + 16;
+
+/// How much goes into one message, and to one follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AppendBounds {
+    /// Bytes of entries in one message.
+    pub message_bytes: usize,
+    /// Bytes that an entry takes in a message beside its payload.
+    pub entry_overhead: usize,
+    /// A payload with more bytes is not in the message: the follower fetches it.
+    pub inline_bytes: usize,
+    /// Pipelined messages to one follower.
+    pub inflight_messages: usize,
+    /// Bytes of payloads on their way to one follower, those that it fetches included. One entry is always on its way.
+    pub inflight_bytes: usize,
+}
+
 /// The replicated log of one node, from index 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RaftLog {
@@ -125,15 +143,19 @@ impl RaftLog {
         }
     }
 
-    /// Entries from `from` on whose payloads, with `overhead` bytes each, fit into `budget` bytes; at least one if
-    /// there is one, because a command is bounded below a datagram's budget.
-    pub fn slice(&self, from: Index, budget: usize, overhead: usize) -> Vec<Entry> {
+    /// Entries from `from` on that fit into one message, with at most `payload_bytes` in their payloads; at least one if
+    /// there is one, because each fits into a message, by itself or by reference.
+    pub fn slice(&self, from: Index, bounds: &AppendBounds, payload_bytes: usize) -> Vec<Entry> {
         let mut taken = Vec::new();
-        let mut used = 0;
+        let (mut message_bytes, mut payloads) = (0, 0);
         let mut index = from;
         while let Some(entry) = self.entry(index) {
-            used += overhead + entry.payload.bytes().len();
-            if used > budget && !taken.is_empty() {
+            let bytes = entry.payload.bytes().len();
+            let in_message = if bytes > bounds.inline_bytes { REFERENCE_BYTES } else { bytes };
+            message_bytes += bounds.entry_overhead + in_message;
+            payloads += bytes;
+            let full = message_bytes > bounds.message_bytes || payloads > payload_bytes;
+            if full && !taken.is_empty() {
                 break;
             }
             taken.push(entry.clone());
@@ -208,9 +230,22 @@ mod tests {
             let payload = Payload::Command(vec![0; 100].into());
             log.append(Entry { id: LogId { index, term: 1 }, payload }, index);
         }
-        assert_eq!(log.slice(1, 330, 10).len(), 3);
-        assert_eq!(log.slice(1, 329, 10).len(), 2);
-        assert_eq!(log.slice(3, 10, 10).len(), 1);
-        assert_eq!(log.slice(5, 1000, 10).len(), 0);
+        let slice = |from, message_bytes, inline_bytes, payload_bytes| {
+            let bounds = AppendBounds {
+                message_bytes,
+                entry_overhead: 10,
+                inline_bytes,
+                inflight_messages: 1,
+                inflight_bytes: 0,
+            };
+            log.slice(from, &bounds, payload_bytes).len()
+        };
+        assert_eq!(slice(1, 330, 100, 1000), 3);
+        assert_eq!(slice(1, 329, 100, 1000), 2);
+        assert_eq!(slice(3, 10, 100, 1000), 1);
+        assert_eq!(slice(5, 1000, 100, 1000), 0);
+        assert_eq!(slice(1, 4 * (10 + REFERENCE_BYTES), 99, 1000), 4, "by reference");
+        assert_eq!(slice(1, 4 * (10 + REFERENCE_BYTES) - 1, 99, 1000), 3);
+        assert_eq!((slice(1, 1000, 100, 299), slice(1, 1000, 100, 0)), (2, 1), "what is left of the window");
     }
 }

@@ -34,7 +34,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::trace::{TraceEvent, TraceRole};
 use event::{Event, Level};
-use log::RaftLog;
+use log::{AppendBounds, RaftLog};
 use message::{Envelope, Message};
 use progress::Progress;
 use read_index::ReadQueue;
@@ -54,12 +54,8 @@ pub struct RaftConfig {
     pub election_timeout_max: u64,
     /// How often a leader speaks when it has nothing to say.
     pub heartbeat_interval: u64,
-    /// Bytes of entries in one message.
-    pub append_bytes_max: usize,
-    /// Bytes that an entry takes in a message beside its payload.
-    pub entry_overhead: usize,
-    /// Pipelined messages to one follower.
-    pub inflight_max: usize,
+    /// How much is sent at once.
+    pub append: AppendBounds,
 }
 
 /// The role of a node, and what it needs only in that role.

@@ -18,6 +18,7 @@ pub enum ProgressState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Inflight {
     last_index: Index,
+    bytes: usize,
     sent_at: u64,
 }
 
@@ -38,6 +39,7 @@ pub struct Progress {
     pub process: ProcessId,
     probe_sent_at: Option<u64>,
     inflights: VecDeque<Inflight>,
+    inflight_bytes: usize,
 }
 
 impl Progress {
@@ -52,24 +54,31 @@ impl Progress {
             process: ProcessId::default(),
             probe_sent_at: None,
             inflights: VecDeque::new(),
+            inflight_bytes: 0,
         }
     }
 
-    /// Whether entries may be sent now. `window` bounds the pipelined messages.
-    pub fn may_send(&self, window: usize) -> bool {
+    /// Whether entries may be sent now. `messages` and `bytes` bound what is pipelined.
+    pub fn may_send(&self, messages: usize, bytes: usize) -> bool {
         match self.state {
             ProgressState::Probe => self.probe_sent_at.is_none(),
-            ProgressState::Replicate => self.inflights.len() < window,
+            ProgressState::Replicate => self.inflights.len() < messages && self.inflight_bytes < bytes,
         }
     }
 
-    /// Notes that entries up to `last_index` left at `now`.
-    pub fn sent(&mut self, last_index: Index, now: u64) {
+    /// Bytes of payloads that are pipelined.
+    pub fn inflight_bytes(&self) -> usize {
+        self.inflight_bytes
+    }
+
+    /// Notes that entries up to `last_index`, with `bytes` in their payloads, left at `now`.
+    pub fn sent(&mut self, last_index: Index, bytes: usize, now: u64) {
         match self.state {
             ProgressState::Probe => self.probe_sent_at = Some(now),
             ProgressState::Replicate => {
                 self.next_index = last_index + 1;
-                self.inflights.push_back(Inflight { last_index, sent_at: now });
+                self.inflights.push_back(Inflight { last_index, bytes, sent_at: now });
+                self.inflight_bytes += bytes;
             }
         }
     }
@@ -80,7 +89,8 @@ impl Progress {
         let advanced = match_index > self.match_index;
         self.match_index = self.match_index.max(match_index);
         self.next_index = self.next_index.max(self.match_index + 1);
-        while self.inflights.front().is_some_and(|sent| sent.last_index <= self.match_index) {
+        while let Some(sent) = self.inflights.front().filter(|sent| sent.last_index <= self.match_index) {
+            self.inflight_bytes -= sent.bytes;
             self.inflights.pop_front();
         }
         // Only an acknowledgement that reaches the probe ends probing: an older one says nothing about it.
@@ -111,6 +121,7 @@ impl Progress {
         self.next_index = next_index.max(self.match_index + 1);
         self.probe_sent_at = None;
         self.inflights.clear();
+        self.inflight_bytes = 0;
     }
 
     /// Whether the oldest unacknowledged message left `timeout` ns ago or earlier.
@@ -130,16 +141,17 @@ mod tests {
     #[test]
     fn probes_one_message_then_pipelines() {
         let mut progress = Progress::new(5, 0);
-        assert!(progress.may_send(2));
-        progress.sent(7, 0);
-        assert!(!progress.may_send(2), "a probe waits for its answer");
+        assert!(progress.may_send(2, 100));
+        progress.sent(7, 10, 0);
+        assert!(!progress.may_send(2, 100), "a probe waits for its answer");
         assert!(progress.accepted(7));
         assert_eq!((progress.state, progress.next_index), (ProgressState::Replicate, 8));
-        progress.sent(9, 0);
-        progress.sent(11, 0);
-        assert!(!progress.may_send(2), "the window is full");
+        progress.sent(9, 10, 0);
+        progress.sent(11, 10, 0);
+        assert!(!progress.may_send(2, 100), "the window is full");
+        assert!(progress.may_send(3, 21) && !progress.may_send(3, 20), "20 bytes are on their way");
         assert!(progress.accepted(9));
-        assert!(progress.may_send(2));
+        assert!(progress.may_send(2, 100));
         assert_eq!(progress.next_index, 12);
     }
 
@@ -162,7 +174,7 @@ mod tests {
     fn an_old_acknowledgement_does_not_end_probing() {
         let mut progress = Progress::new(1, 0);
         progress.accepted(3);
-        progress.sent(9, 0);
+        progress.sent(9, 10, 0);
         progress.probe_from(8);
         progress.accepted(5);
         assert_eq!(progress.state, ProgressState::Probe);
@@ -175,8 +187,8 @@ mod tests {
         let mut progress = Progress::new(1, 0);
         progress.accepted(0);
         assert!(!progress.overdue(100, 50));
-        progress.sent(1, 100);
-        progress.sent(2, 140);
+        progress.sent(1, 10, 100);
+        progress.sent(2, 10, 140);
         assert!(!progress.overdue(149, 50));
         assert!(progress.overdue(150, 50));
         progress.accepted(1);

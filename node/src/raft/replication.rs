@@ -56,15 +56,19 @@ impl Raft {
         let mut sent = false;
         loop {
             let Some(progress) = self.progress.get_mut(&peer) else { return sent };
-            if progress.next_index > self.log.last().index || !progress.may_send(self.config.inflight_max) {
+            let bounds = &self.config.append;
+            let may_send = progress.may_send(bounds.inflight_messages, bounds.inflight_bytes);
+            if progress.next_index > self.log.last().index || !may_send {
                 return sent;
             }
             let from = progress.next_index;
-            let entries = self.log.slice(from, self.config.append_bytes_max, self.config.entry_overhead);
+            let window = bounds.inflight_bytes.saturating_sub(progress.inflight_bytes());
+            let entries = self.log.slice(from, bounds, window);
             let last_index = from + entries.len() as Index - 1;
+            let bytes = entries.iter().map(|entry| entry.payload.bytes().len()).sum();
             self.send_append_from(peer, from, entries, effects);
             if let Some(progress) = self.progress.get_mut(&peer) {
-                progress.sent(last_index, now);
+                progress.sent(last_index, bytes, now);
             }
             sent = true;
         }

@@ -13,6 +13,8 @@ const APPEND_FIXED_BYTES: usize = 1 + 8 + 8 + 8 + 8 + 2;
 pub const ENTRY_OVERHEAD: usize = 8 + 1 + 2;
 /// Bytes of entries that fit into one append.
 pub const APPEND_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - APPEND_FIXED_BYTES;
+/// Longest payload that travels in an append: it fills one.
+pub const INLINE_BYTES_MAX: usize = APPEND_BYTES_MAX - ENTRY_OVERHEAD;
 
 fn write_id(writer: &mut Writer, id: LogId) {
     writer.u64(id.term);

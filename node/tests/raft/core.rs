@@ -1,6 +1,7 @@
 //! One Raft core on a bench: hand-made messages in, effects out. What must come out is asserted by the tests.
 
 use node::raft::event::Level;
+use node::raft::log::AppendBounds;
 use node::raft::message::{AppendResult, Envelope, Message};
 use node::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, Term};
 use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig};
@@ -24,9 +25,13 @@ pub(crate) fn config(id: NodeId, voters: u32) -> RaftConfig {
         election_timeout_min: ELECTION_MIN,
         election_timeout_max: ELECTION_MAX,
         heartbeat_interval: HEARTBEAT,
-        append_bytes_max: 64,
-        entry_overhead: 10,
-        inflight_max: 4,
+        append: AppendBounds {
+            message_bytes: 64,
+            entry_overhead: 10,
+            inline_bytes: 54,
+            inflight_messages: 4,
+            inflight_bytes: 1_000,
+        },
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use node::raft::event::Level;
+use node::raft::log::AppendBounds;
 use node::raft::message::{AppendResult, Envelope, Message};
 use node::raft::types::{Entry, HardState, Incarnation, Index, Lsn, NodeId, ProcessId, Record, Term};
 use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Role};
@@ -173,7 +174,8 @@ impl Lab {
 
     fn config(&self, id: NodeId) -> RaftConfig {
         // One entry a message, so that a script decides about each.
-        RaftConfig { append_bytes_max: 1, ..config(id, self.members.len() as u32) }
+        let config = config(id, self.members.len() as u32);
+        RaftConfig { append: AppendBounds { message_bytes: 1, ..config.append }, ..config }
     }
 
     /// As `storage::recovery` does for files.

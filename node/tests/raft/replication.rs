@@ -385,6 +385,23 @@ fn a_silent_peer_gets_one_message_an_interval() {
     }
 }
 
+/// Long payloads are a few bytes of a message each, but not of the window: the follower has to fetch them.
+#[test]
+fn the_bytes_on_their_way_to_a_follower_are_bounded() {
+    let mut core = Core::leader(3, 4, &[]);
+    core.receive(2, 5, accepted(1));
+    let long = || command(&"x".repeat(400));
+    let effects = core.input(Input::Propose((0..10).map(|_| long()).collect()));
+    assert_eq!(
+        appends(&effects, 2),
+        [(1, 2, 1), (3, 1, 1)],
+        "of 1,000 bytes, and the one that crosses the bound"
+    );
+    assert!(sent(&core.input(Input::Propose(vec![long()])), 2).is_empty());
+    let effects = core.receive(2, 5, accepted(3));
+    assert_eq!(appends(&effects, 2).iter().map(|(_, count, _)| count).sum::<usize>(), 2);
+}
+
 #[test]
 fn a_message_unanswered_for_an_interval_is_sent_again_from_the_match() {
     let mut core = Core::leader(3, 4, &[]);
