@@ -2,8 +2,8 @@
 //! snapshots of what it did. When a record must be durable, and what may leave the node before it is, the server decides.
 //!
 //! Reading order: [`disk`] (the seam to the operating system), [`record`] and [`segment`] (the bytes), [`recovery`] (what
-//! bytes mean after a failure), [`wal`] (append and sync), [`snapshot_file`] and [`snapshot_dir`] (bytes and files of
-//! snapshots). [`memory_disk`] is a disk that loses power on command.
+//! bytes mean after a failure), [`wal`] (append and sync), [`snapshot_file`], [`snapshot_dir`] and
+//! [`snapshot_job`] (bytes and files of snapshots, and the work on them). [`memory_disk`] is a disk that loses power on command.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ pub mod recovery;
 pub mod segment;
 pub mod snapshot_dir;
 pub mod snapshot_file;
+pub mod snapshot_job;
 pub mod wal;
 
 pub use disk::{Disk, RealDisk};

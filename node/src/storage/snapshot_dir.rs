@@ -12,6 +12,9 @@ use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::snapshot_file::{self, BadImage, SnapshotMeta};
 use crate::storage::{Identity, StorageError};
 
+/// A snapshot is synced each time that so many bytes were written.
+const SYNC_STEP_BYTES: u64 = 4 << 20;
+
 /// The name of the snapshot at `last`. Sorted by name is sorted by index.
 pub fn file_name(last: LogId) -> String {
     format!("snapshot-{:016x}-{:016x}.snap", last.index, last.term)
@@ -65,20 +68,24 @@ impl SnapshotDir {
             self.disk.unlink(&path).map_err(StorageError::io("remove", &path))?;
         }
         let file = self.disk.create(&path).map_err(StorageError::io("create", &path))?;
-        Ok(SnapshotWriter { dir: self.clone(), last, path, file, written: 0, finished: false })
+        Ok(SnapshotWriter { dir: self.clone(), last, path, file, written: 0, synced: 0, finished: false })
     }
 
     /// Writes a whole image at once. On return it is durable.
     ///
     /// # Errors
-    /// As [`SnapshotDir::load`] for an image that is not `last`'s; otherwise those of the operating system, and then there
-    /// is no such snapshot.
-    pub fn save(&self, last: LogId, image: &[u8]) -> Result<SnapshotMeta, StorageError> {
-        let meta = self.check(last, image)?;
-        let mut writer = self.writer(last)?;
-        writer.write(image)?;
-        writer.finish()?;
-        Ok(meta)
+    /// As [`SnapshotDir::load`] for an image that is not what `meta` promises; otherwise those of the operating system, and
+    /// then there is no such snapshot.
+    pub fn save(&self, meta: &SnapshotMeta, image: &[u8]) -> Result<(), StorageError> {
+        if self.check(meta.last, image)? != *meta {
+            let detail = "it is not the image that was promised".to_owned();
+            return Err(StorageError::Corrupt { file: self.path(meta.last), offset: 0, detail });
+        }
+        let mut writer = self.writer(meta.last)?;
+        for piece in image.chunks(SYNC_STEP_BYTES as usize) {
+            writer.write(piece)?;
+        }
+        writer.finish()
     }
 
     /// Up to `len` bytes of the image at `last` from `offset` on; fewer where it ends. They are not checked: only a whole
@@ -167,6 +174,7 @@ pub struct SnapshotWriter {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     written: u64,
+    synced: u64,
     finished: bool,
 }
 
@@ -178,22 +186,31 @@ impl SnapshotWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.file.write_at(self.written, bytes).map_err(StorageError::io("write", &self.path))?;
         self.written += bytes.len() as u64;
+        if self.written - self.synced >= SYNC_STEP_BYTES {
+            // Not for the snapshot's sake: one large sync at its end would hold up those of the log on the same disk.
+            self.file.fdatasync().map_err(StorageError::io("sync", &self.path))?;
+            self.synced = self.written;
+        }
         Ok(())
     }
 
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Makes the snapshot durable and gives it its name, in this order: a name that a power loss spares must not lead to
-    /// bytes that it took. Returns its length.
+    /// bytes that it took.
     ///
     /// # Errors
     /// Those of the operating system. There is no such snapshot then, or one whose name may not survive power loss.
-    pub fn finish(mut self) -> Result<u64, StorageError> {
+    pub fn finish(mut self) -> Result<(), StorageError> {
         let SnapshotDir { disk, dir, .. } = &self.dir;
         self.file.fdatasync().map_err(StorageError::io("sync", &self.path))?;
         let named = dir.join(file_name(self.last));
         disk.rename(&self.path, &named).map_err(StorageError::io("rename", &self.path))?;
         self.finished = true;
-        disk.fsync_dir(dir).map_err(StorageError::io("sync", dir))?;
-        Ok(self.written)
+        disk.fsync_dir(dir).map_err(StorageError::io("sync", dir))
     }
 }
 
