@@ -9,7 +9,6 @@ use std::time::Duration;
 use checker::Verdict;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::bench::{BenchConfig, Measured};
 use crate::campaign::{Campaign, Row, worst};
 use crate::fault::FaultKind;
 use crate::run::{Finished, Stage};
@@ -254,42 +253,6 @@ pub(super) fn campaign_end(campaign: &Campaign, rows: &[Row]) -> String {
         let dir = campaign.dir.join(format!("{:#x}", row.seed));
         let _ = write!(text, "  check   checker check {0}\n  replay  harness replay {0}", dir.display());
     }
-    text
-}
-
-/// The head of a measurement.
-pub(super) fn bench_head(config: &BenchConfig) -> String {
-    format!(
-        "bench node   {} nodes   {} rounds of {} a step   sets, keys of 16 bytes, values of 100",
-        config.nodes,
-        config.rounds,
-        humantime::format_duration(config.turn)
-    )
-}
-
-/// The table of a measurement.
-pub(super) fn bench_table(measured: &Measured) -> String {
-    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
-    let mut text = format!(
-        "{:>9} {:>10} {:>9} {:>9} {:>15}\n",
-        "clients", "writes/s", "p50 ms", "p99 ms", "unacknowledged"
-    );
-    for step in &measured.steps {
-        let _ = writeln!(
-            text,
-            "{:>9} {:>10.0} {:>9.2} {:>9.2} {:>15}",
-            step.clients,
-            step.writes_per_s,
-            ms(step.p50),
-            ms(step.p99),
-            step.unacknowledged
-        );
-    }
-    let _ = write!(
-        text,
-        "fdatasync of 4 KiB on this machine, in the same minutes: p50 {:.2} ms",
-        ms(measured.fdatasync_p50)
-    );
     text
 }
 

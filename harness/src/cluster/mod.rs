@@ -5,6 +5,7 @@ mod ports;
 mod process;
 
 pub use ports::{Addresses, NODES_MAX};
+pub(crate) use process::{Process, Spawner};
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -19,7 +20,7 @@ use node::client::Status;
 use crate::NodeId;
 use crate::run_dir::{RunDir, node_name};
 use crate::system::whitewater::{self, Start};
-use process::{Process, Spawner, is_stopped, status_text};
+use process::{is_stopped, status_text};
 
 /// How long a node may take to answer a question about its status.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(250);
@@ -170,6 +171,15 @@ impl Cluster {
     /// What a node takes for the addresses of all nodes, in order of ids.
     pub fn addresses_of(&self, node: NodeId) -> Vec<SocketAddr> {
         self.addresses.peers(node, self.config.proxied)
+    }
+
+    /// The processes that are alive, in order of nodes.
+    pub fn pids(&self) -> Vec<u32> {
+        let pid = |node| match &*self.slot(node) {
+            Slot::Up(process) | Slot::Paused(process) => Some(process.pid()),
+            Slot::Killed | Slot::Dead => None,
+        };
+        self.ids().filter_map(pid).collect()
     }
 
     /// The nodes whose processes are neither killed, paused nor dead.

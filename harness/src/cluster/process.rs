@@ -18,14 +18,14 @@ const SIGNAL_SHOWS_MAX: Duration = Duration::from_secs(2);
 /// Starts processes, all from one thread that lives as long as this: the kernel ties the parent-death signal to the forking *thread*,
 /// so that a child of a thread that ends is killed at once.
 #[derive(Debug)]
-pub(super) struct Spawner {
+pub(crate) struct Spawner {
     requests: SyncSender<Request>,
 }
 
 type Request = (Command, SyncSender<io::Result<Child>>);
 
 impl Spawner {
-    pub(super) fn new() -> io::Result<Spawner> {
+    pub(crate) fn new() -> io::Result<Spawner> {
         let (requests, queue) = sync_channel::<Request>(1);
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for (mut command, reply) in queue {
@@ -37,7 +37,7 @@ impl Spawner {
     }
 
     /// Starts `command` in a process group of its own; it dies when this process dies, however that dies.
-    pub(super) fn spawn(&self, mut command: Command) -> io::Result<Process> {
+    pub(crate) fn spawn(&self, mut command: Command) -> io::Result<Process> {
         let parent = Pid::this();
         command.stdin(Stdio::null()).process_group(0);
         // SAFETY: between fork and exec only two system calls are made, which are async-signal-safe and allocate nothing.
@@ -57,28 +57,28 @@ impl Spawner {
 
 /// A child that has not been reaped, so that its pid is its own.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// How it ended, if it has.
-    pub(super) fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub(crate) fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
     /// Sends SIGKILL to it and its group; the dead are reaped by [`Process::reap`].
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         // The group exists as long as its leader is not reaped; there is no other reason to fail.
         let _ = killpg(self.group(), Signal::SIGKILL);
     }
 
     /// Waits for its end. Only after [`Process::kill`], or it may never come.
-    pub(super) fn reap(mut self) -> io::Result<ExitStatus> {
+    pub(crate) fn reap(mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
 

@@ -1,0 +1,168 @@
+//! What the machine itself takes for the two things that a write waits for, a flush and a datagram there and back, and who used
+//! its processors meanwhile.
+
+use std::fs;
+use std::io;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::host::fdatasync_samples;
+
+/// How long flushes are measured between two steps.
+const FLUSH_BUDGET: Duration = Duration::from_millis(100);
+/// Round trips that are measured between two steps.
+const ROUND_TRIPS: usize = 500;
+/// Bytes of a measured datagram: about a small request.
+const DATAGRAM_BYTES: usize = 128;
+/// A datagram on loopback that is not back by then does not come: the kernel dropped it.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
+
+/// Samples of one look at the machine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Floor {
+    pub(super) fdatasync: Vec<Duration>,
+    pub(super) round_trip: Vec<Duration>,
+}
+
+impl Floor {
+    /// Measures in `dir` and on loopback, for about a tenth of a second.
+    pub(super) fn measure(dir: &Path) -> io::Result<Floor> {
+        Ok(Floor { fdatasync: fdatasync_samples(dir, FLUSH_BUDGET)?, round_trip: round_trips(ROUND_TRIPS)? })
+    }
+}
+
+/// Times of datagrams to another thread and back over loopback.
+fn round_trips(count: usize) -> io::Result<Vec<Duration>> {
+    let (near, far) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    for (socket, other) in [(&near, &far), (&far, &near)] {
+        socket.connect(other.local_addr()?)?;
+        socket.set_read_timeout(Some(ROUND_TRIP_MAX))?;
+    }
+    thread::scope(|scope| {
+        let echo = scope.spawn(|| -> io::Result<()> {
+            let mut buffer = [0; DATAGRAM_BYTES];
+            for _ in 0..count {
+                far.recv(&mut buffer)?;
+                far.send(&buffer)?;
+            }
+            Ok(())
+        });
+        let mut samples = Vec::with_capacity(count);
+        let mut buffer = [0; DATAGRAM_BYTES];
+        for _ in 0..count {
+            let before = Instant::now();
+            near.send(&buffer)?;
+            near.recv(&mut buffer)?;
+            samples.push(before.elapsed());
+        }
+        echo.join().map_err(|_| io::Error::other("the echoing thread panicked"))??;
+        Ok(samples)
+    })
+}
+
+/// Who used the processors, each as a share of all of them together, 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Share {
+    /// The system that is measured.
+    pub system: f64,
+    /// This process: the clients.
+    pub load: f64,
+    /// Everybody else, and the kernel on nobody's account.
+    pub others: f64,
+}
+
+impl Share {
+    /// All that was not idle.
+    pub fn busy(&self) -> f64 {
+        self.system + self.load + self.others
+    }
+}
+
+/// Processor time so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    at: Instant,
+    system: Duration,
+    load: Duration,
+    busy_ticks: u64,
+    all_ticks: u64,
+}
+
+impl Clock {
+    /// Reads the clocks of the machine, of this process, and of the processes `pids`.
+    pub(super) fn read(pids: &[u32]) -> io::Result<Clock> {
+        let (busy_ticks, all_ticks) = machine_ticks(&fs::read_to_string("/proc/stat")?);
+        Ok(Clock {
+            at: Instant::now(),
+            system: pids.iter().map(|pid| process_time(*pid)).sum(),
+            load: process_time(std::process::id()),
+            busy_ticks,
+            all_ticks,
+        })
+    }
+
+    /// Who used the processors from `self` to `later`.
+    pub(super) fn until(&self, later: &Clock) -> Share {
+        let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
+        let all = later.at.duration_since(self.at).as_secs_f64() * cores;
+        let ticks = later.all_ticks.saturating_sub(self.all_ticks).max(1) as f64;
+        let busy = later.busy_ticks.saturating_sub(self.busy_ticks) as f64 / ticks;
+        let of = |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() / all;
+        let (system, load) = (of(self.system, later.system), of(self.load, later.load));
+        Share { system, load, others: (busy - system - load).max(0.0) }
+    }
+}
+
+/// Busy and all ticks of all processors, from /proc/stat. Waiting for a disk is idle.
+fn machine_ticks(stat: &str) -> (u64, u64) {
+    // cpu user nice system idle iowait irq softirq steal guest guest_nice; guests are counted in the first two already.
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> =
+        line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+    let all = ticks.iter().sum();
+    (all - ticks.iter().skip(3).take(2).sum::<u64>(), all)
+}
+
+/// What the living threads of a process have used; zero if it is gone.
+fn process_time(pid: u32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
+    let nanos = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_the_machine_finds_flushes_and_round_trips() {
+        let dir = tempfile::tempdir().unwrap();
+        let floor = Floor::measure(dir.path()).unwrap();
+        assert!(floor.fdatasync.len() >= 3);
+        assert_eq!(floor.round_trip.len(), ROUND_TRIPS);
+        assert!(floor.round_trip.iter().all(|time| !time.is_zero()));
+    }
+
+    #[test]
+    fn waiting_is_not_busy() {
+        let stat = "cpu  10 1 20 100 50 3 4 2 9 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(machine_ticks(stat), (40, 190));
+    }
+
+    #[test]
+    fn work_of_this_process_is_on_its_own_account() {
+        let before = Clock::read(&[]).unwrap();
+        let mut sum = 0_u64;
+        while before.at.elapsed() < Duration::from_millis(50) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let share = before.until(&Clock::read(&[]).unwrap());
+        assert!(share.load > 0.0 && share.system == 0.0, "{share:?}");
+        assert!(share.busy() >= share.load);
+    }
+}
