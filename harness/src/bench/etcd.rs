@@ -12,14 +12,12 @@ use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 use super::grpc::{Channel, Field, PUT, RANGE, STATUS, field, message};
-use super::load::{KEYS_PER_CLIENT, Step, Tally, Turn, Work};
+use super::load::{CONNECTIONS, KEYS_PER_CLIENT, Step, Tally, Turn, Work};
 use super::{BenchError, Place, Subject};
 use crate::cluster::{Addresses, Process, Spawner};
 
 /// The executable, found on the path.
 const PROGRAM: &str = "etcd";
-/// Connections that all clients share.
-const CONNECTIONS: u32 = 4;
 /// How long a fresh cluster may take to elect a leader.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Pause between two looks while waiting for it.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 /// Length of every key, in bytes.
 pub(super) const KEY_BYTES: usize = 16;
+/// Connections to etcd, or sockets, that all clients share.
+pub(super) const CONNECTIONS: u32 = 4;
 /// Keys that one client goes through: the store stays small, so that its size is not what is measured.
 pub(super) const KEYS_PER_CLIENT: usize = 10;
 

@@ -1,17 +1,20 @@
 //! What the machine itself takes for the two things that a write waits for, a flush and a datagram there and back, and who used
 //! its processors meanwhile.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::UdpSocket;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::host::fdatasync_samples;
-
 /// How long flushes are measured between two steps.
 const FLUSH_BUDGET: Duration = Duration::from_millis(100);
+/// Bytes of a measured flush.
+const FLUSH_BYTES: usize = 4096;
+/// Places in the measured file: written one after the other, then again from the first.
+const FLUSH_PLACES: u64 = 256;
 /// Round trips that are measured between two steps.
 const ROUND_TRIPS: usize = 500;
 /// Bytes of a measured datagram: about a small request.
@@ -29,8 +32,29 @@ pub(super) struct Floor {
 impl Floor {
     /// Measures in `dir` and on loopback, for about a tenth of a second.
     pub(super) fn measure(dir: &Path) -> io::Result<Floor> {
-        Ok(Floor { fdatasync: fdatasync_samples(dir, FLUSH_BUDGET)?, round_trip: round_trips(ROUND_TRIPS)? })
+        Ok(Floor { fdatasync: flushes(dir)?, round_trip: round_trips(ROUND_TRIPS)? })
     }
+}
+
+/// Times of writes with fdatasync into a file that has all its bytes already, as a write-ahead log has that is filled ahead: a file
+/// that grows also waits for the journal of its file system, and would be too easy to beat.
+fn flushes(dir: &Path) -> io::Result<Vec<Duration>> {
+    let path = dir.join("fdatasync.probe");
+    let file = File::create(&path)?;
+    file.write_all_at(&vec![0; FLUSH_BYTES * FLUSH_PLACES as usize], 0)?;
+    file.sync_all()?;
+    let (started, mut samples) = (Instant::now(), Vec::new());
+    for place in (0..FLUSH_PLACES).cycle() {
+        let before = Instant::now();
+        file.write_all_at(&[0x5a; FLUSH_BYTES], place * FLUSH_BYTES as u64)?;
+        file.sync_data()?;
+        samples.push(before.elapsed());
+        if samples.len() >= 3 && started.elapsed() >= FLUSH_BUDGET {
+            break;
+        }
+    }
+    fs::remove_file(&path)?;
+    Ok(samples)
 }
 
 /// Times of datagrams to another thread and back over loopback.

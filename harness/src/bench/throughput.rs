@@ -55,7 +55,7 @@ pub struct Measured {
 pub struct Machine {
     /// Processors that this process may use.
     pub cores: usize,
-    /// A 4 KiB append and its fdatasync in the same directory: half took no longer.
+    /// A 4 KiB write in place and its fdatasync, in the same directory: half took no longer.
     pub fdatasync_p50: Duration,
     /// 99 of 100 took no longer.
     pub fdatasync_p99: Duration,

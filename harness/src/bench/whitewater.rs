@@ -1,12 +1,12 @@
-//! Our own cluster under measurement: its processes, and clients that are one thread and one socket together. With a thread
-//! each, the scheduler would be what is measured.
+//! Our own cluster under measurement: its processes, and clients that are one thread together, on as many sockets as etcd's
+//! clients have connections. With a thread each, the scheduler would be what is measured.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use node::client::{ClientConfig, Multiplexed, Operation, Outcome, Reply};
 
-use super::load::{KEYS_PER_CLIENT, Step, Tally, Turn, Work};
+use super::load::{CONNECTIONS, KEYS_PER_CLIENT, Step, Tally, Turn, Work};
 use super::{BenchError, Place, Subject};
 use crate::NodeId;
 use crate::cluster::{Addresses, Cluster, ClusterConfig, Leader};
@@ -54,7 +54,12 @@ impl Whitewater {
             operation_timeout: Duration::from_secs(30),
             ..ClientConfig::default()
         };
-        let load = Multiplexed::new(config, self.addrs.clone(), clients as usize)?;
+        let load = Multiplexed::new(
+            config,
+            self.addrs.clone(),
+            clients as usize,
+            CONNECTIONS.min(clients) as usize,
+        )?;
         Ok(Clients { load, first: self.leader as usize - 1 })
     }
 }

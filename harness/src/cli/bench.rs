@@ -298,7 +298,7 @@ fn table(measured: &[Measured], machine: &Machine) -> String {
     let Machine { cores, fdatasync_p50, fdatasync_p99, round_trip_p50 } = machine;
     let _ = writeln!(
         text,
-        "this machine, between the steps   {cores} processors   fdatasync of 4 KiB p50 {} ms, p99 {} ms   UDP round trip p50 {:.3} ms",
+        "this machine, between the steps   {cores} processors   fdatasync of 4 KiB in place p50 {} ms, p99 {} ms   UDP round trip p50 {:.3} ms",
         ms(*fdatasync_p50),
         ms(*fdatasync_p99),
         round_trip_p50.as_secs_f64() * 1_000.0
@@ -397,7 +397,7 @@ mod tests {
             "writes        1  whitewater     3000         3000-6000     0.30     0.90      0    50 %  25 %  20 %",
             "                 etcd           7500",
             "                 ratio         10.0x",
-            "fdatasync of 4 KiB p50 0.20 ms, p99 0.40 ms   UDP round trip p50 0.010 ms",
+            "fdatasync of 4 KiB in place p50 0.20 ms, p99 0.40 ms   UDP round trip p50 0.010 ms",
             "two round trips 0.22 ms, measured 0.30 ms; p50 is 1.50 fdatasyncs",
             "256 clients' writes, whitewater   95 % of the processors busy (13.3 us an operation in the system, 6.7 us in the clients); \
              all of them for these two would do 100000 a second",

@@ -1,10 +1,10 @@
-//! Many clients on one socket and one thread: for load, where a thread a client would measure the scheduler.
+//! Many clients on few sockets and one thread: for load, where a thread a client would measure the scheduler.
 //! Each of them behaves like [`super::Client`]: one operation at a time, a session and a nonce of its own, retries under
 //! the same sequence.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{
@@ -12,7 +12,8 @@ use super::{
 };
 use crate::protocol::error::ErrorCode;
 use crate::protocol::{Request, RequestBody, Response, ResponseBody};
-use crate::transport::frame::{DATAGRAM_BYTES_MAX, cluster_id};
+use crate::transport::frame::cluster_id;
+use crate::transport::udp::BatchSocket;
 use rand::{TryRng, rngs::SysRng};
 
 /// Between two looks for operations that are due again.
@@ -34,12 +35,20 @@ struct Logical {
     open: Option<Open>,
 }
 
+/// A socket that some of the clients share, client i the one at i modulo the number of sockets.
+#[derive(Debug)]
+struct Line {
+    socket: BatchSocket,
+    /// Leaves when the caller waits, all at once.
+    outgoing: Vec<(SocketAddr, Vec<u8>)>,
+}
+
 /// Many clients. They are numbered from 0.
 #[derive(Debug)]
 pub struct Multiplexed {
     config: ClientConfig,
     addrs: Vec<SocketAddr>,
-    socket: UdpSocket,
+    lines: Vec<Line>,
     cluster_id: u64,
     first_nonce: u64,
     clients: Vec<Logical>,
@@ -49,15 +58,19 @@ pub struct Multiplexed {
 }
 
 impl Multiplexed {
-    /// `clients` clients of the nodes at `addrs`.
+    /// `clients` clients of the nodes at `addrs`, on `sockets` sockets.
     ///
     /// # Errors
     /// When no UDP socket can be bound, or the system has no entropy to give.
-    pub fn new(config: ClientConfig, addrs: Vec<SocketAddr>, clients: usize) -> io::Result<Multiplexed> {
-        let socket = bind_for(&addrs)?;
-        socket.set_nonblocking(true)?;
+    pub fn new(
+        config: ClientConfig,
+        addrs: Vec<SocketAddr>,
+        clients: usize,
+        sockets: usize,
+    ) -> io::Result<Multiplexed> {
+        let line = || Ok(Line { socket: BatchSocket::new(bind_for(&addrs)?)?, outgoing: Vec::new() });
         Ok(Multiplexed {
-            socket,
+            lines: (0..sockets.max(1)).map(|_| line()).collect::<io::Result<_>>()?,
             cluster_id: cluster_id(&config.cluster),
             config,
             addrs,
@@ -83,19 +96,25 @@ impl Multiplexed {
     /// The next operations that ended, with their clients; none if none did within `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Vec<(usize, Outcome)> {
         let until = Instant::now() + timeout;
-        let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
+        let mut responses = Vec::new();
         loop {
-            while let Ok((length, _)) = self.socket.recv_from(&mut buffer) {
-                if let Some(response) = decode_response(self.cluster_id, &buffer[..length]) {
-                    self.receive(response);
-                }
+            for Line { socket, outgoing } in &mut self.lines {
+                socket.send(outgoing);
+                outgoing.clear();
+                socket.receive(self.clients.len(), |_, datagram| {
+                    responses.extend(decode_response(self.cluster_id, datagram));
+                });
             }
+            responses.drain(..).for_each(|response| self.receive(response));
             self.sweep();
             let left = until.saturating_duration_since(Instant::now());
             if !self.finished.is_empty() || left.is_zero() {
                 return self.finished.drain(..).collect();
             }
-            self.sleep(left.min(SWEEP_INTERVAL));
+            // What the answers and the sweep gave reason to send leaves first.
+            if self.lines.iter().all(|line| line.outgoing.is_empty()) {
+                self.sleep(left.min(SWEEP_INTERVAL));
+            }
         }
     }
 
@@ -119,8 +138,8 @@ impl Multiplexed {
         self.datagrams += 1;
         let datagram = request_frame(self.cluster_id, self.datagrams, &open.request.encode());
         open.due = Instant::now() + self.config.attempt_timeout;
-        // A send that fails is a lost datagram: it is due again.
-        let _ = self.socket.send_to(&datagram, self.addrs[open.target % self.addrs.len()]);
+        let line = client % self.lines.len();
+        self.lines[line].outgoing.push((self.addrs[open.target % self.addrs.len()], datagram));
     }
 
     fn receive(&mut self, response: Response) {
@@ -174,7 +193,8 @@ impl Multiplexed {
     fn sleep(&self, timeout: Duration) {
         use nix::poll::{PollFd, PollFlags, ppoll};
         use std::os::fd::AsFd;
-        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let fds = self.lines.iter().map(|line| PollFd::new(line.socket.as_fd(), PollFlags::POLLIN));
+        let mut fds: Vec<PollFd<'_>> = fds.collect();
         // Interrupted or not: the loop looks again.
         let _ = ppoll(&mut fds, Some(timeout.into()), None);
     }

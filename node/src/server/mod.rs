@@ -8,7 +8,7 @@ mod snapshot_thread;
 mod trace_file;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ use crate::raft::event::Level;
 use crate::raft::types::ProcessId;
 use crate::replica::{Destination, RecoveredState, Replica};
 use crate::storage::{Identity, RealDisk, StorageError, Wal};
-use crate::transport::frame::{self, DATAGRAM_BYTES_MAX};
+use crate::transport::frame;
+use crate::transport::udp::BatchSocket;
 use disk_thread::DiskThread;
 use logger::Logger;
 use trace_file::TraceFile;
@@ -109,7 +110,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     let (wal, recovered) = Wal::open(Arc::new(RealDisk), &config.data_dir, &identity)?;
     let address = config.listen();
     let listen = |source| ServerError::Listen { address, source };
-    let socket = bind(address).map_err(listen)?;
+    let mut socket = bind(address).map_err(listen)?;
     let mut trace = match config.trace {
         true => Some(TraceFile::open(&config.data_dir)?),
         false => None,
@@ -144,7 +145,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         },
     );
     let disk = DiskThread::start(wal)?;
-    let mut buffer = [0; DATAGRAM_BYTES_MAX + 1]; // one more byte, to see what is longer
+    let mut outgoing = Vec::new();
     let mut leave_by = None;
     loop {
         if stop.load(Ordering::Relaxed) {
@@ -161,14 +162,8 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         if let Some(lsn) = disk.completed()? {
             replica.durable(monotonic_ns(), lsn);
         }
-        for _ in 0..DATAGRAMS_PER_TURN_MAX {
-            match socket.recv_from(&mut buffer) {
-                Ok((length, source)) => replica.datagram(monotonic_ns(), source, &buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // An empty socket ends the turn. So does an ICMP error of an earlier send: it says nothing about us.
-                Err(_) => break,
-            }
-        }
+        let now = monotonic_ns();
+        socket.receive(DATAGRAMS_PER_TURN_MAX, |source, datagram| replica.datagram(now, source, datagram));
         // After the datagrams: a node that was stopped for a while first hears the leader, then counts the silence.
         let now = monotonic_ns();
         replica.tick(now);
@@ -180,31 +175,28 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             trace.write(now, &output.trace)?;
         }
         disk.write(output.records);
-        for (destination, datagram) in output.datagrams {
-            let to = match destination {
-                Destination::Node(id) => config.addresses[id as usize - 1],
-                Destination::Client(address) => address,
-            };
-            // Lost like any datagram: whoever needs it asks again.
-            let _ = socket.send_to(&datagram, to);
-        }
+        outgoing.extend(output.datagrams.into_iter().map(|(destination, datagram)| match destination {
+            Destination::Node(id) => (config.addresses[id as usize - 1], datagram),
+            Destination::Client(address) => (address, datagram),
+        }));
+        socket.send(&outgoing);
+        outgoing.clear();
     }
     logger.line(Level::Info, "stopped by request");
     Ok(())
 }
 
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+fn bind(address: SocketAddr) -> io::Result<BatchSocket> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
     // The kernel clamps the wish to net.core.rmem_max without an error.
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    BatchSocket::new(socket.into())
 }
 
 /// Sleeps until a datagram, a completed write, the deadline or a signal.
-fn wait(socket: &UdpSocket, disk: &DiskThread, deadline: u64) -> Result<(), ServerError> {
+fn wait(socket: &BatchSocket, disk: &DiskThread, deadline: u64) -> Result<(), ServerError> {
     let mut fds =
         [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(disk.as_fd(), PollFlags::POLLIN)];
     let left = deadline.saturating_sub(monotonic_ns());
