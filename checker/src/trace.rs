@@ -97,6 +97,25 @@ pub enum Event {
         terms: Vec<TermRun>,
         /// Last record recovered.
         lsn: Lsn,
+        /// The data directory; another one than before was made anew and owes nothing to it. 0 if not told.
+        #[serde(serialize_with = "hex")]
+        directory: u64,
+        /// Committed and applied already, by a snapshot; 0 without one.
+        snapshot_index: Index,
+    },
+    /// A snapshot of the leader's replaced the applied state, and the log up to `last_index`.
+    Install {
+        /// Record that carries it.
+        lsn: Lsn,
+        /// Last entry in it.
+        last_index: Index,
+        /// Its term.
+        term: Term,
+        /// Chain there.
+        #[serde(serialize_with = "hex")]
+        chain: u64,
+        /// Whether the log had that entry already, so that what follows it stays.
+        kept: bool,
     },
     /// Term or vote changed in memory.
     HardState {
@@ -240,6 +259,9 @@ struct Flat<'a> {
     bug: Option<String>,
     reached: Option<u64>,
     infected: Option<u64>,
+    directory: Option<Hex>,
+    snapshot_index: Option<Index>,
+    kept: Option<bool>,
 }
 
 impl<'de> Deserialize<'de> for Line {
@@ -261,6 +283,15 @@ impl<'de> Deserialize<'de> for Line {
                 chain: need!(chain).0,
                 terms: need!(terms),
                 lsn: need!(lsn),
+                directory: flat.directory.map_or(0, |directory| directory.0),
+                snapshot_index: flat.snapshot_index.unwrap_or(0),
+            },
+            "install" => Event::Install {
+                lsn: need!(lsn),
+                last_index: need!(last_index),
+                term: need!(term),
+                chain: need!(chain).0,
+                kept: need!(kept),
             },
             "hard_state" => {
                 Event::HardState { lsn: need!(lsn), term: need!(term), voted_for: flat.voted_for }
@@ -388,7 +419,10 @@ mod tests {
                 chain: u64::MAX,
                 terms: vec![TermRun { first_index: 1, term: 3 }],
                 lsn: 6,
+                directory: u64::MAX,
+                snapshot_index: 2,
             },
+            Event::Install { lsn: 6, last_index: 5, term: 3, chain: 4, kept: true },
             Event::HardState { lsn: 7, term: 4, voted_for: None },
             Event::Truncate { lsn: 8, last_index: 2 },
             Event::Append { lsn: 9, prev_index: 2, term: 4, chains: vec![1, 0xdead_beef_0000_0001] },
@@ -437,11 +471,11 @@ mod tests {
         let broken = text.replacen(r#""event":"truncate""#, r#""event":"trunc""#, 1);
         let (_dir, path) = file(&broken);
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("trace.jsonl:4: there is no event \"trunc\""), "{error}");
+        assert!(error.contains("trace.jsonl:5: there is no event \"trunc\""), "{error}");
 
         let (_dir, path) = file(&text.replacen(r#""lsn":10"#, r#""x":10"#, 1));
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("trace.jsonl:6: missing field `lsn`"), "{error}");
+        assert!(error.contains("trace.jsonl:7: missing field `lsn`"), "{error}");
     }
 
     #[test]

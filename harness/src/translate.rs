@@ -104,10 +104,35 @@ fn translate(
 /// One event in the checker's words.
 fn event(event: TraceEvent) -> Event {
     match event {
-        TraceEvent::Boot { node, incarnation, term, voted_for, last_index, chain, terms, lsn } => {
+        TraceEvent::Boot {
+            node,
+            incarnation,
+            term,
+            voted_for,
+            last_index,
+            chain,
+            terms,
+            lsn,
+            directory,
+            snapshot_index,
+        } => {
             let terms =
                 terms.into_iter().map(|r| TermRun { first_index: r.first_index, term: r.term }).collect();
-            Event::Boot { node, incarnation, term, voted_for, last_index, chain, terms, lsn }
+            Event::Boot {
+                node,
+                incarnation,
+                term,
+                voted_for,
+                last_index,
+                chain,
+                terms,
+                lsn,
+                directory,
+                snapshot_index,
+            }
+        }
+        TraceEvent::Install { lsn, last_index, term, chain, kept } => {
+            Event::Install { lsn, last_index, term, chain, kept }
         }
         TraceEvent::HardState { lsn, term, voted_for } => Event::HardState { lsn, term, voted_for },
         TraceEvent::Truncate { lsn, last_index } => Event::Truncate { lsn, last_index },
@@ -151,7 +176,10 @@ mod tests {
                 chain: u64::MAX - 1,
                 terms: vec![node::trace::TermRun { first_index: 1, term: 4 }],
                 lsn: 9,
+                directory: 5,
+                snapshot_index: 2,
             },
+            TraceEvent::Install { lsn: 9, last_index: 7, term: 4, chain: 12, kept: false },
             TraceEvent::HardState { lsn: 10, term: 5, voted_for: None },
             TraceEvent::Truncate { lsn: 11, last_index: 6 },
             TraceEvent::Append { lsn: 12, prev_index: 6, term: 5, chains: vec![1, 2] },
@@ -191,7 +219,7 @@ mod tests {
         let (header, events) = text.split_once('\n').unwrap();
         assert_eq!(header, r#"{"format":"whitewater-trace","version":"1.0","node":"n2"}"#);
         assert_eq!(events, raw, "both vocabularies are the same words");
-        assert_eq!(elections, [Election { at: 8, node: 2, term: 6 }]);
+        assert_eq!(elections, [Election { at: 9, node: 2, term: 6 }]);
     }
 
     #[test]
@@ -201,6 +229,6 @@ mod tests {
         let (cut, _) = check(&raw[..raw.len() - 5]).unwrap();
         assert_eq!(cut.lines().count(), whole.lines().count() - 1);
         let error = check(&raw.replacen("truncate", "truncated", 1)).unwrap_err().to_string();
-        assert!(error.contains("raw.jsonl:3: not a line"), "{error}");
+        assert!(error.contains("raw.jsonl:4: not a line"), "{error}");
     }
 }

@@ -1,13 +1,15 @@
 //! Every knob of a node: its unit in its name, its default, its bound. Where the values come from is the command line's business.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::raft::RaftConfig;
 use crate::raft::event::Level;
 use crate::raft::log::AppendBounds;
-use crate::raft::types::{NodeId, ProcessId};
+use crate::raft::membership::{MEMBERS_MAX, Membership};
+use crate::raft::types::{NodeId, ProcessId, SnapshotMark};
 use crate::replica::ReplicaConfig;
 use crate::transport::{frame, message_codec};
 
@@ -37,6 +39,12 @@ pub const GATED_MESSAGES_MAX: usize = 4_096;
 pub const WAITERS_PER_WRITE_MAX: usize = 16;
 /// Entries that are applied before the socket is looked at again: a node with a long log to apply is not silent over it.
 pub const APPLY_PER_TURN_MAX: u64 = 4_096;
+/// Entries after which the state is written to a snapshot.
+pub const SNAPSHOT_ENTRIES: u64 = 250_000;
+/// Bytes of entries after which it is, however few they are: what a restart has to read again.
+pub const SNAPSHOT_BYTES: u64 = 32 << 20;
+/// Entries before a snapshot that stay in the log: a follower that missed a moment needs no snapshot.
+pub const TRAILING_ENTRIES: u64 = 10_000;
 /// How long a stopping leader waits for its successor.
 pub const LEAVE_WAIT_MS: u64 = 1_000;
 /// Datagrams that are taken from the socket before their effects are carried out.
@@ -49,10 +57,13 @@ pub const LOG_LINES_MAX: usize = 8_192;
 /// What a node needs to serve.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// This node: its position in `addresses`, from 1.
+    /// This node: its position in `addresses`, from 1, unless it joins.
     pub id: NodeId,
-    /// Where this node knows every node, itself included; position = id.
+    /// The voters that found the cluster, this node included; position = id. Empty for a node that joins one later. They
+    /// count when the directory is empty; after that the log says who belongs to the cluster.
     pub addresses: Vec<SocketAddr>,
+    /// Where this node finds others, whatever the log says. The founders are found at `addresses` unless they stand here.
+    pub peers: BTreeMap<NodeId, SocketAddr>,
     /// Where it listens, if not at its own address of the list.
     pub listen: Option<SocketAddr>,
     /// Name of the cluster.
@@ -69,6 +80,10 @@ pub struct ServerConfig {
     pub election_timeout_ms_max: u64,
     /// How often an idle leader speaks.
     pub heartbeat_interval_ms: u64,
+    /// Entries after which the state is written to a snapshot, and the log begins later.
+    pub snapshot_entries: u64,
+    /// Entries before a snapshot that are kept for followers that are a little behind.
+    pub trailing_entries: u64,
 }
 
 /// A configuration that no node can run.
@@ -82,6 +97,17 @@ pub enum ConfigError {
         /// Length of the list.
         nodes: usize,
     },
+    /// A node that joins has no address of its own to listen at.
+    #[error(
+        "a node that joins a cluster needs an id of 1 or more and --listen, for it stands in no list of addresses"
+    )]
+    Join,
+    /// More than a membership can hold.
+    #[error("{0} addresses, at most 64")]
+    Many(usize),
+    /// Without entries between two snapshots there is nothing else to do.
+    #[error("a snapshot must be at least 1 entry after the one before it")]
+    Snapshots,
     /// Two nodes at one address.
     #[error("the address {0} stands twice in the list")]
     Twice(SocketAddr),
@@ -106,8 +132,17 @@ impl ServerConfig {
     /// What is wrong.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let nodes = self.addresses.len();
-        if self.id == 0 || self.id as usize > nodes {
+        if nodes == 0 && (self.id == 0 || self.listen.is_none()) {
+            return Err(ConfigError::Join);
+        }
+        if nodes > 0 && (self.id == 0 || self.id as usize > nodes) {
             return Err(ConfigError::Id { id: self.id, nodes });
+        }
+        if nodes > MEMBERS_MAX {
+            return Err(ConfigError::Many(nodes));
+        }
+        if self.snapshot_entries == 0 {
+            return Err(ConfigError::Snapshots);
         }
         let mut seen = BTreeSet::new();
         if let Some(twice) = self.addresses.iter().find(|address| !seen.insert(**address)) {
@@ -121,9 +156,23 @@ impl ServerConfig {
         Ok(())
     }
 
-    /// Where this node listens.
+    /// Where this node listens, in a configuration that [`ServerConfig::validate`] lets pass.
     pub fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or(self.addresses[self.id as usize - 1])
+        let own = self.addresses.get((self.id as usize).wrapping_sub(1)).copied();
+        self.listen.or(own).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Where this node was told to find another; `None` if the log has to say it.
+    pub fn peer(&self, id: NodeId) -> Option<SocketAddr> {
+        let listed = || self.addresses.get((id as usize).wrapping_sub(1)).copied();
+        self.peers.get(&id).copied().or_else(listed)
+    }
+
+    /// Where the log of an empty directory begins: at index 0, with the founders as members.
+    pub fn founding_mark(&self) -> SnapshotMark {
+        let voters = (1..).zip(self.addresses.iter().map(SocketAddr::to_string));
+        let membership = Arc::from(Membership::of_voters(voters).encode());
+        SnapshotMark { membership, ..SnapshotMark::default() }
     }
 
     /// The replica's part, for the process that it is.
@@ -132,7 +181,7 @@ impl ServerConfig {
         ReplicaConfig {
             raft: RaftConfig {
                 id: self.id,
-                voters: (1..=self.addresses.len() as NodeId).collect(),
+                directory: process.directory,
                 election_timeout_min: self.election_timeout_ms_min * MS,
                 election_timeout_max: self.election_timeout_ms_max * MS,
                 heartbeat_interval: self.heartbeat_interval_ms * MS,
@@ -143,6 +192,7 @@ impl ServerConfig {
                     inflight_messages: INFLIGHT_MAX,
                     inflight_bytes: INFLIGHT_BYTES_MAX,
                 },
+                trailing_entries: self.trailing_entries,
             },
             cluster_id: frame::cluster_id(&self.cluster),
             process,
@@ -152,6 +202,8 @@ impl ServerConfig {
             unsynced_bytes_max: UNSYNCED_BYTES_MAX,
             gated_messages_max: GATED_MESSAGES_MAX,
             apply_per_turn_max: APPLY_PER_TURN_MAX,
+            snapshot_entries: self.snapshot_entries,
+            snapshot_bytes: SNAPSHOT_BYTES,
             waiters_per_write_max: WAITERS_PER_WRITE_MAX,
             tracing: self.trace,
             level: self.level,

@@ -12,12 +12,13 @@ use crate::client::{PeerStatus, Status};
 use crate::kv::Store;
 use crate::kv::command::Command;
 use crate::planted::planted;
+use crate::protocol::wire::Malformed;
 use crate::raft::event::{Event, Level};
 use crate::raft::log::chain_after;
+use crate::raft::membership::MEMBERS_MAX;
 use crate::raft::message::{AppendResult, Envelope, Message};
-use crate::raft::progress::ProgressState;
-use crate::raft::types::{Entry, HardState, Index, Lsn, NodeId, Payload, ProcessId, Record};
-use crate::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Role};
+use crate::raft::types::{Index, Lsn, NodeId, Payload, ProcessId, Record};
+use crate::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Recovered, Role};
 use crate::trace::TraceEvent;
 use crate::transport::frame::{DropReason, Frame, Kind};
 use crate::transport::message_codec;
@@ -46,6 +47,10 @@ pub struct ReplicaConfig {
     pub unsynced_bytes_max: usize,
     /// Messages that may wait for the disk; more are dropped.
     pub gated_messages_max: usize,
+    /// Entries after which the state is written to a snapshot.
+    pub snapshot_entries: u64,
+    /// Bytes of entries after which it is, if that comes first.
+    pub snapshot_bytes: u64,
     /// Entries that one flush applies.
     pub apply_per_turn_max: u64,
     /// Those who may wait for one write; others are answered `busy`.
@@ -59,12 +64,10 @@ pub struct ReplicaConfig {
 /// What recovery found on the disk.
 #[derive(Clone, Debug, Default)]
 pub struct RecoveredState {
-    /// Term and vote.
-    pub hard_state: HardState,
-    /// The log, from index 1.
-    pub entries: Vec<Entry>,
-    /// The last record.
-    pub last_lsn: Lsn,
+    /// Term, vote, log.
+    pub raft: Recovered,
+    /// The state in the snapshot that the log begins after, if there is one.
+    pub state: Option<Vec<u8>>,
 }
 
 /// Where a datagram goes.
@@ -105,6 +108,8 @@ pub struct Replica {
     unsynced_bytes: usize,
     requests: Requests,
     datagrams: Vec<(Destination, Vec<u8>)>,
+    /// Where nodes were heard from whose address nothing else tells.
+    heard: BTreeMap<NodeId, SocketAddr>,
     message_id: u64,
     dropped: BTreeMap<DropReason, u64>,
 }
@@ -112,12 +117,15 @@ pub struct Replica {
 impl Replica {
     /// A replica that continues from `recovered`.
     pub fn new(config: ReplicaConfig, rng: ChaCha8Rng, now: u64, recovered: RecoveredState) -> Replica {
-        let RecoveredState { mut hard_state, entries, last_lsn } = recovered;
+        let RecoveredState { raft: mut recovered, state } = recovered;
+        let hard_state = &mut recovered.hard_state;
         if planted!(E05) && hard_state.voted_for.take().is_some() {
             #[cfg(feature = "planted")]
             crate::planted::infected();
         }
-        let raft = Raft::new(config.raft.clone(), rng, now, hard_state, entries, last_lsn);
+        let (hard_state, last_lsn) = (recovered.hard_state, recovered.last_lsn);
+        let (applied, applied_chain) = (recovered.mark.last.index, recovered.mark.chain);
+        let raft = Raft::new(config.raft.clone(), rng, now, recovered);
         let mut effects = Effects { tracing: config.tracing, level: config.level, ..Effects::default() };
         effects.trace(|| TraceEvent::Boot {
             node: config.raft.id,
@@ -128,21 +136,39 @@ impl Replica {
             chain: raft.log().chain_at(raft.log().last().index),
             terms: raft.log().term_runs(),
             lsn: last_lsn,
+            directory: config.process.directory,
+            snapshot_index: applied,
         });
+        // A snapshot file is verified before its state gets here: bytes that are no state are a defect, not an accident.
+        let store = state.map_or(Ok(Store::default()), |state| Store::decode(&state));
+        let store =
+            store.unwrap_or_else(|Malformed| panic!("the snapshot at index {applied} holds no state"));
+        assert!(
+            store.last_applied() == applied,
+            "the snapshot at index {applied} holds the state at {}",
+            store.last_applied()
+        );
         Replica {
             config,
             raft,
-            store: Store::default(),
-            applied_chain: 0,
+            store,
+            applied_chain,
             effects,
             gated: VecDeque::new(),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             requests: Requests::default(),
             datagrams: Vec::new(),
+            heard: BTreeMap::new(),
             message_id: 0,
             dropped: BTreeMap::new(),
         }
+    }
+
+    /// Where a node is found by what the log says, or by where it was heard from last.
+    pub fn address_of(&self, id: NodeId) -> Option<SocketAddr> {
+        let member = self.raft.membership().member(id).and_then(|member| member.address.parse().ok());
+        member.or_else(|| self.heard.get(&id).copied())
     }
 
     /// When [`Replica::tick`] is due; 0 if there is more to apply.
@@ -188,8 +214,11 @@ impl Replica {
         if frame.to != id {
             return Err(DropReason::Receiver);
         }
-        if frame.from == id || !self.config.raft.voters.contains(&frame.from) {
+        if frame.from == id || frame.from == 0 || frame.process.directory == 0 {
             return Err(DropReason::Sender);
+        }
+        if self.heard.len() < MEMBERS_MAX || self.heard.contains_key(&frame.from) {
+            self.heard.insert(frame.from, source);
         }
         match frame.kind {
             Kind::Peer => {
@@ -227,8 +256,9 @@ impl Replica {
 
     /// Whether a stop now would leave nobody without a leader: this node does not lead and is not needed to elect another.
     pub fn may_leave(&self) -> bool {
-        let alone = self.config.raft.voters.len() == 1;
-        alone || (self.raft.role() != Role::Leader && self.raft.leader().is_some())
+        let alone = self.raft.membership().decides(|id| id == self.config.raft.id);
+        let idle = !self.raft.membership().is_voter(self.config.raft.id);
+        alone || idle || (self.raft.role() != Role::Leader && self.raft.leader().is_some())
     }
 
     /// Every record up to `lsn` is durable: what waited for it may leave.
@@ -390,10 +420,7 @@ impl Replica {
             id: *id,
             match_index: progress.match_index,
             next_index: progress.next_index,
-            state: match progress.state {
-                ProgressState::Probe => "probe".to_owned(),
-                ProgressState::Replicate => "replicate".to_owned(),
-            },
+            state: progress.state.name().to_owned(),
             heard_ms_ago: (progress.process.incarnation > 0)
                 .then(|| now.saturating_sub(progress.heard_at) / 1_000_000),
         };

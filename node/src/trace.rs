@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::raft::types::{Incarnation, Index, Lsn, NodeId, Term};
+use crate::raft::types::{DirectoryId, Incarnation, Index, Lsn, NodeId, Term};
 
 /// One line of `trace.jsonl`: an event and when it happened on this node's monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,11 @@ pub enum TraceEvent {
         terms: Vec<TermRun>,
         /// Every later `durable` counts from here.
         lsn: Lsn,
+        /// The data directory: another one than before was made anew, and remembers nothing.
+        #[serde(with = "hex")]
+        directory: DirectoryId,
+        /// Everything up to here is committed, and applied already, by the snapshot that was recovered; 0 without one.
+        snapshot_index: Index,
     },
     /// Term or vote changed in memory; durable once a `durable` reaches `lsn`.
     HardState {
@@ -91,6 +96,20 @@ pub enum TraceEvent {
         /// Chain at each of them.
         #[serde(with = "hex_list")]
         chains: Vec<u64>,
+    },
+    /// A snapshot of the leader's replaced the applied state, and the log up to `last_index`.
+    Install {
+        /// Record that carries it.
+        lsn: Lsn,
+        /// Last entry in it.
+        last_index: Index,
+        /// Its term.
+        term: Term,
+        /// Chain there.
+        #[serde(with = "hex")]
+        chain: u64,
+        /// Whether the log had that entry already, so that what follows it stays.
+        kept: bool,
     },
     /// Every record up to `lsn` survives power loss.
     Durable {

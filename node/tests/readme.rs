@@ -3,7 +3,7 @@
 
 use node::config::*;
 use node::kv::command::KEY_VALUE_BYTES_MAX;
-use node::kv::session::SESSIONS_MAX;
+use node::kv::session::{SESSION_IDLE_MS_MAX, SESSIONS_MAX};
 use node::protocol::error::ErrorCode;
 use node::raft::types::ProcessId;
 use node::transport::frame::{DATAGRAM_BYTES_MAX, Frame, HEADER_BYTES, Kind};
@@ -36,6 +36,10 @@ fn the_table_of_knobs_has_their_defaults() {
         ("--cluster", CLUSTER_DEFAULT.to_owned()),
         ("--data-dir", "data/nI".to_owned()),
         ("--listen", "own address of the list".to_owned()),
+        ("--join", "off".to_owned()),
+        ("--peer", "what the log says".to_owned()),
+        ("--snapshot-entries", SNAPSHOT_ENTRIES.to_string()),
+        ("--trailing-entries", TRAILING_ENTRIES.to_string()),
         ("--trace", "off".to_owned()),
         ("--log-level", "info".to_owned()),
         ("--election-timeout-ms-min", ELECTION_TIMEOUT_MS_MIN.to_string()),
@@ -50,7 +54,9 @@ fn the_table_of_knobs_has_their_defaults() {
         ("UNSYNCED_BYTES_MAX", UNSYNCED_BYTES_MAX.to_string()),
         ("GATED_MESSAGES_MAX", GATED_MESSAGES_MAX.to_string()),
         ("APPLY_PER_TURN_MAX", APPLY_PER_TURN_MAX.to_string()),
+        ("SNAPSHOT_BYTES", SNAPSHOT_BYTES.to_string()),
         ("SESSIONS_MAX", SESSIONS_MAX.to_string()),
+        ("SESSION_IDLE_MS_MAX", SESSION_IDLE_MS_MAX.to_string()),
         ("LEAVE_WAIT_MS", LEAVE_WAIT_MS.to_string()),
         ("KEY_VALUE_BYTES_MAX", KEY_VALUE_BYTES_MAX.to_string()),
         ("DATAGRAM_BYTES_MAX", DATAGRAM_BYTES_MAX.to_string()),

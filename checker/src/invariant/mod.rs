@@ -149,6 +149,8 @@ pub(crate) mod tests {
             chain,
             terms,
             lsn,
+            directory: 0,
+            snapshot_index: 0,
         }
     }
 

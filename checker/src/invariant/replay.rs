@@ -22,6 +22,15 @@ enum Record {
     HardState { term: Term, voted_for: Option<NodeId> },
     Truncate { last_index: Index },
     Entry { index: Index, entry: Entry },
+    Install { last_index: Index, entry: Entry },
+}
+
+/// A log of which a snapshot stands for everything but the last entry.
+fn installed(last_index: Index, entry: Entry) -> Vec<Entry> {
+    let unknown = Entry { term: 0, chain: None, lsn: entry.lsn };
+    let mut log = vec![unknown; usize::try_from(last_index.saturating_sub(1)).unwrap_or(0)];
+    log.push(entry);
+    log
 }
 
 /// Term and vote.
@@ -52,6 +61,7 @@ pub(crate) struct Replay {
     /// Whether the trace has shown an incarnation.
     booted: bool,
     incarnation: u64,
+    directory: u64,
     durable_log: Vec<Entry>,
     pending: VecDeque<(Lsn, Record)>,
     last_lsn: Lsn,
@@ -129,6 +139,15 @@ impl Replay {
                     self.record(entry.lsn, Record::Entry { index: self.log.len() as u64, entry });
                 }
             }
+            Event::Install { lsn, last_index, term, chain, kept } => {
+                if !kept {
+                    let entry = Entry { term: *term, chain: Some(*chain), lsn: *lsn };
+                    self.log = installed(*last_index, entry);
+                    self.record(*lsn, Record::Install { last_index: *last_index, entry });
+                }
+                self.commit_index = *last_index;
+                self.last_applied = *last_index;
+            }
             Event::Durable { lsn } => self.durable(*lsn),
             Event::Role { role, term } => {
                 self.role = Some(*role);
@@ -169,6 +188,7 @@ impl Replay {
                     }
                 }
                 Record::Truncate { last_index } => self.durable_log.truncate(last_index as usize),
+                Record::Install { last_index, entry } => self.durable_log = installed(last_index, entry),
                 Record::Entry { index, entry } => {
                     self.durable_log.truncate(index as usize - 1);
                     self.durable_log.push(entry);
@@ -178,10 +198,31 @@ impl Replay {
     }
 
     fn boot(&mut self, event: &Event, step: &mut Step) {
-        let Event::Boot { incarnation, term, voted_for, last_index, chain, terms, lsn, .. } = event else {
+        let Event::Boot {
+            incarnation,
+            term,
+            voted_for,
+            last_index,
+            chain,
+            terms,
+            lsn,
+            directory,
+            snapshot_index,
+            ..
+        } = event
+        else {
             return;
         };
+        if self.directory != *directory {
+            // Made anew: what the one before it held is gone with it, and this one never promised it.
+            self.durable_log.clear();
+            self.pending.clear();
+            self.booted = false;
+            self.directory = *directory;
+        }
         step.restart = self.booted;
+        // Before it a snapshot stands for the log: its entries were committed, and have no terms to compare any more.
+        let first_told = terms.first().map_or(1, |run| run.first_index);
         let term_of =
             |index: Index| terms.iter().rev().find(|run| run.first_index <= index).map_or(0, |run| run.term);
         let recovered = match self.surviving(*last_index, *chain) {
@@ -191,8 +232,9 @@ impl Replay {
                 // lines were lost with the process, and only what was durable can be judged.
                 let starts = incarnation.saturating_sub(self.incarnation);
                 let told = lsn.saturating_sub(starts) <= self.last_lsn;
-                let same =
-                    |(entry, index): &(&Entry, Index)| *index <= *last_index && entry.term == term_of(*index);
+                let same = |(entry, index): &(&Entry, Index)| {
+                    *index < first_told || (*index <= *last_index && entry.term == term_of(*index))
+                };
                 let kept = self.durable_log.iter().zip(1..).take_while(same).count();
                 // Behind all durable entries may stand one that the trace did not live to tell. In their place it may not: if
                 // the log ends where they do and only the chain differs, the last one is as good as any to name.
@@ -230,8 +272,8 @@ impl Replay {
         self.incarnation = *incarnation;
         self.role = None;
         self.role_term = 0;
-        self.commit_index = 0;
-        self.last_applied = 0;
+        self.commit_index = *snapshot_index;
+        self.last_applied = *snapshot_index;
         self.booted = true;
     }
 
@@ -251,13 +293,16 @@ impl Replay {
             }
             let keep = match record {
                 Record::HardState { .. } => continue,
+                Record::Install { .. } => 0,
                 Record::Truncate { last_index } => *last_index as usize,
                 Record::Entry { index, .. } => *index as usize - 1,
             };
             extra.truncate(keep.saturating_sub(kept));
             kept = kept.min(keep);
-            if let Record::Entry { entry, .. } = record {
-                extra.push(*entry);
+            match record {
+                Record::Entry { entry, .. } => extra.push(*entry),
+                Record::Install { last_index, entry } => extra = installed(*last_index, *entry),
+                Record::HardState { .. } | Record::Truncate { .. } => {}
             }
             if matches(kept, &extra) {
                 found = Some((kept, extra.clone()));
@@ -272,6 +317,7 @@ impl Replay {
 mod tests {
     use super::super::tests::{append, boot, hard_state};
     use super::*;
+    use crate::trace::TermRun;
 
     fn replay(events: &[Event]) -> (Replay, Step) {
         let mut replay = Replay::default();
@@ -324,5 +370,79 @@ mod tests {
         assert_eq!(step.lost.map(|lost| (lost.index, lost.recovered)), Some((1, 1)));
         let (_, step) = replay(&[&before[..], &[boot(0, None, &changed, 9)]].concat());
         assert_eq!(step.lost, None);
+    }
+
+    /// A restart from a snapshot at 2, with the log from there on.
+    fn from_snapshot(directory: u64, log: &[(u64, u64)]) -> Event {
+        let Event::Boot { node, last_index, chain, mut terms, .. } = boot(2, None, log, 9) else {
+            unreachable!("boot makes a boot")
+        };
+        terms.retain(|run| run.first_index > 2);
+        terms.insert(0, TermRun { first_index: 2, term: log[1].0 });
+        let (incarnation, snapshot_index) = (2, 2);
+        Event::Boot {
+            node,
+            incarnation,
+            term: 2,
+            voted_for: None,
+            last_index,
+            chain,
+            terms,
+            lsn: 6,
+            directory,
+            snapshot_index,
+        }
+    }
+
+    #[test]
+    fn a_log_that_begins_after_a_snapshot_is_not_lost_before_it() {
+        let before = [boot(0, None, &[], 1), append(2, 0, 1, &[11, 12, 13, 14]), Event::Durable { lsn: 9 }];
+        let (after, step) =
+            replay(&[&before[..], &[from_snapshot(0, &[(1, 11), (1, 12), (1, 13), (1, 14)])]].concat());
+        assert_eq!((step.lost, after.commit_index, after.last_applied), (None, 2, 2));
+        let (_, step) = replay(&[&before[..], &[from_snapshot(0, &[(1, 11), (1, 12), (2, 23)])]].concat());
+        assert_eq!(step.lost.map(|lost| lost.index), Some(3));
+    }
+
+    #[test]
+    fn a_directory_made_anew_owes_nothing() {
+        let before = [boot(0, None, &[], 1), append(2, 0, 1, &[11]), Event::Durable { lsn: 9 }];
+        let Event::Boot { node, incarnation, term, voted_for, last_index, chain, terms, lsn, .. } =
+            boot(0, None, &[], 1)
+        else {
+            unreachable!("boot makes a boot")
+        };
+        let anew = |directory| Event::Boot {
+            node,
+            incarnation,
+            term,
+            voted_for,
+            last_index,
+            chain,
+            terms: terms.clone(),
+            lsn,
+            directory,
+            snapshot_index: 0,
+        };
+        let (after, step) = replay(&[&before[..], &[anew(7)]].concat());
+        assert_eq!((step.lost, step.restart, after.log.len()), (None, false, 0));
+        let (_, step) = replay(&[&before[..], &[anew(0)]].concat());
+        assert_eq!((step.lost.map(|lost| lost.index), step.restart), (Some(1), true), "the same directory");
+    }
+
+    #[test]
+    fn an_installed_snapshot_replaces_the_log_once_it_is_durable() {
+        let before = [boot(0, None, &[], 1), append(2, 0, 1, &[11]), Event::Durable { lsn: 2 }];
+        let install = |kept| Event::Install { lsn: 3, last_index: 5, term: 2, chain: 25, kept };
+        let (after, _) = replay(&[&before[..], &[install(false), append(4, 5, 2, &[26])]].concat());
+        assert_eq!(chains(&after), [None, None, None, None, Some(25), Some(26)]);
+        assert_eq!((after.commit_index, after.last_applied), (5, 5));
+        let restart = |durable, log: &[(u64, u64)]| {
+            let events = [install(false), Event::Durable { lsn: durable }, boot(2, None, log, 3)];
+            replay(&[&before[..], &events].concat()).1.lost.map(|lost| lost.index)
+        };
+        assert_eq!(restart(2, &[(1, 11)]), None, "the record may be lost while it is not durable");
+        assert_eq!(restart(3, &[(1, 1), (1, 2), (1, 3), (1, 4), (2, 25)]), None);
+        assert!(restart(3, &[(1, 11)]).is_some());
     }
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{Args, ValueEnum};
 use node::config::{
-    CLUSTER_DEFAULT, ELECTION_TIMEOUT_MS_MAX, ELECTION_TIMEOUT_MS_MIN, HEARTBEAT_INTERVAL_MS, ServerConfig,
+    CLUSTER_DEFAULT, ELECTION_TIMEOUT_MS_MAX, ELECTION_TIMEOUT_MS_MIN, HEARTBEAT_INTERVAL_MS,
+    SNAPSHOT_ENTRIES, ServerConfig, TRAILING_ENTRIES,
 };
 use node::raft::event::Level;
 use node::server;
@@ -25,9 +26,15 @@ use super::{TOOL, address, fail};
 pub(crate) struct Serve {
     /// This node's position in the list of addresses, from 1.
     id: u32,
-    /// Where this node knows every node, itself included.
-    #[arg(required = true, value_parser = address, value_name = "ADDRESS")]
+    /// Where this node knows every node that founds the cluster, itself included: none for a node that joins.
+    #[arg(required_unless_present = "join", value_parser = address, value_name = "ADDRESS")]
     addresses: Vec<SocketAddr>,
+    /// Join a cluster that is there already: wait to be added with `node member add`.
+    #[arg(long, conflicts_with = "addresses", requires = "listen")]
+    join: bool,
+    /// Find this node there, whatever address the cluster knows it by. May be given several times.
+    #[arg(long = "peer", value_parser = peer, value_name = "ID=ADDRESS")]
+    peers: Vec<(u32, SocketAddr)>,
     /// Listen here instead of at the own address of the list.
     #[arg(long, value_parser = address)]
     listen: Option<SocketAddr>,
@@ -52,6 +59,12 @@ pub(crate) struct Serve {
     /// How often an idle leader speaks, in milliseconds.
     #[arg(long, default_value_t = HEARTBEAT_INTERVAL_MS)]
     heartbeat_interval_ms: u64,
+    /// Entries after which the state is written to a snapshot.
+    #[arg(long, default_value_t = SNAPSHOT_ENTRIES)]
+    snapshot_entries: u64,
+    /// Entries before a snapshot that stay in the log.
+    #[arg(long, default_value_t = TRAILING_ENTRIES)]
+    trailing_entries: u64,
     /// Activate a planted bug of the catalogue.
     #[cfg(feature = "planted")]
     #[arg(long, value_name = "BUG")]
@@ -72,6 +85,13 @@ enum LogLevel {
     Debug,
 }
 
+/// `2=127.0.0.1:8002`.
+fn peer(text: &str) -> Result<(u32, SocketAddr), String> {
+    let (id, at) = text.split_once('=').ok_or("expected ID=ADDRESS, such as 2=127.0.0.1:8002")?;
+    let id = id.parse().ok().filter(|id| *id > 0).ok_or_else(|| format!("{id:?} is no node id"))?;
+    Ok((id, address(at)?))
+}
+
 impl Serve {
     pub(super) fn run(self) -> ExitCode {
         #[cfg(feature = "planted")]
@@ -81,6 +101,7 @@ impl Serve {
         let config = ServerConfig {
             id: self.id,
             addresses: self.addresses,
+            peers: self.peers.into_iter().collect(),
             listen: self.listen,
             cluster: self.cluster,
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(format!("data/n{}", self.id))),
@@ -95,6 +116,8 @@ impl Serve {
             election_timeout_ms_min: self.election_timeout_ms_min,
             election_timeout_ms_max: self.election_timeout_ms_max,
             heartbeat_interval_ms: self.heartbeat_interval_ms,
+            snapshot_entries: self.snapshot_entries,
+            trailing_entries: self.trailing_entries,
         };
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {

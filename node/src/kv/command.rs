@@ -61,6 +61,11 @@ pub enum Reply {
 /// What an entry of the log asks of the state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
+    /// The leader's clock, now and then: by it sessions expire, on every node at the same entry (thesis §6.3).
+    Clock {
+        /// Milliseconds; what matters is how it grows.
+        time: u64,
+    },
     /// Open a client session.
     OpenSession {
         /// Drawn by the client, so that it recognises its own.
@@ -159,6 +164,10 @@ impl Command {
                 writer.u8(1);
                 writer.u64(*nonce);
             }
+            Command::Clock { time } => {
+                writer.u8(3);
+                writer.u64(*time);
+            }
             Command::Execute { client_id, sequence, operation } => {
                 writer.u8(2);
                 writer.u64(*client_id);
@@ -182,6 +191,7 @@ impl Command {
                 sequence: reader.u64()?,
                 operation: Operation::decode(&mut reader)?,
             },
+            3 => Command::Clock { time: reader.u64()? },
             _ => return Err(Malformed),
         };
         reader.finish()?;
@@ -210,6 +220,7 @@ impl fmt::Display for Operation {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Command::Clock { time } => write!(f, "clock {time} ms"),
             Command::OpenSession { nonce } => write!(f, "open session (nonce {nonce:016x})"),
             Command::Execute { client_id, sequence, operation } => {
                 write!(f, "{operation} (client {client_id}, sequence {sequence})")
@@ -237,7 +248,7 @@ mod tests {
         let commands = operations
             .into_iter()
             .map(|operation| Command::Execute { client_id: 7, sequence: u64::MAX, operation })
-            .chain([Command::OpenSession { nonce: 3 }]);
+            .chain([Command::OpenSession { nonce: 3 }, Command::Clock { time: 9 }]);
         for command in commands {
             let bytes = command.encode();
             assert_eq!(Command::decode(&bytes), Ok(command.clone()));

@@ -2,13 +2,15 @@
 //! No clock, no randomness, no unordered iteration: two nodes that applied the same entries hold the same bytes.
 
 pub mod command;
+pub mod image;
 pub mod session;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::types::Index;
 use command::{Command, KEY_VALUE_BYTES_MAX, Operation, Reply};
+use image::{Freeze, Value};
 use session::{Sessions, Verdict};
 
 /// What applying one command came to. Goes to whoever waits for it.
@@ -34,13 +36,73 @@ pub enum Applied {
     Superseded,
 }
 
+impl Applied {
+    /// Writes it, for a snapshot.
+    fn encode(&self, writer: &mut Writer) {
+        match self {
+            Applied::SessionOpened { client_id } => {
+                writer.u8(1);
+                writer.u64(*client_id);
+            }
+            Applied::Executed { reply, position } => {
+                writer.u8(2);
+                writer.u64(*position);
+                let (kind, value) = match reply {
+                    Reply::Done => (0, None),
+                    Reply::Value(value) => (1, value.as_deref()),
+                    Reply::Mismatch(value) => (2, value.as_deref()),
+                };
+                writer.u8(kind);
+                writer.u8(u8::from(value.is_some()));
+                writer.long_bytes(value.unwrap_or_default());
+            }
+            Applied::TooLarge => writer.u8(3),
+            Applied::SessionUnknown => writer.u8(4),
+            Applied::Superseded => writer.u8(5),
+        }
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    fn decode(reader: &mut Reader<'_>) -> Result<Applied, Malformed> {
+        Ok(match reader.u8()? {
+            1 => Applied::SessionOpened { client_id: reader.u64()? },
+            2 => {
+                let (position, kind, there) = (reader.u64()?, reader.u8()?, reader.boolean()?);
+                let bytes = reader.long_slice()?;
+                if !there && !bytes.is_empty() {
+                    return Err(Malformed);
+                }
+                let value = there.then(|| Value::from(bytes));
+                let reply = match kind {
+                    0 if bytes.is_empty() && !there => Reply::Done,
+                    1 => Reply::Value(value),
+                    2 => Reply::Mismatch(value),
+                    _ => return Err(Malformed),
+                };
+                Applied::Executed { reply, position }
+            }
+            3 => Applied::TooLarge,
+            4 => Applied::SessionUnknown,
+            5 => Applied::Superseded,
+            _ => return Err(Malformed),
+        })
+    }
+}
+
 /// The replicated store: what every node must agree on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Store {
-    /// Values are shared with the replies and snapshots that carry them.
-    values: BTreeMap<Vec<u8>, Arc<[u8]>>,
+    /// Shared with the replies and snapshots that carry them.
+    values: BTreeMap<Vec<u8>, Value>,
     sessions: Sessions,
     last_applied: Index,
+    /// What the entries say of time, ms: the leaders' clocks as far as they were written down. Never falls.
+    log_time: u64,
+    /// A state of before that is being written.
+    freeze: Option<Freeze>,
     /// XOR of a hash of each pair: changes with one pair are cheap, the order of pairs does not matter.
     values_hash: u64,
 }
@@ -61,8 +123,13 @@ impl Store {
         self.values.is_empty()
     }
 
+    /// What the log says of time, ms.
+    pub fn log_time(&self) -> u64 {
+        self.log_time
+    }
+
     /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Option<&Arc<[u8]>> {
+    pub fn get(&self, key: &[u8]) -> Option<&Value> {
         self.values.get(key)
     }
 
@@ -85,8 +152,13 @@ impl Store {
         );
         self.last_applied = index;
         match command? {
+            Command::Clock { time } => {
+                self.log_time = self.log_time.max(*time);
+                self.sessions.expire(self.log_time);
+                None
+            }
             Command::OpenSession { .. } => {
-                self.sessions.open(index);
+                self.sessions.open(index, self.log_time);
                 Some(Applied::SessionOpened { client_id: index })
             }
             Command::Execute { client_id, sequence, operation } => {
@@ -96,7 +168,7 @@ impl Store {
                 let applied = match verdict {
                     Verdict::New => {
                         let applied = self.execute(index, operation);
-                        self.sessions.record(*client_id, *sequence, index, applied.clone());
+                        self.sessions.record(*client_id, *sequence, index, self.log_time, applied.clone());
                         applied
                     }
                     Verdict::Done(applied) => applied,
@@ -133,6 +205,7 @@ impl Store {
                 self.put(key, joined.into());
             }
             Operation::Delete { key } => {
+                self.note(key);
                 if let Some(old) = self.values.remove(key) {
                     self.values_hash ^= pair_hash(key, &old);
                 }
@@ -141,7 +214,15 @@ impl Store {
         done
     }
 
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
+    /// For a state that is being written: a key is about to change.
+    fn note(&mut self, key: &[u8]) {
+        if let Some(freeze) = &mut self.freeze {
+            freeze.note(key, self.values.get(key));
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: Value) {
+        self.note(key);
         self.values_hash ^= pair_hash(key, &value);
         if let Some(old) = self.values.insert(key.to_vec(), value) {
             self.values_hash ^= pair_hash(key, &old);

@@ -4,14 +4,19 @@
 use std::collections::BTreeMap;
 
 use super::{Applied, hash_pieces};
+use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::types::Index;
 
+/// A session that was not used for so long, in milliseconds of log time, expires.
+pub const SESSION_IDLE_MS_MAX: u64 = 3_600_000;
 /// Sessions that are kept. Opening one more expires the one that was used longest ago, by log index, on every node alike.
 pub const SESSIONS_MAX: usize = 16_384;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Session {
     last_used: Index,
+    /// Log time then.
+    used_at: u64,
     sequence: u64,
     applied: Option<Applied>,
 }
@@ -39,16 +44,71 @@ pub struct Sessions {
 
 impl Sessions {
     /// Opens a session whose id is the index of the entry that opens it: unique without a random number.
-    pub(super) fn open(&mut self, index: Index) {
-        if self.sessions.len() >= SESSIONS_MAX
-            && let Some((_, oldest)) = self.by_use.pop_first()
+    pub(super) fn open(&mut self, index: Index, time: u64) {
+        if self.sessions.len() >= SESSIONS_MAX {
+            self.expire_oldest();
+        }
+        self.sessions.insert(index, Session { last_used: index, used_at: time, sequence: 0, applied: None });
+        self.by_use.insert(index, index);
+        self.hash ^= session_hash(index, 0);
+    }
+
+    /// Expires those that were not used for too long. Log time never falls along the log, so the one used longest ago by
+    /// index is the one used longest ago by time.
+    pub(super) fn expire(&mut self, time: u64) {
+        while let Some((_, oldest)) = self.by_use.first_key_value()
+            && let Some(session) = self.sessions.get(oldest)
+            && time.saturating_sub(session.used_at) > SESSION_IDLE_MS_MAX
         {
+            self.expire_oldest();
+        }
+    }
+
+    fn expire_oldest(&mut self) {
+        if let Some((_, oldest)) = self.by_use.pop_first() {
             let expired = self.sessions.remove(&oldest).map_or(0, |session| session.sequence);
             self.hash ^= session_hash(oldest, expired);
         }
-        self.sessions.insert(index, Session { last_used: index, sequence: 0, applied: None });
-        self.by_use.insert(index, index);
-        self.hash ^= session_hash(index, 0);
+    }
+
+    /// Writes the table, for a snapshot.
+    pub(super) fn encode(&self, writer: &mut Writer) {
+        writer.u32(self.sessions.len() as u32);
+        for (client_id, session) in &self.sessions {
+            writer.u64(*client_id);
+            writer.u64(session.last_used);
+            writer.u64(session.used_at);
+            writer.u64(session.sequence);
+            match &session.applied {
+                None => writer.u8(0),
+                Some(applied) => {
+                    writer.u8(1);
+                    applied.encode(writer);
+                }
+            }
+        }
+    }
+
+    /// Reads a table.
+    ///
+    /// # Errors
+    /// When the bytes are not what [`Sessions::encode`] wrote.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Sessions, Malformed> {
+        let mut table = Sessions::default();
+        let mut last = 0;
+        for _ in 0..reader.u32()? {
+            let (client_id, last_used, used_at, sequence) =
+                (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
+            let applied = if reader.boolean()? { Some(Applied::decode(reader)?) } else { None };
+            let twice = table.by_use.insert(last_used, client_id).is_some();
+            if client_id <= last || twice || table.sessions.len() >= SESSIONS_MAX {
+                return Err(Malformed);
+            }
+            last = client_id;
+            table.hash ^= session_hash(client_id, sequence);
+            table.sessions.insert(client_id, Session { last_used, used_at, sequence, applied });
+        }
+        Ok(table)
     }
 
     /// What is known of operation `sequence` of `client_id`.
@@ -64,12 +124,19 @@ impl Sessions {
     }
 
     /// Notes the result of an operation that was applied at `index`.
-    pub(super) fn record(&mut self, client_id: u64, sequence: u64, index: Index, applied: Applied) {
+    pub(super) fn record(
+        &mut self,
+        client_id: u64,
+        sequence: u64,
+        index: Index,
+        time: u64,
+        applied: Applied,
+    ) {
         if let Some(session) = self.sessions.get_mut(&client_id) {
             self.by_use.remove(&session.last_used);
             self.by_use.insert(index, client_id);
             self.hash ^= session_hash(client_id, session.sequence) ^ session_hash(client_id, sequence);
-            *session = Session { last_used: index, sequence, applied: Some(applied) };
+            *session = Session { last_used: index, used_at: time, sequence, applied: Some(applied) };
         }
     }
 
@@ -85,24 +152,25 @@ fn session_hash(client_id: u64, sequence: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::Reply;
     use super::*;
 
     #[test]
     fn the_hash_tells_sessions_apart_by_how_far_they_came() {
         let opened = |clients: &[u64]| {
             let mut sessions = Sessions::default();
-            clients.iter().for_each(|client| sessions.open(*client));
+            clients.iter().for_each(|client| sessions.open(*client, 0));
             sessions
         };
         let mut a = opened(&[1, 2]);
         let mut b = opened(&[1, 2]);
         assert_eq!(a.hash(), b.hash());
         assert_ne!(a.hash(), opened(&[1]).hash());
-        a.record(1, 5, 9, Applied::TooLarge);
+        a.record(1, 5, 9, 0, Applied::TooLarge);
         assert_ne!(a.hash(), b.hash());
-        b.record(1, 4, 8, Applied::TooLarge);
+        b.record(1, 4, 8, 0, Applied::TooLarge);
         assert_ne!(a.hash(), b.hash());
-        b.record(1, 5, 9, Applied::TooLarge);
+        b.record(1, 5, 9, 0, Applied::TooLarge);
         assert_eq!(a.hash(), b.hash());
     }
 
@@ -110,13 +178,46 @@ mod tests {
     fn the_session_used_longest_ago_expires() {
         let mut sessions = Sessions::default();
         for index in 1..=SESSIONS_MAX as u64 {
-            sessions.open(index);
+            sessions.open(index, 0);
         }
         let next = SESSIONS_MAX as u64 + 1;
-        sessions.record(1, 1, next, Applied::TooLarge);
-        sessions.open(next + 1);
+        sessions.record(1, 1, next, 0, Applied::TooLarge);
+        sessions.open(next + 1, 0);
         assert_eq!(sessions.look_up(1, 2), Verdict::New, "1 was just used");
         assert_eq!(sessions.look_up(2, 1), Verdict::Unknown, "2 was used longest ago");
         assert_eq!(sessions.look_up(3, 1), Verdict::New);
+    }
+
+    #[test]
+    fn a_session_that_is_not_used_expires_by_log_time() {
+        let mut sessions = Sessions::default();
+        sessions.open(1, 100);
+        sessions.open(2, 100);
+        sessions.record(1, 1, 3, 200, Applied::TooLarge);
+        sessions.expire(100 + SESSION_IDLE_MS_MAX);
+        assert_eq!(sessions.look_up(2, 1), Verdict::New, "to the millisecond");
+        sessions.expire(101 + SESSION_IDLE_MS_MAX);
+        assert_eq!(sessions.look_up(2, 1), Verdict::Unknown);
+        assert_eq!(sessions.look_up(1, 2), Verdict::New, "used later");
+        sessions.expire(201 + SESSION_IDLE_MS_MAX);
+        assert_eq!(sessions, Sessions::default(), "nothing is left of them, not in the hash either");
+    }
+
+    #[test]
+    fn a_table_survives_its_bytes() {
+        let mut sessions = Sessions::default();
+        for index in 1..=4 {
+            sessions.open(index, 7);
+        }
+        let value = Applied::Executed { reply: Reply::Mismatch(Some(b"v".as_slice().into())), position: 9 };
+        sessions.record(2, 3, 9, 11, value);
+        sessions.record(3, 1, 10, 11, Applied::TooLarge);
+        let mut writer = Writer::default();
+        sessions.encode(&mut writer);
+        let bytes = writer.into_bytes();
+        assert_eq!(Sessions::decode(&mut Reader::new(&bytes)), Ok(sessions));
+        for cut in 0..bytes.len() {
+            assert_eq!(Sessions::decode(&mut Reader::new(&bytes[..cut])), Err(Malformed));
+        }
     }
 }

@@ -32,19 +32,22 @@ pub enum ErrorCode {
     SessionExpired,
     /// The session went on to a later operation.
     Superseded,
+    /// A change of membership has to wait.
+    NotReady,
     /// No reply within the operation's time. Made by the client, never sent.
     Timeout,
 }
 
 impl ErrorCode {
     /// All of them.
-    pub const ALL: [ErrorCode; 7] = [
+    pub const ALL: [ErrorCode; 8] = [
         ErrorCode::TooLarge,
         ErrorCode::BadRequest,
         ErrorCode::NoLeader,
         ErrorCode::Busy,
         ErrorCode::SessionExpired,
         ErrorCode::Superseded,
+        ErrorCode::NotReady,
         ErrorCode::Timeout,
     ];
 
@@ -78,6 +81,13 @@ impl ErrorCode {
                 false,
                 false,
                 "the session went on; an earlier attempt may have been applied",
+            ),
+            ErrorCode::NotReady => (
+                8,
+                "not_ready",
+                false,
+                true,
+                "another change of membership is under way, or the learner has not caught up yet",
             ),
             ErrorCode::Timeout => {
                 (7, "timeout", false, false, "no reply in time; it may be applied, now or later")

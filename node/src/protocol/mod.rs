@@ -6,6 +6,7 @@ pub mod wire;
 use std::sync::Arc;
 
 use crate::kv::command::{Operation, Reply};
+use crate::raft::reconfigure::Change;
 use crate::raft::types::{Index, NodeId};
 use error::ErrorCode;
 use wire::{Malformed, Reader, Writer};
@@ -45,6 +46,11 @@ pub enum RequestBody {
     },
     /// The asked node's status.
     Status,
+    /// Change who belongs to the cluster.
+    Reconfigure {
+        /// How.
+        change: Change,
+    },
     /// Hand leadership over to this node; 0: to the one that is furthest.
     TransferLeader {
         /// The node.
@@ -97,6 +103,11 @@ pub enum ResponseBody {
         /// To this node. It may already lead.
         to: NodeId,
     },
+    /// The leader began to change the membership, or it is so already.
+    Reconfiguring {
+        /// Everything up to this entry has to be committed before the change is.
+        index: Index,
+    },
     /// A refusal.
     Error {
         /// Which.
@@ -130,6 +141,17 @@ impl Request {
                 writer.u8(6);
                 writer.u32(*to);
             }
+            RequestBody::Reconfigure { change } => {
+                writer.u8(7);
+                let (kind, id, address) = match change {
+                    Change::Add(id, address) => (1, id, address.as_str()),
+                    Change::Promote(id) => (2, id, ""),
+                    Change::Remove(id) => (3, id, ""),
+                };
+                writer.u8(kind);
+                writer.u32(*id);
+                writer.bytes(address.as_bytes());
+            }
         }
         writer.into_bytes()
     }
@@ -155,6 +177,17 @@ impl Request {
             4 => RequestBody::LocalGet { key: reader.bytes()? },
             5 => RequestBody::Status,
             6 => RequestBody::TransferLeader { to: reader.u32()? },
+            7 => {
+                let (kind, id) = (reader.u8()?, reader.u32()?);
+                let address = String::from_utf8(reader.bytes()?).map_err(|_| Malformed)?;
+                let change = match kind {
+                    1 => Change::Add(id, address),
+                    2 if address.is_empty() => Change::Promote(id),
+                    3 if address.is_empty() => Change::Remove(id),
+                    _ => return Err(Malformed),
+                };
+                RequestBody::Reconfigure { change }
+            }
             _ => return Err(Malformed),
         };
         reader.finish()?;
@@ -202,6 +235,10 @@ impl Response {
                 writer.u8(6);
                 writer.u32(*to);
             }
+            ResponseBody::Reconfiguring { index } => {
+                writer.u8(7);
+                writer.u64(*index);
+            }
             ResponseBody::Error { error } => {
                 writer.u8(5);
                 writer.u8(error.row().code);
@@ -235,6 +272,7 @@ impl Response {
             }
             4 => ResponseBody::Status { json: reader.bytes()? },
             6 => ResponseBody::Transferring { to: reader.u32()? },
+            7 => ResponseBody::Reconfiguring { index: reader.u64()? },
             5 => ResponseBody::Error { error: ErrorCode::from_code(reader.u8()?).ok_or(Malformed)? },
             _ => return Err(Malformed),
         };
@@ -257,6 +295,9 @@ mod tests {
             RequestBody::LocalGet { key: vec![] },
             RequestBody::Status,
             RequestBody::TransferLeader { to: 3 },
+            RequestBody::Reconfigure { change: Change::Add(4, "127.0.0.1:8004".to_owned()) },
+            RequestBody::Reconfigure { change: Change::Promote(4) },
+            RequestBody::Reconfigure { change: Change::Remove(4) },
         ] {
             let request = Request { nonce: 1, sequence: 2, body };
             let bytes = request.encode();
@@ -274,6 +315,7 @@ mod tests {
             ResponseBody::Status { json: b"{}".to_vec() },
             ResponseBody::Error { error: ErrorCode::Busy },
             ResponseBody::Transferring { to: 3 },
+            ResponseBody::Reconfiguring { index: 8 },
         ] {
             let response = Response { nonce: 1, sequence: 2, node: 3, body };
             let bytes = response.encode();

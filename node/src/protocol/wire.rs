@@ -48,6 +48,21 @@ impl Writer {
         self.u16(length.unwrap_or_default());
         self.buffer.extend_from_slice(bytes);
     }
+    /// Bytes with a four-byte length. Every caller bounds them far below 4 GiB.
+    pub fn long_bytes(&mut self, bytes: &[u8]) {
+        let length = u32::try_from(bytes.len());
+        assert!(length.is_ok(), "{} bytes do not fit a four-byte length", bytes.len());
+        self.u32(length.unwrap_or_default());
+        self.buffer.extend_from_slice(bytes);
+    }
+    /// How many bytes were written.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+    /// Whether none were.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
     /// Bytes, or their absence.
     pub fn optional_bytes(&mut self, bytes: Option<&[u8]>) {
         self.u8(u8::from(bytes.is_some()));
@@ -116,6 +131,17 @@ impl<'a> Reader<'a> {
     /// Bytes, or their absence.
     pub fn optional_bytes(&mut self) -> Result<Option<Vec<u8>>, Malformed> {
         if self.boolean()? { self.bytes().map(Some) } else { Ok(None) }
+    }
+    /// Bytes with a four-byte length.
+    pub fn long_slice(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = usize::try_from(self.u32()?).map_err(|_| Malformed)?;
+        let (head, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(head)
+    }
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
     /// Everything that is left.
     pub fn rest(self) -> &'a [u8] {

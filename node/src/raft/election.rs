@@ -3,9 +3,8 @@
 
 use super::event::{Event, Level};
 use super::message::Message;
-use super::progress::Progress;
-use super::types::{Entry, HardState, LogId, NodeId, Payload, Term};
-use super::{Effects, Raft, Role};
+use super::types::{Entry, HardState, LogId, NodeId, Payload, ProcessId, Term};
+use super::{Effects, Raft, Role, quorum};
 
 impl Raft {
     /// Follows `leader`, or nobody yet, in `term`. In the same term the vote stays: a vote is fixed for its term.
@@ -39,11 +38,11 @@ impl Raft {
         effects.info(|| Event::BecamePreCandidate { term: self.hard_state.term });
         self.reset_election_deadline(now);
         self.votes = [self.config.id].into();
-        if self.votes.len() >= self.majority() {
+        if self.decides(|id| self.votes.contains(&id)) {
             return self.start_election(now, false, effects);
         }
         let message = Message::PreVoteRequest { candidate_term: self.term() + 1, last: self.log.last() };
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             self.send(peer, message.clone(), 0, effects);
         }
     }
@@ -56,7 +55,10 @@ impl Raft {
         last: LogId,
         effects: &mut Effects,
     ) {
-        let granted = candidate_term > self.term() && self.is_up_to_date(last) && !self.leader_is_alive(now);
+        let granted = candidate_term > self.term()
+            && self.is_up_to_date(last)
+            && !self.leader_is_alive(now)
+            && self.may_vote();
         self.send(from, Message::PreVoteReply { candidate_term, granted }, self.hard_state_lsn, effects);
     }
 
@@ -64,22 +66,25 @@ impl Raft {
         &mut self,
         now: u64,
         from: NodeId,
+        process: ProcessId,
         candidate_term: Term,
         granted: bool,
         effects: &mut Effects,
     ) {
-        if self.role != Role::PreCandidate || candidate_term != self.term() + 1 || !granted {
+        let counts = self.membership().recognises(from, process.directory);
+        if self.role != Role::PreCandidate || candidate_term != self.term() + 1 || !granted || !counts {
             return;
         }
         self.votes.insert(from);
-        if self.votes.len() >= self.majority() {
+        if self.decides(|id| self.votes.contains(&id)) {
             self.start_election(now, false, effects);
         }
     }
 
     /// The leader hands over: no pre-vote, because the point is to replace a live leader (thesis §3.10).
     pub(super) fn stand_now(&mut self, now: u64, from: NodeId, effects: &mut Effects) {
-        if self.role == Role::Follower && self.leader == Some(from) {
+        let may_stand = self.may_vote() && self.membership().is_voter(self.config.id);
+        if self.role == Role::Follower && self.leader == Some(from) && may_stand {
             effects.info(|| Event::TransferReceived { from, term: self.hard_state.term });
             self.start_election(now, true, effects);
         }
@@ -94,7 +99,7 @@ impl Raft {
         // The own vote counts when it is durable, like anybody else's: see count_own_vote.
         self.votes.clear();
         let last = self.log.last();
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             effects.info(|| Event::VoteRequested { to: peer, term, last });
             self.send(peer, Message::VoteRequest { last, transfer }, self.hard_state_lsn, effects);
         }
@@ -109,7 +114,11 @@ impl Raft {
         effects: &mut Effects,
     ) {
         let free = self.hard_state.voted_for.is_none_or(|vote| vote == from);
-        let granted = term == self.term() && free && self.is_up_to_date(last) && self.role != Role::Leader;
+        let granted = term == self.term()
+            && free
+            && self.is_up_to_date(last)
+            && self.role != Role::Leader
+            && self.may_vote();
         if granted {
             if self.hard_state.voted_for.is_none() {
                 self.set_hard_state(HardState { term, voted_for: Some(from) }, effects);
@@ -131,8 +140,17 @@ impl Raft {
         }
     }
 
-    pub(super) fn count_vote(&mut self, now: u64, from: NodeId, granted: bool, effects: &mut Effects) {
-        if self.role == Role::Candidate && granted {
+    pub(super) fn count_vote(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        process: ProcessId,
+        granted: bool,
+        effects: &mut Effects,
+    ) {
+        // A process with another directory than the one that was counted on may have voted for somebody else before.
+        let counts = self.membership().recognises(from, process.directory);
+        if self.role == Role::Candidate && granted && counts {
             self.add_vote(now, from, effects);
         }
     }
@@ -141,9 +159,10 @@ impl Raft {
         if !self.votes.insert(from) {
             return;
         }
-        let (term, votes, needed) = (self.term(), self.votes.len(), self.majority());
+        let (term, votes) = (self.term(), self.votes.len());
+        let needed = quorum::majority(self.membership().voters.len());
         effects.info(|| Event::VoteReceived { from, term, votes, needed });
-        if votes >= needed {
+        if self.decides(|id| self.votes.contains(&id)) {
             effects.info(|| Event::ElectionWon { term, votes });
             self.become_leader(now, effects);
         }
@@ -155,7 +174,7 @@ impl Raft {
         self.set_role(Role::Leader, effects);
         effects.info(|| Event::BecameLeader { term });
         let next_index = self.log.last().index + 1;
-        self.progress = self.peers().into_iter().map(|peer| (peer, Progress::new(next_index, now))).collect();
+        self.follow_membership(now);
         self.heartbeat_deadline = now + self.config.heartbeat_interval;
         // Entries of earlier terms commit with the first one of this term (§5.4.2, §8): do not wait for a client.
         self.term_start_index = next_index;

@@ -68,6 +68,20 @@ pub enum Event {
     Applied { index: Index, command: String },
     /// A follower learnt a new commit index.
     FollowerCommitted { commit_index: Index },
+    /// A new configuration is in force.
+    MembershipChanged { index: Index, membership: String },
+    /// This node is not in the committed configuration and leads no longer.
+    Removed { term: Term },
+    /// An empty directory may vote.
+    Admitted,
+    /// Another node knows this one with another directory.
+    Forgotten { by: NodeId },
+    /// A snapshot stands for a prefix of the log.
+    Compacted { last: LogId, first_index: Index },
+    /// A follower needs entries that the log does not hold any more.
+    SnapshotOffered { to: NodeId, last: LogId },
+    /// The state was replaced by a snapshot of the leader's.
+    SnapshotInstalled { last: LogId },
     /// Another node claims to lead the term that this node leads.
     ConflictingLeader { from: NodeId, term: Term },
 }
@@ -77,8 +91,13 @@ impl Event {
     pub fn level(&self) -> Level {
         match self {
             Event::ConflictingLeader { .. } => Level::Error,
-            Event::QuorumLost { .. } | Event::TransferAborted { .. } => Level::Warn,
-            Event::AppendRejected { .. } | Event::VoteDenied { .. } => Level::Debug,
+            Event::QuorumLost { .. }
+            | Event::TransferAborted { .. }
+            | Event::Removed { .. }
+            | Event::Forgotten { .. } => Level::Warn,
+            Event::AppendRejected { .. } | Event::VoteDenied { .. } | Event::SnapshotOffered { .. } => {
+                Level::Debug
+            }
             _ => Level::Info,
         }
     }
@@ -143,6 +162,26 @@ impl fmt::Display for Event {
             Event::FollowerCommitted { commit_index } => {
                 write!(f, "follower advanced commit_index to {commit_index}")
             }
+            Event::MembershipChanged { index, membership } => {
+                write!(f, "membership since entry {index}: {membership}")
+            }
+            Event::Removed { term } => {
+                write!(f, "stepped down in term {term}: this node was removed from the cluster")
+            }
+            Event::Admitted => {
+                write!(f, "the data directory is empty and nobody misses another one: may vote")
+            }
+            Event::Forgotten { by } => {
+                write!(
+                    f,
+                    "n{by} knows this node with another data directory: it votes again once it has caught up"
+                )
+            }
+            Event::Compacted { last, first_index } => {
+                write!(f, "snapshot at {last} is durable, the log begins at index {first_index}")
+            }
+            Event::SnapshotOffered { to, last } => write!(f, "offering snapshot at {last} to n{to}"),
+            Event::SnapshotInstalled { last } => write!(f, "installed snapshot at {last}"),
             Event::ConflictingLeader { from, term } => {
                 write!(f, "n{from} claims to lead term {term}, which this node leads; message dropped")
             }

@@ -1,6 +1,8 @@
 //! The log in memory: entries, the chain hash over them, and how much of them is durable.
 //! What is written when is decided by the callers; nothing here does I/O.
 
+use std::collections::VecDeque;
+
 use super::types::{Entry, Index, LogId, Lsn, Term};
 use crate::trace::TermRun;
 
@@ -33,11 +35,18 @@ pub struct AppendBounds {
     pub inflight_bytes: usize,
 }
 
-/// The replicated log of one node, from index 1.
+/// The replicated log of one node: from the entry after `base`, before which a snapshot stands for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RaftLog {
-    slots: Vec<Slot>,
+    /// The last entry that is not here any more; zero in a log that begins at index 1. It is committed.
+    base: LogId,
+    base_chain: u64,
+    /// The record that makes the base durable; 0 if it was so from the start.
+    base_lsn: Lsn,
+    slots: VecDeque<Slot>,
     durable_index: Index,
+    /// Bytes of the payloads.
+    bytes: usize,
 }
 
 /// The chain after `entry`, given the chain before it: 64-bit FNV-1a over both. Two logs with equal chains at an index
@@ -57,9 +66,10 @@ pub fn chain_after(chain: u64, entry: &Entry) -> u64 {
 }
 
 impl RaftLog {
-    /// A log whose entries were all recovered from disk, durable up to the record `lsn`.
-    pub fn recovered(entries: Vec<Entry>, lsn: Lsn) -> RaftLog {
+    /// A log whose entries, from the one after `base`, were all recovered from disk, durable up to the record `lsn`.
+    pub fn recovered(base: LogId, base_chain: u64, entries: Vec<Entry>, lsn: Lsn) -> RaftLog {
         let mut log = RaftLog::default();
+        log.reset(base, base_chain, 0);
         for entry in entries {
             log.append(entry, lsn);
         }
@@ -67,14 +77,24 @@ impl RaftLog {
         log
     }
 
-    /// Identity of the last entry; zero if the log is empty.
+    /// Identity of the last entry; that of the base if there is none here.
     pub fn last(&self) -> LogId {
-        self.slots.last().map(|slot| slot.entry.id).unwrap_or_default()
+        self.slots.back().map_or(self.base, |slot| slot.entry.id)
     }
 
-    /// Index of the first entry that the log holds.
+    /// The entry before the first one here.
+    pub fn base(&self) -> LogId {
+        self.base
+    }
+
+    /// Index of the first entry that the log holds, or would hold.
     pub fn first_index(&self) -> Index {
-        1
+        self.base.index + 1
+    }
+
+    /// Bytes of the payloads that it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The last entry up to which everything survives power loss.
@@ -83,7 +103,7 @@ impl RaftLog {
     }
 
     fn slot(&self, index: Index) -> Option<&Slot> {
-        self.slots.get(usize::try_from(index.checked_sub(1)?).ok()?)
+        self.slots.get(usize::try_from(index.checked_sub(self.first_index())?).ok()?)
     }
 
     /// The entry at `index`.
@@ -91,19 +111,23 @@ impl RaftLog {
         self.slot(index).map(|slot| &slot.entry)
     }
 
-    /// Term of the entry at `index`: 0 at index 0, `None` beyond the end.
+    /// Term of the entry at `index`: known from the base to the end.
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        if index == 0 { Some(0) } else { self.slot(index).map(|slot| slot.entry.id.term) }
+        if index == self.base.index {
+            Some(self.base.term)
+        } else {
+            self.slot(index).map(|slot| slot.entry.id.term)
+        }
     }
 
-    /// Chain at `index`: 0 at index 0 and beyond the end.
+    /// Chain at `index`: 0 where it is not known.
     pub fn chain_at(&self, index: Index) -> u64 {
-        self.slot(index).map_or(0, |slot| slot.chain)
+        if index == self.base.index { self.base_chain } else { self.slot(index).map_or(0, |slot| slot.chain) }
     }
 
-    /// The record that carries the entry at `index`, 0 at index 0.
+    /// The record that makes the entry at `index` durable; 0 if it was so from the start, and beyond the end.
     pub fn lsn_at(&self, index: Index) -> Lsn {
-        self.slot(index).map_or(0, |slot| slot.lsn)
+        if index <= self.base.index { self.base_lsn } else { self.slot(index).map_or(0, |slot| slot.lsn) }
     }
 
     /// Whether the log has exactly this entry (the consistency check of §5.3).
@@ -112,10 +136,13 @@ impl RaftLog {
     }
 
     /// The last index at or below `at_most` whose term is at or below `term`: everything after it differs from a log
-    /// that has `term` at `at_most`, so both sides may skip it (§5.3, last paragraph). Terms never fall along a log.
+    /// that has `term` at `at_most`, so both sides may skip it (§5.3, last paragraph). Terms never fall along a log. What
+    /// the base and all before it were is not known any more, but they are committed: whoever asks has them too, or
+    /// needs a snapshot.
     pub fn last_index_at_or_below_term(&self, at_most: Index, term: Term) -> Index {
-        let bound = usize::try_from(at_most).unwrap_or(usize::MAX).min(self.slots.len());
-        self.slots[..bound].partition_point(|slot| slot.entry.id.term <= term) as Index
+        let Some(bound) = at_most.checked_sub(self.base.index) else { return at_most };
+        let bound = usize::try_from(bound).unwrap_or(usize::MAX).min(self.slots.len());
+        self.base.index + self.slots.partition_point(|slot| slot.entry.id.term <= term).min(bound) as Index
     }
 
     /// Appends an entry that the record `lsn` will carry.
@@ -127,17 +154,44 @@ impl RaftLog {
             entry.id
         );
         let chain = chain_after(self.chain_at(last.index), &entry);
-        self.slots.push(Slot { entry, chain, lsn });
+        self.bytes += entry.payload.bytes().len();
+        self.slots.push_back(Slot { entry, chain, lsn });
     }
 
     /// Discards every entry after `last_index`.
     pub fn truncate(&mut self, last_index: Index) {
-        self.slots.truncate(usize::try_from(last_index).unwrap_or(usize::MAX));
+        while self.last().index > last_index
+            && let Some(slot) = self.slots.pop_back()
+        {
+            self.bytes -= slot.entry.payload.bytes().len();
+        }
         self.durable_index = self.durable_index.min(last_index);
+    }
+
+    /// Forgets the entries up to `index`, durable ones that a snapshot stands for.
+    pub fn compact(&mut self, index: Index) {
+        while self.base.index < index
+            && let Some(slot) = self.slots.pop_front()
+        {
+            self.bytes -= slot.entry.payload.bytes().len();
+            (self.base, self.base_chain) = (slot.entry.id, slot.chain);
+        }
+    }
+
+    /// Begins anew after `base`, without any entry. A snapshot stands for everything up to it, from the record `lsn` on.
+    pub fn reset(&mut self, base: LogId, base_chain: u64, lsn: Lsn) {
+        let durable_index = if lsn == 0 { base.index } else { 0 };
+        *self = RaftLog { base, base_chain, base_lsn: lsn, durable_index, ..RaftLog::default() };
     }
 
     /// Notes that every record up to `lsn` is durable.
     pub fn durable(&mut self, lsn: Lsn) {
+        if self.durable_index < self.base.index {
+            if self.base_lsn > lsn {
+                return;
+            }
+            self.durable_index = self.base.index;
+        }
         while self.slot(self.durable_index + 1).is_some_and(|slot| slot.lsn <= lsn) {
             self.durable_index += 1;
         }
@@ -164,9 +218,12 @@ impl RaftLog {
         taken
     }
 
-    /// The log as runs of equal terms, ascending.
+    /// The log as runs of equal terms, ascending; from the base on, if a snapshot stands for what was before.
     pub fn term_runs(&self) -> Vec<TermRun> {
         let mut runs: Vec<TermRun> = Vec::new();
+        if self.base.index > 0 {
+            runs.push(TermRun { first_index: self.base.index, term: self.base.term });
+        }
         for slot in &self.slots {
             let id = slot.entry.id;
             if runs.last().is_none_or(|run| run.term != id.term) {
@@ -211,6 +268,32 @@ mod tests {
         assert_eq!(log.durable_index(), 1);
         log.durable(4);
         assert_eq!(log.durable_index(), 2);
+    }
+
+    #[test]
+    fn a_compacted_log_knows_its_base_and_what_follows() {
+        let mut log = log(&[1, 1, 4, 4, 5]);
+        let chain = log.chain_at(3);
+        log.durable(4);
+        log.compact(3);
+        assert_eq!((log.first_index(), log.base(), log.last().index), (4, LogId { index: 3, term: 4 }, 5));
+        assert_eq!((log.term_at(2), log.term_at(3), log.term_at(4)), (None, Some(4), Some(4)));
+        assert_eq!((log.chain_at(3), log.chain_at(2)), (chain, 0));
+        assert_eq!((log.last_index_at_or_below_term(5, 4), log.last_index_at_or_below_term(5, 3)), (4, 3));
+        assert_eq!(log.last_index_at_or_below_term(2, 9), 2, "what was there is not known");
+        assert_eq!((log.entry(3), log.entry(4).map(|entry| entry.id.index)), (None, Some(4)));
+        log.compact(2);
+        assert_eq!(log.first_index(), 4, "compaction never goes back");
+        log.truncate(4);
+        assert_eq!((log.last().index, log.durable_index()), (4, 4));
+        log.compact(4);
+        assert_eq!((log.last(), log.bytes()), (LogId { index: 4, term: 4 }, 0));
+        log.reset(LogId { index: 9, term: 6 }, 77, 30);
+        assert_eq!((log.last().index, log.chain_at(9), log.first_index()), (9, 77, 10));
+        log.durable(29);
+        assert_eq!(log.durable_index(), 0, "nothing says yet that a snapshot stands for it");
+        log.durable(30);
+        assert_eq!(log.durable_index(), 9);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What one node tells another. Each message is complete in one datagram and idempotent: loss, duplication and reordering
 //! change when things happen, never what happens. The bytes are the transport's business.
 
-use super::types::{Entry, Index, LogId, NodeId, Term};
+use super::types::{DirectoryId, Entry, Index, LogId, NodeId, Term};
 
 /// A message with its addresses and the sender's term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +45,15 @@ pub enum Message {
         /// Whether the vote was granted in the envelope's term.
         granted: bool,
     },
+    /// "My directory is empty: have you met me with another?" Asked before a first vote, see `admission`.
+    Hello,
+    /// Answer to [`Message::Hello`].
+    HelloReply {
+        /// Whether the answering node has a directory in which nothing has ever happened.
+        blank: bool,
+        /// The directory by which it knows the one that asked; 0 if it does not.
+        known: DirectoryId,
+    },
     /// "Stand for election now": the leader hands over to a follower that has all of its log (thesis §3.10).
     TimeoutNow,
     /// AppendEntries of Figure 2; a heartbeat if `entries` is empty.
@@ -58,7 +67,15 @@ pub enum Message {
         /// Consecutive entries after `prev`.
         entries: Vec<Entry>,
     },
-    /// Its result.
+    /// InstallSnapshot of Figure 13, as an offer: the entries that the receiver needs are in the leader's log no more, but in
+    /// a snapshot, which it fetches. Also a heartbeat.
+    Snapshot {
+        /// Which, and by what its bytes are recognised.
+        offer: SnapshotOffer,
+        /// As in [`Message::Append`].
+        round: u64,
+    },
+    /// The result of an [`Message::Append`] or a [`Message::Snapshot`].
     AppendReply {
         /// The round of the [`Message::Append`] that is answered.
         round: u64,
@@ -67,7 +84,19 @@ pub enum Message {
     },
 }
 
-/// What a follower made of an [`Message::Append`].
+/// A snapshot that a leader has. Every node that takes one at the same entry makes the same bytes, so one that was begun
+/// from one leader can be finished from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotOffer {
+    /// The last entry in it.
+    pub last: LogId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The hash over all of it.
+    pub root: [u8; 32],
+}
+
+/// What a follower made of an [`Message::Append`] or a [`Message::Snapshot`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppendResult {
     /// Everything up to `match_index` equals the leader's log and is durable here.
@@ -75,6 +104,8 @@ pub enum AppendResult {
         /// Last entry of the match.
         match_index: Index,
     },
+    /// The snapshot is being fetched.
+    Fetching,
     /// The entry before the first one is missing or different here.
     Rejected {
         /// The index that did not match: tells a stale rejection from a current one.

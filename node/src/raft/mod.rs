@@ -3,8 +3,8 @@
 //! server drive the very same code.
 //!
 //! # Reading order
-//! [`types`] and [`message`] are the nouns; [`log`], [`quorum`], [`progress`] the bookkeeping; `election`, `replication`,
-//! `read_index` and `transfer` the jobs. This file holds the state, the contract with the driver, and the few functions through
+//! [`types`], [`message`] and [`membership`] are the nouns; [`log`], [`quorum`], [`progress`] the bookkeeping; `admission`,
+//! `election`, `replication`, `read_index`, `snapshot`, `reconfigure` and `transfer` the jobs. This file holds the state, the contract with the driver, and the few functions through
 //! which every change of term, vote, role, log and commit index goes.
 //!
 //! # The driver's contract
@@ -15,6 +15,7 @@
 //! 3. Apply entries up to [`Raft::commit_index`] in order.
 //! 4. Call [`Raft::flush`] after a batch of inputs: sending is batched there.
 
+mod admission;
 mod election;
 pub mod event;
 pub mod log;
@@ -23,31 +24,38 @@ pub mod message;
 pub mod progress;
 pub mod quorum;
 mod read_index;
+pub mod reconfigure;
 mod replication;
+mod snapshot;
 mod transfer;
 pub mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::trace::{TraceEvent, TraceRole};
+use admission::Admission;
 use event::{Event, Level};
 use log::{AppendBounds, RaftLog};
-use message::{Envelope, Message};
+use membership::Membership;
+use message::{Envelope, Message, SnapshotOffer};
 use progress::Progress;
 use read_index::ReadQueue;
 use transfer::Transfer;
-use types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, Term};
+use types::{
+    DirectoryId, Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, SnapshotMark, Term,
+};
 
 /// What a node knows before its first message, and how patient it is. Times are nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RaftConfig {
     /// This node.
     pub id: NodeId,
-    /// Every voter, this node among them.
-    pub voters: BTreeSet<NodeId>,
+    /// Its data directory.
+    pub directory: DirectoryId,
     /// Shortest wait for a leader before an election (§5.2). Also how long a heard leader counts as alive.
     pub election_timeout_min: u64,
     /// Longest such wait; waits are drawn uniformly between the two.
@@ -56,6 +64,23 @@ pub struct RaftConfig {
     pub heartbeat_interval: u64,
     /// How much is sent at once.
     pub append: AppendBounds,
+    /// Entries that a snapshot stands for and that are kept all the same, for followers that are a little behind.
+    pub trailing_entries: u64,
+}
+
+/// What survived of a node, all of it durable.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// Where the log begins, and the membership there. At index 0: the one that the node was started with.
+    pub mark: SnapshotMark,
+    /// The snapshot of the mark, unless that is at index 0.
+    pub snapshot: Option<SnapshotOffer>,
+    /// The log, from the entry after the mark's `base`.
+    pub entries: Vec<Entry>,
+    /// The last record.
+    pub last_lsn: Lsn,
 }
 
 /// The role of a node, and what it needs only in that role.
@@ -98,6 +123,12 @@ pub enum Input {
     Durable(Lsn),
     /// Hand leadership over to this node, or to the one that is furthest. Only a leader may be asked.
     TransferLeader(Option<NodeId>),
+    /// Change who belongs to the cluster, as [`Raft::change`] allowed. Only a leader may be asked.
+    Reconfigure(Membership),
+    /// The state after the entry `offer.last`, which is applied, is durable in a snapshot file.
+    SnapshotSaved(SnapshotOffer),
+    /// A snapshot that [`Effects::fetch`] asked for is whole, verified and durable. The mark's base is its last entry.
+    SnapshotFetched(SnapshotOffer, SnapshotMark),
 }
 
 /// A message and the record that must be durable before it leaves; 0 if it may leave at once.
@@ -129,6 +160,10 @@ pub struct Effects {
     pub reads: Vec<ReadState>,
     /// Reads that this node can no longer serve: it stopped leading.
     pub failed_reads: Vec<u64>,
+    /// A snapshot that is to be fetched from this node. Replaces an earlier wish.
+    pub fetch: Option<(NodeId, SnapshotOffer)>,
+    /// The applied state is to be replaced by that of this snapshot, which is durable.
+    pub restore: Option<LogId>,
     /// For the trace file, if [`Effects::tracing`].
     pub trace: Vec<TraceEvent>,
     /// For people, those at [`Effects::level`] or more urgent.
@@ -180,6 +215,12 @@ pub struct Raft {
     /// Who granted a vote or pre-vote in the current attempt: a set, because datagrams repeat.
     votes: BTreeSet<NodeId>,
     progress: BTreeMap<NodeId, Progress>,
+    /// The memberships of the log that may still be fallen back to, by the index of their entry, the last one in force. Never
+    /// empty. Truncation takes entries away, and their memberships with them.
+    memberships: Vec<(Index, Arc<Membership>)>,
+    /// The newest snapshot file of this node.
+    snapshot: Option<SnapshotOffer>,
+    admission: Admission,
     /// Index of the no-op that this leader appended when it was elected.
     term_start_index: Index,
     reads: ReadQueue,
@@ -188,15 +229,13 @@ pub struct Raft {
 }
 
 impl Raft {
-    /// A follower that recovered `hard_state` and `entries`, all durable up to record `last_lsn`.
-    pub fn new(
-        config: RaftConfig,
-        rng: ChaCha8Rng,
-        now: u64,
-        hard_state: HardState,
-        entries: Vec<Entry>,
-        last_lsn: Lsn,
-    ) -> Raft {
+    /// A follower that goes on from what was recovered.
+    pub fn new(config: RaftConfig, rng: ChaCha8Rng, now: u64, recovered: Recovered) -> Raft {
+        let Recovered { hard_state, mark, snapshot, entries, last_lsn } = recovered;
+        let mut memberships = vec![(mark.last.index, Arc::new(decoded(&mark.membership)))];
+        memberships
+            .extend(entries.iter().filter(|entry| entry.id.index > mark.last.index).filter_map(in_entry));
+        let log = RaftLog::recovered(mark.base, mark.base_chain, entries, last_lsn);
         let mut raft = Raft {
             config,
             rng,
@@ -205,19 +244,26 @@ impl Raft {
             role: Role::Follower,
             leader: None,
             leader_heard_at: None,
-            log: RaftLog::recovered(entries, last_lsn),
-            commit_index: 0,
+            log,
+            commit_index: mark.last.index,
             last_lsn,
             durable_lsn: last_lsn,
             election_deadline: 0,
             heartbeat_deadline: 0,
             votes: BTreeSet::new(),
             progress: BTreeMap::new(),
+            memberships,
+            snapshot,
+            admission: Admission::Pending(BTreeMap::new()),
             term_start_index: 0,
             reads: ReadQueue::default(),
             transfer: None,
         };
         raft.reset_election_deadline(now);
+        raft.admit_if_recognised();
+        if raft.admission.is_pending() {
+            raft.election_deadline = now + raft.config.heartbeat_interval;
+        }
         raft
     }
 
@@ -244,6 +290,23 @@ impl Raft {
     /// The log.
     pub fn log(&self) -> &RaftLog {
         &self.log
+    }
+    /// Who belongs to the cluster, by the latest entry in the log that says it, committed or not (§6).
+    pub fn membership(&self) -> &Membership {
+        &self.memberships[self.memberships.len() - 1].1
+    }
+    /// The index of the entry that [`Raft::membership`] is from.
+    pub fn membership_index(&self) -> Index {
+        self.memberships[self.memberships.len() - 1].0
+    }
+    /// Who belonged to the cluster at a committed index: part of a snapshot there.
+    pub fn membership_at(&self, index: Index) -> &Arc<Membership> {
+        let later = self.memberships.partition_point(|(at, _)| *at <= index);
+        &self.memberships[later.saturating_sub(1)].1
+    }
+    /// The newest snapshot file of this node.
+    pub fn snapshot(&self) -> Option<SnapshotOffer> {
+        self.snapshot
     }
     /// Everything up to here is committed.
     pub fn commit_index(&self) -> Index {
@@ -275,6 +338,9 @@ impl Raft {
             Input::ReadIndex(id) => self.read_index(id, effects),
             Input::Durable(lsn) => self.durable(now, lsn, effects),
             Input::TransferLeader(to) => self.transfer_leader(now, to, effects),
+            Input::Reconfigure(membership) => self.reconfigure(now, &membership, effects),
+            Input::SnapshotSaved(offer) => self.snapshot_saved(offer, effects),
+            Input::SnapshotFetched(offer, mark) => self.snapshot_fetched(offer, mark, effects),
         }
     }
 
@@ -291,27 +357,36 @@ impl Raft {
         }
         if self.role == Role::Leader {
             self.heartbeat(now, effects);
-        } else {
+        } else if self.admission.is_pending() {
+            self.ask_for_admission(now, effects);
+        } else if self.membership().is_voter(self.config.id) {
             effects.info(|| Event::ElectionTimeout { term: self.hard_state.term });
             self.start_pre_vote(now, effects);
+        } else {
+            // Nobody would be asked to vote for it: it waits for a leader that knows it.
+            self.leader = None;
+            self.reset_election_deadline(now);
         }
     }
 
     fn receive(&mut self, now: u64, envelope: Envelope, process: ProcessId, effects: &mut Effects) {
         let Envelope { from, to, term, message } = envelope;
-        if to != self.config.id || from == to || !self.config.voters.contains(&from) {
+        // From whom a message is does not matter yet: the sender may belong to the cluster by an entry that is not here (§6).
+        if to != self.config.id || from == to || from == 0 {
             return;
         }
         if term > self.term() {
             match message {
                 // A term that is only talked about is nobody's term yet (thesis §9.6).
-                Message::PreVoteRequest { .. } => {}
+                Message::PreVoteRequest { .. } | Message::Hello | Message::HelloReply { .. } => {}
                 // A live leader is not deposed by somebody who cannot hear it (thesis §4.2.3).
                 Message::VoteRequest { transfer: false, .. } if self.leader_is_alive(now) => {
                     effects.event(Level::Debug, || Event::VoteDenied { to: from, term });
                     return;
                 }
-                Message::Append { .. } => self.become_follower(now, term, Some(from), effects),
+                Message::Append { .. } | Message::Snapshot { .. } => {
+                    self.become_follower(now, term, Some(from), effects);
+                }
                 _ => self.become_follower(now, term, None, effects),
             }
         }
@@ -321,15 +396,25 @@ impl Raft {
                 self.answer_pre_vote(now, from, candidate_term, last, effects);
             }
             Message::PreVoteReply { candidate_term, granted } => {
-                self.count_pre_vote(now, from, candidate_term, granted, effects);
+                self.count_pre_vote(now, from, process, candidate_term, granted, effects);
             }
             Message::VoteRequest { last, .. } => self.answer_vote(now, from, term, last, effects),
-            Message::VoteReply { granted } if current => self.count_vote(now, from, granted, effects),
+            Message::VoteReply { granted } if current => {
+                self.count_vote(now, from, process, granted, effects)
+            }
             Message::Append { prev, commit_index, round, entries } if current => {
                 self.answer_append(now, from, prev, commit_index, round, entries, effects);
             }
             // A deposed leader learns the term that replaced it (§5.1).
             Message::Append { prev, round, .. } => self.reject(from, prev, round, effects),
+            Message::Snapshot { offer, round } if current => {
+                self.answer_snapshot(now, from, offer, round, effects);
+            }
+            Message::Snapshot { offer, round } => self.reject(from, offer.last, round, effects),
+            Message::Hello => self.answer_hello(from, effects),
+            Message::HelloReply { blank, known } => {
+                self.count_hello(now, from, process, blank, known, effects);
+            }
             Message::AppendReply { round, result } if current && self.role == Role::Leader => {
                 self.count_append(now, from, process, round, result, effects);
             }
@@ -346,7 +431,7 @@ impl Raft {
         self.log.durable(lsn);
         effects.trace(|| TraceEvent::Durable { lsn });
         match self.role {
-            Role::Leader => self.advance_commit(effects),
+            Role::Leader => self.advance_commit(now, effects),
             Role::Candidate => self.count_own_vote(now, effects),
             Role::Follower | Role::PreCandidate => {}
         }
@@ -388,6 +473,7 @@ impl Raft {
         for entry in entries {
             let lsn = self.record(Record::Entry(entry.clone()), effects);
             let id = entry.id;
+            self.memberships.extend(in_entry(&entry));
             self.log.append(entry, lsn);
             let chain = self.log.chain_at(id.index);
             if effects.tracing {
@@ -407,6 +493,9 @@ impl Raft {
             }
         }
         effects.info(|| Event::Appended { first, last: self.log.last() });
+        if self.membership_index() >= first {
+            self.membership_changed(effects);
+        }
     }
 
     fn truncate(&mut self, last_index: Index, effects: &mut Effects) {
@@ -417,6 +506,12 @@ impl Raft {
         );
         let lsn = self.record(Record::Truncate { last_index }, effects);
         self.log.truncate(last_index);
+        // The first one is committed, or was given from outside: nothing takes it back.
+        let kept = self.memberships.partition_point(|(index, _)| *index <= last_index).max(1);
+        if kept < self.memberships.len() {
+            self.memberships.truncate(kept);
+            self.membership_changed(effects);
+        }
         effects.trace(|| TraceEvent::Truncate { lsn, last_index });
         effects.info(|| Event::Truncated { last_index });
     }
@@ -450,12 +545,20 @@ impl Raft {
         effects.messages.push(Outgoing { envelope, after });
     }
 
-    fn peers(&self) -> Vec<NodeId> {
-        self.config.voters.iter().copied().filter(|id| *id != self.config.id).collect()
+    /// Those whose votes decide.
+    fn other_voters(&self) -> Vec<NodeId> {
+        let membership = self.membership();
+        membership
+            .members
+            .keys()
+            .copied()
+            .filter(|id| *id != self.config.id && membership.is_voter(*id))
+            .collect()
     }
 
-    fn majority(&self) -> usize {
-        quorum::majority(self.config.voters.len())
+    /// Whether those for whom `agrees` holds decide, this node among them or not as it says.
+    fn decides(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
+        self.membership().decides(agrees)
     }
 
     fn reset_election_deadline(&mut self, now: u64) {
@@ -474,5 +577,18 @@ impl Raft {
     /// §5.4.1: the later term wins, then the longer log. `LogId` orders exactly so.
     fn is_up_to_date(&self, last: LogId) -> bool {
         last >= self.log.last()
+    }
+}
+
+/// A membership whose bytes were checked when they came in.
+fn decoded(bytes: &[u8]) -> Membership {
+    Membership::decode(bytes).unwrap_or_default()
+}
+
+/// The membership that an entry brings, with its index.
+fn in_entry(entry: &Entry) -> Option<(Index, Arc<Membership>)> {
+    match &entry.payload {
+        Payload::Membership(bytes) => Some((entry.id.index, Arc::new(decoded(bytes)))),
+        Payload::Noop | Payload::Command(_) => None,
     }
 }

@@ -12,6 +12,19 @@ pub enum ProgressState {
     Probe,
     /// The match is known: messages follow each other without waiting.
     Replicate,
+    /// What it needs next is in this log no more: it fetches the snapshot that ends here.
+    Snapshot(Index),
+}
+
+impl ProgressState {
+    /// Its name in `node status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProgressState::Probe => "probe",
+            ProgressState::Replicate => "replicate",
+            ProgressState::Snapshot(_) => "snapshot",
+        }
+    }
 }
 
 /// One pipelined message that was not acknowledged yet.
@@ -63,6 +76,7 @@ impl Progress {
         match self.state {
             ProgressState::Probe => self.probe_sent_at.is_none(),
             ProgressState::Replicate => self.inflights.len() < messages && self.inflight_bytes < bytes,
+            ProgressState::Snapshot(_) => false,
         }
     }
 
@@ -80,6 +94,7 @@ impl Progress {
                 self.inflights.push_back(Inflight { last_index, bytes, sent_at: now });
                 self.inflight_bytes += bytes;
             }
+            ProgressState::Snapshot(_) => {}
         }
     }
 
@@ -92,6 +107,11 @@ impl Progress {
         while let Some(sent) = self.inflights.front().filter(|sent| sent.last_index <= self.match_index) {
             self.inflight_bytes -= sent.bytes;
             self.inflights.pop_front();
+        }
+        if let ProgressState::Snapshot(index) = self.state
+            && match_index >= index
+        {
+            self.probe_from(self.match_index + 1);
         }
         // Only an acknowledgement that reaches the probe ends probing: an older one says nothing about it.
         if self.state == ProgressState::Probe && match_index + 1 >= self.next_index {
@@ -107,6 +127,8 @@ impl Progress {
         let stale = match self.state {
             ProgressState::Probe => prev_index + 1 != self.next_index,
             ProgressState::Replicate => prev_index <= self.match_index,
+            // Whatever it lacks, the snapshot has.
+            ProgressState::Snapshot(_) => true,
         };
         if stale {
             return false;
@@ -124,11 +146,24 @@ impl Progress {
         self.inflight_bytes = 0;
     }
 
+    /// Nothing can be sent but the snapshot that ends at `index`.
+    pub fn needs_snapshot(&mut self, index: Index) {
+        self.probe_from(index + 1);
+        self.state = ProgressState::Snapshot(index);
+    }
+
+    /// A process that remembers nothing of what its predecessor acknowledged: all of that counts for nothing.
+    pub fn forget(&mut self, process: ProcessId) {
+        let next_index = self.match_index + 1;
+        *self = Progress { process, heard_at: self.heard_at, ..Progress::new(next_index, self.heard_at) };
+    }
+
     /// Whether the oldest unacknowledged message left `timeout` ns ago or earlier.
     pub fn overdue(&self, now: u64, timeout: u64) -> bool {
         let oldest = match self.state {
             ProgressState::Probe => self.probe_sent_at,
             ProgressState::Replicate => self.inflights.front().map(|sent| sent.sent_at),
+            ProgressState::Snapshot(_) => None,
         };
         oldest.is_some_and(|sent_at| now.saturating_sub(sent_at) >= timeout)
     }

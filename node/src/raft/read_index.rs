@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::types::Index;
-use super::{Effects, Raft, ReadState, Role, quorum};
+use super::{Effects, Raft, ReadState, Role};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PendingRead {
@@ -72,9 +72,9 @@ impl Raft {
 
     /// Hands out every read whose round a majority has echoed.
     pub(super) fn confirm_reads(&mut self, effects: &mut Effects) {
-        let mut rounds: Vec<u64> = self.progress.values().map(|progress| progress.round).collect();
-        rounds.push(self.reads.round);
-        self.reads.confirmed = quorum::committed(rounds);
+        let (own, round) = (self.config.id, self.reads.round);
+        let echoed = |id| if id == own { round } else { self.counted(id).map_or(0, |p| p.round) };
+        self.reads.confirmed = self.membership().committed(echoed);
         while let Some(read) = self.reads.pending.front()
             && read.round <= self.reads.confirmed
         {

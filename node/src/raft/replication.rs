@@ -3,8 +3,9 @@
 
 use super::event::{Event, Level};
 use super::message::{AppendResult, Message};
+use super::progress::{Progress, ProgressState};
 use super::types::{Entry, Index, LogId, NodeId, Payload, ProcessId};
-use super::{Effects, Raft, Role, quorum};
+use super::{Effects, Raft, Role};
 
 impl Raft {
     pub(super) fn propose(&mut self, payloads: Vec<Payload>, effects: &mut Effects) {
@@ -20,14 +21,16 @@ impl Raft {
     pub(super) fn heartbeat(&mut self, now: u64, effects: &mut Effects) {
         // A leader that hears no majority may have been replaced without knowing it (thesis §6.2).
         let patience = self.config.election_timeout_max;
-        let heard = self.progress.values().filter(|p| now.saturating_sub(p.heard_at) < patience).count();
-        if heard + 1 < self.majority() {
+        let own = self.config.id;
+        let heard =
+            |id| id == own || self.counted(id).is_some_and(|p| now.saturating_sub(p.heard_at) < patience);
+        if !self.decides(heard) {
             effects.event(Level::Warn, || Event::QuorumLost { term: self.hard_state.term });
             return self.become_follower(now, self.term(), None, effects);
         }
         self.heartbeat_deadline = now + self.config.heartbeat_interval;
         self.continue_transfer(now, effects);
-        for peer in self.peers() {
+        for peer in self.followers() {
             if let Some(progress) = self.progress.get_mut(&peer)
                 && progress.overdue(now, self.config.heartbeat_interval)
             {
@@ -35,18 +38,40 @@ impl Raft {
                 progress.probe_from(progress.match_index + 1);
             }
             if !self.send_entries(now, peer, effects) {
-                self.send_append(peer, Vec::new(), effects);
+                self.send_heartbeat(peer, effects);
             }
         }
+        self.continue_reconfiguration(now, effects);
+    }
+
+    /// Speaks to everybody once more, so that all know what is committed.
+    pub(super) fn tell_commit(&mut self, now: u64, effects: &mut Effects) {
+        for peer in self.followers() {
+            if !self.send_entries(now, peer, effects) {
+                self.send_heartbeat(peer, effects);
+            }
+        }
+    }
+
+    fn followers(&self) -> Vec<NodeId> {
+        self.progress.keys().copied().collect()
+    }
+
+    /// What is known of a follower whose word counts: the process that it was heard from has the directory that the
+    /// membership binds it to, or it has not said a word yet.
+    pub(super) fn counted(&self, id: NodeId) -> Option<&Progress> {
+        let silent = |p: &Progress| p.process == ProcessId::default();
+        let membership = self.membership();
+        self.progress.get(&id).filter(|p| silent(p) || membership.recognises(id, p.process.directory))
     }
 
     /// Sends every peer what it may be sent, and starts a read round if reads are waiting for one.
     pub(super) fn replicate(&mut self, now: u64, effects: &mut Effects) {
         let round_started = self.start_read_round(effects);
-        for peer in self.peers() {
+        for peer in self.followers() {
             let sent = self.send_entries(now, peer, effects);
             if round_started && !sent {
-                self.send_append(peer, Vec::new(), effects);
+                self.send_heartbeat(peer, effects);
             }
         }
     }
@@ -62,6 +87,9 @@ impl Raft {
                 return sent;
             }
             let from = progress.next_index;
+            if from <= self.log.base().index {
+                return self.send_snapshot(peer, effects) || sent;
+            }
             let window = bounds.inflight_bytes.saturating_sub(progress.inflight_bytes());
             let entries = self.log.slice(from, bounds, window);
             let last_index = from + entries.len() as Index - 1;
@@ -74,9 +102,19 @@ impl Raft {
         }
     }
 
-    fn send_append(&self, peer: NodeId, entries: Vec<Entry>, effects: &mut Effects) {
-        let next_index = self.progress.get(&peer).map_or(1, |progress| progress.next_index);
-        self.send_append_from(peer, next_index, entries, effects);
+    fn send_heartbeat(&mut self, peer: NodeId, effects: &mut Effects) {
+        let Some(progress) = self.progress.get(&peer) else { return };
+        let next_index = progress.next_index;
+        match progress.state {
+            ProgressState::Snapshot(_) => {
+                self.send_snapshot(peer, effects);
+            }
+            // What follows a probe that is on its way is not known here any more, but the leader is to be heard.
+            _ if next_index <= self.log.base().index => {
+                self.send_snapshot(peer, effects);
+            }
+            _ => self.send_append_from(peer, next_index, Vec::new(), effects),
+        }
     }
 
     fn send_append_from(&self, peer: NodeId, next_index: Index, entries: Vec<Entry>, effects: &mut Effects) {
@@ -99,28 +137,22 @@ impl Raft {
         entries: Vec<Entry>,
         effects: &mut Effects,
     ) {
-        let term = self.term();
-        if self.role == Role::Leader {
-            effects.event(Level::Error, || Event::ConflictingLeader { from, term });
+        if !self.hear_leader(now, from, effects) {
             return;
         }
-        if self.role != Role::Follower || self.leader != Some(from) {
-            self.become_follower(now, term, Some(from), effects);
-        }
-        self.leader_heard_at = Some(now);
-        self.reset_election_deadline(now);
+        let term = self.term();
         if !entries.is_empty() {
             effects.info(|| Event::AppendReceived { from, term, prev, entries: entries.len() });
         }
-        if !self.log.contains(prev) {
+        // What the log begins after is committed, and so is everything before it: the leader has it too.
+        if prev.index >= self.log.base().index && !self.log.contains(prev) {
             effects.event(Level::Debug, || Event::AppendRejected { from, prev, last: self.log.last() });
             return self.reject(from, prev, round, effects);
         }
         let match_index = prev.index + entries.len() as Index;
         let heartbeat = entries.is_empty();
         // What is here already stays: a late message must not cut off what came after it (§5.3).
-        let missing: Vec<Entry> =
-            entries.into_iter().skip_while(|entry| self.log.contains(entry.id)).collect();
+        let missing: Vec<Entry> = entries.into_iter().skip_while(|entry| self.holds(entry.id)).collect();
         if let Some(first) = missing.first().map(|entry| entry.id.index) {
             if first <= self.log.last().index {
                 self.truncate(first - 1, effects);
@@ -141,6 +173,26 @@ impl Raft {
         self.send(from, Message::AppendReply { round, result }, after, effects);
     }
 
+    /// Whether this entry is in the log, or in the snapshot before it.
+    fn holds(&self, id: LogId) -> bool {
+        id.index <= self.log.base().index || self.log.contains(id)
+    }
+
+    /// Follows who leads this term. Returns whether there is somebody to follow.
+    pub(super) fn hear_leader(&mut self, now: u64, from: NodeId, effects: &mut Effects) -> bool {
+        let term = self.term();
+        if self.role == Role::Leader {
+            effects.event(Level::Error, || Event::ConflictingLeader { from, term });
+            return false;
+        }
+        if self.role != Role::Follower || self.leader != Some(from) {
+            self.become_follower(now, term, Some(from), effects);
+        }
+        self.leader_heard_at = Some(now);
+        self.reset_election_deadline(now);
+        true
+    }
+
     /// Answers an append that does not fit, or comes from a deposed leader.
     pub(super) fn reject(&mut self, to: NodeId, prev: LogId, round: u64, effects: &mut Effects) {
         let index = self.log.last_index_at_or_below_term(prev.index.saturating_sub(1), prev.term);
@@ -159,15 +211,26 @@ impl Raft {
         effects: &mut Effects,
     ) {
         let last_index = self.log.last().index;
+        let patience = self.config.election_timeout_max;
         let Some(progress) = self.progress.get_mut(&from) else { return };
+        let (known, silent) = (progress.process, now.saturating_sub(progress.heard_at) >= patience);
+        if known != ProcessId::default() && known != process {
+            if known.directory == process.directory {
+                if process.incarnation < known.incarnation {
+                    return; // late, from a process that is dead
+                }
+                progress.probe_from(progress.match_index + 1);
+            } else if self.memberships.last().is_some_and(|(_, m)| m.recognises(from, known.directory))
+                && !silent
+            {
+                return; // the one that counts is alive: this is late, from before the directory was lost
+            } else {
+                progress.forget(process);
+            }
+        }
+        progress.process = process;
         progress.heard_at = now;
         progress.round = progress.round.max(round.min(self.reads.round()));
-        if progress.process != process {
-            if progress.process != ProcessId::default() {
-                progress.probe_from(progress.match_index + 1);
-            }
-            progress.process = process;
-        }
         match result {
             // A follower cannot match what this leader does not have.
             AppendResult::Accepted { match_index } if match_index > last_index => return,
@@ -175,27 +238,31 @@ impl Raft {
                 if progress.accepted(match_index) {
                     let next_index = progress.next_index;
                     effects.info(|| Event::Replicated { to: from, match_index, next_index });
-                    self.advance_commit(effects);
+                    self.advance_commit(now, effects);
                 }
             }
+            AppendResult::Fetching => {}
             AppendResult::Rejected { prev_index, hint } => {
                 let agree = self.log.last_index_at_or_below_term(hint.index, hint.term);
                 progress.rejected(prev_index, agree + 1);
             }
         }
-        self.confirm_reads(effects);
-        self.continue_transfer(now, effects);
+        if self.role == Role::Leader {
+            self.confirm_reads(effects);
+            self.continue_transfer(now, effects);
+        }
     }
 
     /// The commit rule: a majority has it, and it is of this term (§5.4.2, Figure 8). The leader counts itself up to what
     /// its own disk has.
-    pub(super) fn advance_commit(&mut self, effects: &mut Effects) {
-        let mut matched: Vec<Index> = self.progress.values().map(|progress| progress.match_index).collect();
-        matched.push(self.log.durable_index());
-        let index = quorum::committed(matched);
+    pub(super) fn advance_commit(&mut self, now: u64, effects: &mut Effects) {
+        let (own, durable) = (self.config.id, self.log.durable_index());
+        let matched = |id| if id == own { durable } else { self.counted(id).map_or(0, |p| p.match_index) };
+        let index = self.membership().committed(matched);
         if index > self.commit_index && self.log.term_at(index) == Some(self.term()) {
             self.set_commit_index(index, effects);
             self.release_waiting_reads();
+            self.step_down_if_removed(now, effects);
         }
     }
 }

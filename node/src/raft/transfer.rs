@@ -24,10 +24,14 @@ impl Raft {
     /// `None` if there is nobody.
     pub fn transfer_target(&self, now: u64, to: Option<NodeId>) -> Option<NodeId> {
         let patience = self.config.election_timeout_min;
-        let heard = self.progress.iter().filter(|(_, p)| now.saturating_sub(p.heard_at) < patience);
+        let voters = self.membership().voters.iter().copied().filter(|id| *id != self.config.id);
+        let mut counted = voters.filter_map(|id| Some((id, self.counted(id)?)));
         match to {
-            Some(to) => self.progress.contains_key(&to).then_some(to),
-            None => heard.max_by_key(|(_, progress)| progress.match_index).map(|(id, _)| *id),
+            Some(to) => counted.any(|(id, _)| id == to).then_some(to),
+            None => {
+                let heard = counted.filter(|(_, p)| now.saturating_sub(p.heard_at) < patience);
+                heard.max_by_key(|(_, progress)| progress.match_index).map(|(id, _)| id)
+            }
         }
     }
 

@@ -12,9 +12,13 @@ use crate::kv::session::Verdict;
 use crate::planted::planted;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::{Request, RequestBody, Response, ResponseBody};
+use crate::raft::reconfigure::{Change, ChangeError};
 use crate::raft::types::{NodeId, Payload};
 use crate::raft::{Input, ReadState, Role};
 use crate::transport::frame::{DropReason, Kind, PAYLOAD_BYTES_MAX};
+
+/// How often, at most, a leader with commands to propose writes its clock into the log.
+const CLOCK_STEP_MS: u64 = 1_000;
 
 /// Who is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,8 @@ struct Waiter {
 /// What a write is recognised by when it is applied. Never its index: another leader's entry may stand there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum WriteId {
+    /// Nobody waits for the clock.
+    Clock,
     Open(u64),
     Execute(u64, u64),
 }
@@ -44,6 +50,7 @@ enum WriteId {
 impl WriteId {
     fn of(command: &Command) -> WriteId {
         match command {
+            Command::Clock { .. } => WriteId::Clock,
             Command::OpenSession { nonce } => WriteId::Open(*nonce),
             Command::Execute { client_id, sequence, .. } => WriteId::Execute(*client_id, *sequence),
         }
@@ -60,6 +67,8 @@ pub(super) struct Requests {
     ready: Vec<ReadState>,
     forwarded: BTreeMap<(u64, u64), (SocketAddr, u64)>,
     cleaned_at: u64,
+    /// The term in which this node told the log the time, when on its own clock, and what it said (ms).
+    clock: Option<(u64, u64, u64)>,
     #[cfg(feature = "planted")]
     pub(super) planted_traced: Option<crate::trace::TraceEvent>,
 }
@@ -147,6 +156,7 @@ impl Replica {
             }
             RequestBody::Get { key } => return self.read(now, waiter, key),
             RequestBody::TransferLeader { to } => return self.hand_over(now, waiter, to),
+            RequestBody::Reconfigure { change } => return self.reconfigure(now, waiter, &change),
             RequestBody::LocalGet { .. } | RequestBody::Status => {
                 return self.refuse(waiter, ErrorCode::BadRequest); // never forwarded by an honest node
             }
@@ -176,7 +186,7 @@ impl Replica {
             crate::planted::infected();
             let position = self.raft.log().last().index + self.requests.proposals.len() as u64 + 1;
             let body = match &command {
-                Command::OpenSession { .. } => None,
+                Command::OpenSession { .. } | Command::Clock { .. } => None,
                 Command::Execute { .. } => Some(ResponseBody::Applied { position, reply: Reply::Done }),
             };
             if let Some(body) = body {
@@ -208,6 +218,22 @@ impl Replica {
         }
     }
 
+    fn reconfigure(&mut self, now: u64, waiter: Waiter, change: &Change) {
+        // The commands that came before keep their place before the change.
+        self.propose_requests(now);
+        match self.raft.change(change) {
+            Ok(membership) => {
+                self.step(now, Input::Reconfigure(membership));
+                self.answer(waiter, ResponseBody::Reconfiguring { index: self.raft.membership_index() });
+            }
+            Err(ChangeError::Done) => {
+                self.answer(waiter, ResponseBody::Reconfiguring { index: self.raft.membership_index() });
+            }
+            Err(ChangeError::UnderWay | ChangeError::Behind) => self.refuse(waiter, ErrorCode::NotReady),
+            Err(ChangeError::Impossible) => self.refuse(waiter, ErrorCode::BadRequest),
+        }
+    }
+
     fn read(&mut self, now: u64, waiter: Waiter, key: Vec<u8>) {
         if planted!(Q01) {
             #[cfg(feature = "planted")]
@@ -221,10 +247,30 @@ impl Replica {
     }
 
     pub(super) fn propose_requests(&mut self, now: u64) {
-        let proposals = std::mem::take(&mut self.requests.proposals);
+        let mut proposals = std::mem::take(&mut self.requests.proposals);
         if !proposals.is_empty() && self.raft.role() == Role::Leader {
+            proposals.splice(0..0, self.clock_entry(now));
             self.step(now, Input::Propose(proposals));
         }
+    }
+
+    /// The leader's clock, for the log, if it moved on since an entry said it last: with the commands, so that a cluster in
+    /// which nothing happens writes nothing.
+    fn clock_entry(&mut self, now: u64) -> Option<Payload> {
+        let term = self.raft.term();
+        let (led_term, since, time) = *self.requests.clock.get_or_insert((term, now, self.store.log_time()));
+        if led_term != term {
+            // Another leader's entries told the time meanwhile: this one goes on from there.
+            self.requests.clock = Some((term, now, self.store.log_time()));
+            return None;
+        }
+        let elapsed = now.saturating_sub(since) / 1_000_000;
+        if elapsed < CLOCK_STEP_MS {
+            return None;
+        }
+        let time = time.max(self.store.log_time()) + elapsed;
+        self.requests.clock = Some((term, now, time));
+        Some(Payload::Command(Arc::from(Command::Clock { time }.encode())))
     }
 
     pub(super) fn answer_applied(&mut self, command: &Command, applied: Applied) {
@@ -321,6 +367,7 @@ fn unacceptable(body: &RequestBody) -> Option<ErrorCode> {
         RequestBody::OpenSession
         | RequestBody::LocalGet { .. }
         | RequestBody::Status
+        | RequestBody::Reconfigure { .. }
         | RequestBody::TransferLeader { .. } => return None,
     };
     if key.is_empty() {

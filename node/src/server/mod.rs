@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use crate::clock::monotonic_ns;
 use crate::config::{ConfigError, DATAGRAMS_PER_TURN_MAX, LEAVE_WAIT_MS, RECEIVE_BUFFER_BYTES, ServerConfig};
+use crate::raft::Recovered;
 use crate::raft::event::Level;
 use crate::raft::types::ProcessId;
 use crate::replica::{Destination, RecoveredState, Replica};
@@ -139,9 +140,14 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         ChaCha8Rng::from_seed(seed),
         monotonic_ns(),
         RecoveredState {
-            hard_state: recovered.hard_state,
-            entries: recovered.entries,
-            last_lsn: recovered.last_lsn,
+            raft: Recovered {
+                hard_state: recovered.hard_state,
+                mark: recovered.mark.unwrap_or_else(|| config.founding_mark()),
+                snapshot: None,
+                entries: recovered.entries,
+                last_lsn: recovered.last_lsn,
+            },
+            state: None,
         },
     );
     let disk = DiskThread::start(wal)?;
@@ -175,9 +181,13 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             trace.write(now, &output.trace)?;
         }
         disk.write(output.records);
-        outgoing.extend(output.datagrams.into_iter().map(|(destination, datagram)| match destination {
-            Destination::Node(id) => (config.addresses[id as usize - 1], datagram),
-            Destination::Client(address) => (address, datagram),
+        outgoing.extend(output.datagrams.into_iter().filter_map(|(destination, datagram)| {
+            let to = match destination {
+                Destination::Node(id) => config.peer(id).or_else(|| replica.address_of(id)),
+                Destination::Client(address) => Some(address),
+            };
+            // Lost like any datagram, where nobody knows an address: whoever needs it asks again.
+            Some((to?, datagram))
         }));
         socket.send(&outgoing);
         outgoing.clear();

@@ -2,7 +2,7 @@
 
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::membership::Membership;
-use crate::raft::message::{AppendResult, Message};
+use crate::raft::message::{AppendResult, Message, SnapshotOffer};
 use crate::raft::types::{Entry, LogId, NUMBER_MAX, Payload, Term};
 
 use super::frame::PAYLOAD_BYTES_MAX;
@@ -64,6 +64,19 @@ pub fn encode(message: &Message) -> Vec<u8> {
                 writer.bytes(entry.payload.bytes());
             }
         }
+        Message::Snapshot { offer, round } => {
+            writer.u8(8);
+            write_id(&mut writer, offer.last);
+            writer.u64(offer.size);
+            offer.root.iter().for_each(|byte| writer.u8(*byte));
+            writer.u64(*round);
+        }
+        Message::Hello => writer.u8(9),
+        Message::HelloReply { blank, known } => {
+            writer.u8(10);
+            writer.u8(u8::from(*blank));
+            writer.u64(*known);
+        }
         Message::AppendReply { round, result } => {
             writer.u8(6);
             writer.u64(*round);
@@ -72,6 +85,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
                     writer.u8(1);
                     writer.u64(*match_index);
                 }
+                AppendResult::Fetching => writer.u8(3),
                 AppendResult::Rejected { prev_index, hint } => {
                     writer.u8(2);
                     writer.u64(*prev_index);
@@ -131,11 +145,24 @@ pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
                     prev_index: read_number(&mut reader)?,
                     hint: read_id(&mut reader)?,
                 },
+                3 => AppendResult::Fetching,
                 _ => return Err(Malformed),
             };
             Message::AppendReply { round, result }
         }
         7 => Message::TimeoutNow,
+        8 => {
+            let last = read_id(&mut reader)?;
+            let size = reader.u64()?;
+            let mut root = [0; 32];
+            for byte in &mut root {
+                *byte = reader.u8()?;
+            }
+            let offer = SnapshotOffer { last, size, root };
+            Message::Snapshot { offer, round: read_number(&mut reader)? }
+        }
+        9 => Message::Hello,
+        10 => Message::HelloReply { blank: reader.boolean()?, known: reader.u64()? },
         _ => return Err(Malformed),
     };
     reader.finish()?;
@@ -162,6 +189,11 @@ mod tests {
             Message::VoteRequest { last: id(3, 9), transfer: true },
             Message::VoteRequest { last: id(3, 9), transfer: false },
             Message::TimeoutNow,
+            Message::Hello,
+            Message::HelloReply { blank: true, known: 0 },
+            Message::HelloReply { blank: false, known: 77 },
+            Message::Snapshot { offer: SnapshotOffer { last: id(2, 7), size: 99, root: [5; 32] }, round: 4 },
+            Message::AppendReply { round: 5, result: AppendResult::Fetching },
             Message::VoteReply { granted: false },
             Message::Append { prev: id(2, 7), commit_index: 6, round: 5, entries },
             Message::AppendReply { round: 5, result: AppendResult::Accepted { match_index: 9 } },

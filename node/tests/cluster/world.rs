@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 
 use node::client::decode_response;
-use node::config::ServerConfig;
+use node::config::{SNAPSHOT_ENTRIES, ServerConfig, TRAILING_ENTRIES};
 use node::raft::log::chain_after;
-use node::raft::types::{Entry, HardState, Lsn, ProcessId, Record};
-use node::raft::{Raft, Role};
+use node::raft::types::{Entry, HardState, Lsn, ProcessId, Record, SnapshotMark};
+use node::raft::{Raft, Recovered, Role};
 use node::replica::{Destination, RecoveredState, Replica};
 use node::trace::TraceEvent;
 use node::transport::frame::cluster_id;
@@ -62,7 +62,7 @@ struct Disk {
 
 impl Disk {
     /// As `storage::recovery` does for files: the records in order.
-    fn recover(&self) -> RecoveredState {
+    fn recover(&self, mut mark: SnapshotMark) -> RecoveredState {
         let mut entries: Vec<Entry> = Vec::new();
         let mut hard_state = HardState::default();
         for (_, record) in &self.durable {
@@ -70,14 +70,18 @@ impl Disk {
                 Record::Boot { .. } => {}
                 Record::HardState(state) => hard_state = *state,
                 Record::Truncate { last_index } => entries.truncate(*last_index as usize),
-                Record::Snapshot(_) => {}
+                Record::Snapshot(later) => mark = later.clone(),
                 Record::Entry(entry) => {
                     assert_eq!(entry.id.index, entries.len() as u64 + 1, "a hole on disk");
                     entries.push(entry.clone());
                 }
             }
         }
-        RecoveredState { hard_state, entries, last_lsn: self.durable.last().map_or(0, |(lsn, _)| *lsn) }
+        let last_lsn = self.durable.last().map_or(0, |(lsn, _)| *lsn);
+        RecoveredState {
+            raft: Recovered { hard_state, mark, snapshot: None, entries, last_lsn },
+            state: None,
+        }
     }
 }
 
@@ -151,6 +155,7 @@ impl World {
         let config = ServerConfig {
             id: node,
             addresses: (1..=nodes).map(address).collect(),
+            peers: BTreeMap::new(),
             listen: None,
             cluster: CLUSTER.to_owned(),
             data_dir: "unused".into(),
@@ -159,13 +164,15 @@ impl World {
             election_timeout_ms_min: 300,
             election_timeout_ms_max: 600,
             heartbeat_interval_ms: 50,
+            snapshot_entries: SNAPSHOT_ENTRIES,
+            trailing_entries: TRAILING_ENTRIES,
         };
         let rng = ChaCha8Rng::seed_from_u64(self.rng.random());
         let replica = Replica::new(
             config.replica(ProcessId { directory: u64::from(node), incarnation }),
             rng,
             self.now,
-            disk.recover(),
+            disk.recover(config.founding_mark()),
         );
         self.replicas.insert(node, Some(replica));
         self.after(0, Event::Tick { node, incarnation });

@@ -2,9 +2,12 @@
 
 use node::raft::event::Level;
 use node::raft::log::AppendBounds;
+use node::raft::membership::Membership;
 use node::raft::message::{AppendResult, Envelope, Message};
-use node::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, Term};
-use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig};
+use node::raft::types::{
+    Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, SnapshotMark, Term,
+};
+use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Recovered};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -18,10 +21,25 @@ pub(crate) const ELECTION_MIN: u64 = 300 * MS;
 pub(crate) const ELECTION_MAX: u64 = 600 * MS;
 pub(crate) const HEARTBEAT: u64 = 50 * MS;
 
-pub(crate) fn config(id: NodeId, voters: u32) -> RaftConfig {
+/// The membership of these tests: each voter bound to its directory, so that all of them may vote.
+pub(crate) fn membership(voters: u32) -> Membership {
+    let mut membership = Membership::of_voters((1..=voters).map(|id| (id, format!("127.0.0.1:{id}"))));
+    for (id, member) in &mut membership.members {
+        member.directory = process(*id, 1).directory;
+    }
+    membership
+}
+
+/// What a node of a cluster of `voters` remembers.
+pub(crate) fn recovered(voters: u32, hard_state: HardState, entries: Vec<Entry>, last_lsn: Lsn) -> Recovered {
+    let mark = SnapshotMark { membership: membership(voters).encode().into(), ..SnapshotMark::default() };
+    Recovered { hard_state, mark, snapshot: None, entries, last_lsn }
+}
+
+pub(crate) fn config(id: NodeId) -> RaftConfig {
     RaftConfig {
         id,
-        voters: (1..=voters).collect(),
+        directory: process(id, 1).directory,
         election_timeout_min: ELECTION_MIN,
         election_timeout_max: ELECTION_MAX,
         heartbeat_interval: HEARTBEAT,
@@ -32,6 +50,7 @@ pub(crate) fn config(id: NodeId, voters: u32) -> RaftConfig {
             inflight_messages: 4,
             inflight_bytes: 1_000,
         },
+        trailing_entries: 0,
     }
 }
 
@@ -102,7 +121,10 @@ impl Core {
         let rng = ChaCha8Rng::seed_from_u64(u64::from(id));
         let hard_state = HardState { term, voted_for };
         let lsn = terms.len() as Lsn + 1;
-        Core { raft: Raft::new(config(id, voters), rng, 0, hard_state, entries(0, terms), lsn), now: 0 }
+        Core {
+            raft: Raft::new(config(id), rng, 0, recovered(voters, hard_state, entries(0, terms), lsn)),
+            now: 0,
+        }
     }
 
     /// Node 1 of `voters`, elected in the term after `term`, its no-op on its own disk alone.

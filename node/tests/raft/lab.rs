@@ -12,7 +12,7 @@ use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Role};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::core::{MS, command, config, entries, process};
+use crate::core::{MS, command, config, entries, process, recovered};
 
 #[derive(Default)]
 struct Member {
@@ -46,6 +46,12 @@ fn describe(message: &Message) -> String {
             let why = if *transfer { ", the leader asked me to" } else { "" };
             format!("vote for me, my last entry is {last}{why}")
         }
+        Message::Hello => "have you met me?".to_owned(),
+        Message::HelloReply { blank, known } => {
+            let state = if *blank { "I am empty too" } else { "I am not empty" };
+            format!("{state}, I know you by directory {known}")
+        }
+        Message::Snapshot { offer, .. } => format!("fetch snapshot at {}", offer.last),
         Message::TimeoutNow => "stand for election now".to_owned(),
         Message::VoteReply { granted } => (if *granted { "my vote" } else { "no vote" }).to_owned(),
         Message::Append { prev, commit_index, round, entries } => {
@@ -62,6 +68,7 @@ fn describe(message: &Message) -> String {
         Message::AppendReply { round, result } => {
             let mut text = match result {
                 AppendResult::Accepted { match_index } => format!("accepted up to {match_index}"),
+                AppendResult::Fetching => "fetching".to_owned(),
                 AppendResult::Rejected { prev_index, hint } => {
                     format!("rejected after {prev_index}, try {hint}")
                 }
@@ -174,13 +181,13 @@ impl Lab {
 
     fn config(&self, id: NodeId) -> RaftConfig {
         // One entry a message, so that a script decides about each.
-        let config = config(id, self.members.len() as u32);
+        let config = config(id);
         RaftConfig { append: AppendBounds { message_bytes: 1, ..config.append }, ..config }
     }
 
     /// As `storage::recovery` does for files.
     fn start(&mut self, id: NodeId) {
-        let (config, now) = (self.config(id), self.now);
+        let (config, now, voters) = (self.config(id), self.now, self.members.len() as u32);
         let member = self.member(id);
         let (mut state, mut log) = (HardState::default(), Vec::<Entry>::new());
         for (_, record) in &member.durable {
@@ -194,7 +201,7 @@ impl Lab {
         member.incarnation += 1;
         let rng = ChaCha8Rng::seed_from_u64(u64::from(id) << 32 | member.incarnation);
         let lsn = member.durable.last().map_or(0, |(lsn, _)| *lsn);
-        member.raft = Some(Raft::new(config, rng, now, state, log, lsn));
+        member.raft = Some(Raft::new(config, rng, now, recovered(voters, state, log, lsn)));
     }
 
     /// The `which`-th message from `from` to `to`: counted from 1, or `last`.

@@ -1,0 +1,133 @@
+//! What a node with an empty directory may promise. Its directory may be new, or it may have been wiped: then a former self may
+//! have voted in a term, or acknowledged entries, of which this one knows nothing. So it asks before it votes.
+//!
+//! Two rules together:
+//! - **Who counts.** A membership binds each member to a data directory as soon as a leader has heard from it. Votes and
+//!   acknowledgements from another directory count for nothing, whoever gets them ([`super::membership::Membership::recognises`]);
+//!   the leader makes such a member a learner, and a voter again once it has caught up. That is in `reconfigure`.
+//! - **Who votes.** Before a membership binds it, an empty node votes only if every other voter has said that it knows no
+//!   other directory under this id, or if a majority of the voters are empty: then there is no cluster yet whose promises
+//!   could be broken. A leader that sends it entries may do so all the while.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::event::{Event, Level};
+use super::message::Message;
+use super::types::{HardState, LogId, NodeId, ProcessId, Record, SnapshotMark};
+use super::{Effects, Raft};
+
+/// Whether this node may vote, and what it has learnt while it may not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Admission {
+    Granted,
+    /// The answers of the others: whether each is empty itself. Several may come from one node; the last one counts.
+    Pending(BTreeMap<NodeId, bool>),
+}
+
+impl Admission {
+    pub(super) fn is_pending(&self) -> bool {
+        matches!(self, Admission::Pending(_))
+    }
+}
+
+impl Raft {
+    /// Whether this node may vote and stand for election.
+    pub fn may_vote(&self) -> bool {
+        !self.admission.is_pending()
+    }
+
+    /// A directory in which nothing has happened yet.
+    fn is_blank(&self) -> bool {
+        self.hard_state == HardState::default() && self.log.last() == LogId::default()
+    }
+
+    pub(super) fn ask_for_admission(&mut self, now: u64, effects: &mut Effects) {
+        // Nobody's patience is tried by a question, so it is asked at the pace of heartbeats.
+        self.election_deadline = now + self.config.heartbeat_interval;
+        // Alone it asks nobody.
+        self.decide_admission(now, effects);
+        if self.admission.is_pending() {
+            for peer in self.other_voters() {
+                self.send(peer, Message::Hello, 0, effects);
+            }
+        }
+    }
+
+    pub(super) fn answer_hello(&mut self, from: NodeId, effects: &mut Effects) {
+        let bound = self.membership().members.get(&from).map_or(0, |member| member.directory);
+        // A leader has heard from followers that no entry binds yet.
+        let heard = self.progress.get(&from).map_or(0, |progress| progress.process.directory);
+        let known = if bound != 0 { bound } else { heard };
+        let message = Message::HelloReply { blank: self.is_blank(), known };
+        self.send(from, message, self.hard_state_lsn, effects);
+    }
+
+    pub(super) fn count_hello(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        process: ProcessId,
+        blank: bool,
+        known: u64,
+        effects: &mut Effects,
+    ) {
+        let own = self.config.directory;
+        let recognised = self.membership().recognises(from, process.directory);
+        if let Admission::Pending(answers) = &mut self.admission
+            && recognised
+        {
+            if known == 0 || known == own {
+                answers.insert(from, blank);
+            } else {
+                answers.remove(&from);
+                effects.event(Level::Warn, || Event::Forgotten { by: from });
+            }
+            self.decide_admission(now, effects);
+        }
+    }
+
+    fn decide_admission(&mut self, now: u64, effects: &mut Effects) {
+        let Admission::Pending(answers) = &self.admission else { return };
+        let own = self.config.id;
+        let membership = self.membership();
+        let blank =
+            membership.decides(|id| (id == own && self.is_blank()) || answers.get(&id) == Some(&true));
+        let others = self.other_voters();
+        let all = membership.is_voter(own) && others.iter().all(|id| answers.contains_key(id));
+        if blank || all {
+            self.admission = Admission::Granted;
+            self.remember_admission(effects);
+            effects.info(|| Event::Admitted);
+            // Nobody has been waited for yet: the usual patience begins now.
+            self.reset_election_deadline(now);
+        }
+    }
+
+    /// Writes down that this directory may vote, before it does: the membership that the node was started with, bound to the
+    /// own directory. With a log that begins later an entry says so, or a leader soon will.
+    fn remember_admission(&mut self, effects: &mut Effects) {
+        let (id, directory) = (self.config.id, self.config.directory);
+        let [(0, founding), ..] = self.memberships.as_mut_slice() else { return };
+        if self.log.base().index == 0
+            && let Some(member) = Arc::make_mut(founding).members.get_mut(&id)
+        {
+            member.directory = directory;
+            let membership = Arc::from(founding.encode());
+            let lsn = self
+                .record(Record::Snapshot(SnapshotMark { membership, ..SnapshotMark::default() }), effects);
+            // A vote of this directory leaves after the record that allows it.
+            self.hard_state_lsn = lsn;
+        }
+    }
+
+    /// A membership that names this very directory as a voter's admits it: it was made a voter after it had caught up.
+    pub(super) fn admit_if_recognised(&mut self) {
+        let (id, directory) = (self.config.id, self.config.directory);
+        let membership = self.membership();
+        let bound = membership.members.get(&id).is_some_and(|member| member.directory == directory);
+        if bound && directory != 0 && membership.is_voter(id) {
+            self.admission = Admission::Granted;
+        }
+    }
+}

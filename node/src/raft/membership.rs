@@ -1,0 +1,226 @@
+//! Who belongs to the cluster (§6, thesis §4): voters, learners, and the two majorities of a joint configuration.
+//! When a configuration changes, and who may ask for it, is in `reconfigure`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::quorum;
+use super::types::{DirectoryId, Index, NodeId};
+use crate::protocol::wire::{Malformed, Reader, Writer};
+
+/// Nodes that a membership may name. Far above what a majority protocol is good for; it bounds what a datagram may claim.
+pub const MEMBERS_MAX: usize = 64;
+/// Length of an address in bytes: a name of the DNS and a port.
+pub const ADDRESS_BYTES_MAX: usize = 261;
+
+/// What the cluster knows of one of its nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// Where the others find it, unless they were told otherwise locally. Text, because the log outlives a resolver's answer.
+    pub address: String,
+    /// Its data directory; 0 until a leader has heard from it. What another directory promises under the same id counts for
+    /// nothing: it may have forgotten what the first one promised.
+    pub directory: DirectoryId,
+}
+
+/// One configuration. Joint while `outgoing` is not empty: then it takes a majority of `voters` *and* one of `outgoing` to
+/// elect or to commit (§6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Membership {
+    /// Every node that belongs to it in any way.
+    pub members: BTreeMap<NodeId, Member>,
+    /// Those whose majority decides.
+    pub voters: BTreeSet<NodeId>,
+    /// During a change: the voters of before.
+    pub outgoing: BTreeSet<NodeId>,
+    /// Those who had a vote and lost their directory: learners, or about to be, that get it back once they have caught up.
+    pub returning: BTreeSet<NodeId>,
+}
+
+impl Membership {
+    /// `voters`, of whom only the addresses are known.
+    pub fn of_voters(voters: impl IntoIterator<Item = (NodeId, String)>) -> Membership {
+        let members = voters.into_iter().map(|(id, address)| (id, Member { address, directory: 0 }));
+        let members: BTreeMap<_, _> = members.collect();
+        Membership { voters: members.keys().copied().collect(), members, ..Membership::default() }
+    }
+
+    /// Whether a change is half done.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether `id` has a vote, in either half.
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.voters.contains(&id) || self.outgoing.contains(&id)
+    }
+
+    /// Whether `id` gets the log and has no vote.
+    pub fn is_learner(&self, id: NodeId) -> bool {
+        self.members.contains_key(&id) && !self.is_voter(id)
+    }
+
+    /// Whether what a process with `directory` says may count as the voice of `id`.
+    pub fn recognises(&self, id: NodeId, directory: DirectoryId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.directory == 0 || member.directory == directory)
+    }
+
+    /// Whether those for whom `agrees` holds decide: a majority of each half.
+    pub fn decides(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
+        let majority = |half: &BTreeSet<NodeId>| {
+            half.iter().filter(|id| agrees(**id)).count() >= quorum::majority(half.len())
+        };
+        // Nobody decides in the name of no voters: a node that knows of none waits to be told.
+        !self.voters.is_empty()
+            && majority(&self.voters)
+            && (self.outgoing.is_empty() || majority(&self.outgoing))
+    }
+
+    /// The highest index that a majority of each half has reached.
+    pub fn committed(&self, matched: impl Fn(NodeId) -> Index) -> Index {
+        let half = |half: &BTreeSet<NodeId>| quorum::committed(half.iter().map(|id| matched(*id)).collect());
+        let index = half(&self.voters);
+        if self.outgoing.is_empty() { index } else { index.min(half(&self.outgoing)) }
+    }
+
+    /// The second half of a joint change: the new voters alone. Those who only had a vote before are gone, unless they are to
+    /// get it back.
+    pub fn settled(&self) -> Membership {
+        let mut settled = self.clone();
+        let left: BTreeSet<NodeId> = settled.outgoing.difference(&settled.voters).copied().collect();
+        settled.outgoing.clear();
+        settled.members.retain(|id, _| !left.contains(id) || self.returning.contains(id));
+        settled
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.u8(self.members.len() as u8);
+        for (id, member) in &self.members {
+            writer.u32(*id);
+            let (voter, outgoing) = (self.voters.contains(id), self.outgoing.contains(id));
+            let returning = self.returning.contains(id);
+            writer.u8(u8::from(voter) | u8::from(outgoing) << 1 | u8::from(returning) << 2);
+            writer.u64(member.directory);
+            writer.bytes(member.address.as_bytes());
+        }
+        writer.into_bytes()
+    }
+
+    /// The membership in `bytes`.
+    ///
+    /// # Errors
+    /// When they are not one that [`Membership::encode`] makes.
+    pub fn decode(bytes: &[u8]) -> Result<Membership, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let mut membership = Membership::default();
+        let mut last = 0;
+        for _ in 0..reader.u8()? {
+            let id = reader.u32()?;
+            let roles = reader.u8()?;
+            let directory = reader.u64()?;
+            let address = std::str::from_utf8(reader.slice()?).map_err(|_| Malformed)?;
+            if id <= last || roles > 7 || address.len() > ADDRESS_BYTES_MAX {
+                return Err(Malformed);
+            }
+            last = id;
+            if roles & 1 != 0 {
+                membership.voters.insert(id);
+            }
+            if roles & 2 != 0 {
+                membership.outgoing.insert(id);
+            }
+            if roles & 4 != 0 {
+                membership.returning.insert(id);
+            }
+            membership.members.insert(id, Member { address: address.to_owned(), directory });
+        }
+        reader.finish()?;
+        // A majority of nobody would be no majority at all: such a configuration could never be left.
+        let stuck = membership.voters.is_empty() && !membership.members.is_empty();
+        if membership.members.len() > MEMBERS_MAX || stuck { Err(Malformed) } else { Ok(membership) }
+    }
+}
+
+impl fmt::Display for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |ids: &mut dyn Iterator<Item = &NodeId>| {
+            ids.map(|id| format!("n{id}")).collect::<Vec<_>>().join(" ")
+        };
+        write!(f, "voters {}", list(&mut self.voters.iter()))?;
+        if self.is_joint() {
+            write!(f, ", outgoing {}", list(&mut self.outgoing.iter()))?;
+        }
+        let learners = list(&mut self.members.keys().filter(|id| self.is_learner(**id)));
+        if learners.is_empty() { Ok(()) } else { write!(f, ", learners {learners}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joint() -> Membership {
+        let mut membership = Membership::of_voters((1..=5).map(|id| (id, format!("127.0.0.1:800{id}"))));
+        membership.voters = [1, 2, 4].into();
+        membership.outgoing = [1, 2, 3].into();
+        membership.members.entry(4).or_default().directory = 77;
+        membership
+    }
+
+    #[test]
+    fn settling_keeps_who_is_to_return() {
+        let mut membership = joint();
+        membership.returning.insert(3);
+        assert_eq!(Membership::decode(&membership.encode()), Ok(membership.clone()));
+        let settled = membership.settled();
+        assert!(settled.is_learner(3) && settled.returning.contains(&3));
+    }
+
+    #[test]
+    fn a_membership_survives_its_bytes_and_nothing_else_decodes() {
+        for membership in [joint(), joint().settled(), Membership::default()] {
+            let bytes = membership.encode();
+            assert_eq!(Membership::decode(&bytes), Ok(membership));
+            for cut in 0..bytes.len() {
+                assert_eq!(Membership::decode(&bytes[..cut]), Err(Malformed));
+            }
+            assert_eq!(Membership::decode(&[&bytes[..], &[0]].concat()), Err(Malformed));
+        }
+        let mut voterless = joint();
+        voterless.voters.clear();
+        assert_eq!(Membership::decode(&voterless.encode()), Err(Malformed));
+    }
+
+    #[test]
+    fn a_joint_configuration_needs_both_majorities() {
+        let membership = joint();
+        let decides = |ids: &[NodeId]| membership.decides(|id| ids.contains(&id));
+        assert!(decides(&[1, 2]));
+        assert!(!decides(&[1, 4]), "no majority of the outgoing");
+        assert!(!decides(&[1, 3]), "no majority of the incoming");
+        assert!(decides(&[1, 3, 4]));
+        assert!(!decides(&[5, 4, 3]), "a learner counts for nothing");
+        let matched = |id: NodeId| [0, 9, 3, 8, 7, 9][id as usize];
+        assert_eq!(membership.committed(matched), 7);
+        assert!(!Membership::default().decides(|_| true), "nobody decides for nobody");
+    }
+
+    #[test]
+    fn settling_drops_who_only_had_a_vote_before() {
+        let settled = joint().settled();
+        assert_eq!(settled.voters, [1, 2, 4].into());
+        assert_eq!(settled.members.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 5]);
+        assert!(settled.is_learner(5) && !settled.is_joint());
+    }
+
+    #[test]
+    fn another_directory_is_not_recognised() {
+        let membership = joint();
+        assert!(membership.recognises(1, 5), "nothing is known of n1's directory yet");
+        assert!(membership.recognises(4, 77));
+        assert!(!membership.recognises(4, 78));
+        assert!(!membership.recognises(9, 1), "no member");
+    }
+}
