@@ -2,6 +2,7 @@
 //! What a reply means is in [`crate::protocol`]; what an operation does is in [`crate::kv`].
 
 mod multiplexed;
+mod route;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -20,6 +21,7 @@ use crate::protocol::{Request, RequestBody, Response, ResponseBody};
 use crate::raft::types::ProcessId;
 use crate::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
 pub use multiplexed::Multiplexed;
+use route::Route;
 
 /// Pause before the next node is asked after one refused: an election takes longer than a round trip.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -122,7 +124,8 @@ impl Default for ClientConfig {
     fn default() -> Self {
         ClientConfig {
             cluster: CLUSTER_DEFAULT.to_owned(),
-            attempt_timeout: Duration::from_millis(300),
+            // Below every election timeout: who asked a dead leader has found another node when there is a new one.
+            attempt_timeout: Duration::from_millis(150),
             operation_timeout: Duration::from_secs(2),
         }
     }
@@ -235,19 +238,24 @@ impl Client {
     /// Sends one request to one node after the other, always under the same sequence, until one answers for good.
     fn ask(&mut self, body: RequestBody, first: usize, deadline: Instant) -> Result<Response, ErrorCode> {
         let request = self.request(body);
-        let mut error = ErrorCode::Timeout;
-        for attempt in 0.. {
-            let addr = self.addrs[(first + attempt) % self.addrs.len()];
+        let mut error;
+        let mut route = Route::new(self.addrs.len(), first);
+        loop {
+            let addr = self.addrs[route.target()];
             let until = deadline.min(Instant::now() + self.config.attempt_timeout);
             match self.exchange(&request, addr, until) {
                 Some(Response { body: ResponseBody::Error { error: refusal }, .. })
                     if refusal.row().retry =>
                 {
                     error = refusal;
+                    route.refused();
                     thread::sleep(RETRY_PAUSE.min(deadline.saturating_duration_since(Instant::now())));
                 }
                 Some(response) => return Ok(response),
-                None => error = ErrorCode::Timeout,
+                None => {
+                    error = ErrorCode::Timeout;
+                    route.was_silent();
+                }
             }
             if Instant::now() >= deadline {
                 break;

@@ -16,9 +16,9 @@ use crate::transport::{frame, message_codec};
 /// The cluster that nodes and clients belong to unless told otherwise.
 pub const CLUSTER_DEFAULT: &str = "whitewater";
 /// Shortest election timeout. Above the article's 150 ms: an fdatasync on a shared disk takes up to tens of milliseconds.
-pub const ELECTION_TIMEOUT_MS_MIN: u64 = 300;
+pub const ELECTION_TIMEOUT_MS_MIN: u64 = 200;
 /// Longest election timeout.
-pub const ELECTION_TIMEOUT_MS_MAX: u64 = 600;
+pub const ELECTION_TIMEOUT_MS_MAX: u64 = 400;
 /// How often an idle leader speaks.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 50;
 /// Pipelined appends to one follower: 64 datagrams stay below the receive buffer that an unprivileged socket gets.

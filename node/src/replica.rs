@@ -296,10 +296,13 @@ impl Replica {
     }
 
     fn step(&mut self, now: u64, input: Input) {
-        let led = self.raft.role() == Role::Leader;
+        let (led, leader) = (self.raft.role() == Role::Leader, self.raft.leader());
         self.raft.step(now, input, &mut self.effects);
         if led && self.raft.role() != Role::Leader {
             self.leadership_lost();
+        }
+        if leader.is_some() && self.raft.leader() != leader {
+            self.leader_lost();
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
     // The dealt one leaves the leader in office: a follower that hears it late, and others on which other faults can be seen.
     let (target, direction) =
         if dealt { (Target::Leader, Direction::OneLink) } else { draw_links(rng, false) };
-    // Two regimes: slow but in time, and beyond the election timeout (300-600 ms), where answers come from a past term.
+    // Two regimes: slow but in time, and beyond the election timeout (200-400 ms), where answers come from a past term.
     let delay_ms =
         if rng.random_range(0..2) == 0 { rng.random_range(50..300) } else { rng.random_range(300..=1_500) };
     let jitter_ms = if rng.random_range(0..2) == 0 { 0 } else { rng.random_range(1..=delay_ms / 2) };

@@ -86,7 +86,7 @@ fn bridge(seats: &[NodeId]) -> BTreeSet<Link> {
 
 pub(super) fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
     if dealt {
-        // Longer than an election timeout (600 ms) and its election: the majority goes on under another leader.
+        // Longer than an election timeout (400 ms) and its election: the majority goes on under another leader.
         let fault = Fault::Partition(Partition { shape: Shape::Split });
         return Drawn { fault, target: Target::Leader, duration_ms: (1_500, 2_000) };
     }

@@ -18,7 +18,7 @@ pub struct Pause {}
 
 pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
     if dealt {
-        // Longer than any election timeout (600 ms) and its election: the leader wakes up deposed.
+        // Longer than any election timeout (400 ms) and its election: the leader wakes up deposed.
         return Drawn { fault: Fault::Pause(Pause {}), target: Target::Leader, duration_ms: (1_300, 2_000) };
     }
     let target = match rng.random_range(0..10) {

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::route::Route;
 use super::{
     ClientConfig, Operation, Outcome, RETRY_PAUSE, bind_for, decode_response, outcome, request_frame,
 };
@@ -23,7 +24,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
 struct Open {
     operation: Operation,
     request: Request,
-    target: usize,
+    route: Route,
+    /// Whether the target of the route was sent the request.
+    asked: bool,
     due: Instant,
     deadline: Instant,
 }
@@ -89,7 +92,9 @@ impl Multiplexed {
         let now = Instant::now();
         let request = Request { nonce: 0, sequence: 0, body: RequestBody::Status }; // set by `begin`
         let deadline = now + self.config.operation_timeout;
-        self.clients[client].open = Some(Open { operation, request, target: first, due: now, deadline });
+        let route = Route::new(self.addrs.len(), first);
+        self.clients[client].open =
+            Some(Open { operation, request, route, asked: false, due: now, deadline });
         self.begin(client);
     }
 
@@ -138,8 +143,9 @@ impl Multiplexed {
         self.datagrams += 1;
         let datagram = request_frame(self.cluster_id, self.datagrams, &open.request.encode());
         open.due = Instant::now() + self.config.attempt_timeout;
+        open.asked = true;
         let line = client % self.lines.len();
-        self.lines[line].outgoing.push((self.addrs[open.target % self.addrs.len()], datagram));
+        self.lines[line].outgoing.push((self.addrs[open.route.target()], datagram));
     }
 
     fn receive(&mut self, response: Response) {
@@ -153,7 +159,8 @@ impl Multiplexed {
         }
         match response.body {
             ResponseBody::Error { error } if error.row().retry => {
-                open.target += 1;
+                open.route.refused();
+                open.asked = false;
                 open.due = Instant::now() + RETRY_PAUSE;
             }
             ResponseBody::SessionOpened { client_id } => {
@@ -184,7 +191,9 @@ impl Multiplexed {
                 self.clients[client].open = None;
                 self.finished.push_back((client, outcome(Err(ErrorCode::Timeout))));
             } else if now >= open.due {
-                open.target += 1;
+                if open.asked {
+                    open.route.was_silent();
+                }
                 self.send(client);
             }
         }

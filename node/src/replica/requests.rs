@@ -310,6 +310,14 @@ impl Replica {
         }
     }
 
+    /// Who waits for what another leader was asked asks again: that leader may be gone, and nobody would tell.
+    pub(super) fn leader_lost(&mut self) {
+        for ((nonce, sequence), (source, since)) in std::mem::take(&mut self.requests.forwarded) {
+            let waiter = Waiter { origin: Origin::Client(source), nonce, sequence, since };
+            self.refuse(waiter, ErrorCode::NoLeader);
+        }
+    }
+
     pub(super) fn forget_old_requests(&mut self, now: u64) {
         let timeout = self.config.request_timeout;
         if now.saturating_sub(self.requests.cleaned_at) < timeout / 4 {

@@ -559,6 +559,32 @@ fn a_follower_forwards_to_the_leader_and_the_answer_back_once() {
     }
 }
 
+/// Whoever waits for what was passed on to a leader hears at once that this leader is none any more; nobody else would tell.
+#[test]
+fn a_follower_that_loses_its_leader_tells_who_waits() {
+    let lost: [(&str, fn(&mut Bench)); 3] = [
+        ("silence", |bench| {
+            bench.now = bench.replica.next_deadline();
+            bench.replica.tick(bench.now);
+        }),
+        ("a candidate", |bench| {
+            bench.now += 10_000 * MS;
+            bench.peer(3, 2, &Message::VoteRequest { last: id(0, 0), transfer: false });
+        }),
+        ("another leader", |bench| bench.peer(3, 2, &append(id(0, 0), 0, &[]))),
+    ];
+    for (how, lose) in lost {
+        let mut bench = Bench::follower();
+        bench.request(7, 2, set(1, "k", "v"));
+        bench.peer(1, 1, &append(id(0, 0), 0, &[]));
+        assert!(bench.turn().clients.is_empty(), "the same leader goes on");
+        lose(&mut bench);
+        assert_eq!(bench.turn().answer(), refusal(ErrorCode::NoLeader), "{how}");
+        bench.peer(3, 3, &append(id(0, 0), 0, &[]));
+        assert!(bench.turn().clients.is_empty(), "told once");
+    }
+}
+
 #[test]
 fn who_does_not_lead_passes_on_what_clients_ask_and_nothing_else() {
     let mut bench = Bench::follower();
@@ -583,9 +609,9 @@ fn forwarded_requests_are_bounded_and_forgotten() {
     let left = bench.turn();
     assert_eq!((left.forwards.len(), left.answer()), (2, refusal(ErrorCode::Busy)));
     bench.now += REQUEST_TIMEOUT_MS * MS;
+    bench.peer(1, 1, &append(id(0, 0), 0, &[])); // the leader is alive: nobody is told anything
     bench.replica.tick(bench.now);
-    bench.peer(1, 1, &append(id(0, 0), 0, &[]));
-    bench.turn();
+    assert!(bench.turn().clients.is_empty());
     bench.request(4, 1, get("k"));
     assert_eq!(bench.turn().forwards.len(), 1);
 }
