@@ -562,7 +562,8 @@ fn a_follower_forwards_to_the_leader_and_the_answer_back_once() {
 /// Whoever waits for what was passed on to a leader hears at once that this leader is none any more; nobody else would tell.
 #[test]
 fn a_follower_that_loses_its_leader_tells_who_waits() {
-    let lost: [(&str, fn(&mut Bench)); 3] = [
+    type Lose = fn(&mut Bench);
+    let lost: [(&str, Lose); 3] = [
         ("silence", |bench| {
             bench.now = bench.replica.next_deadline();
             bench.replica.tick(bench.now);
