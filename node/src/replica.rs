@@ -2,6 +2,7 @@
 //! It has no socket, no file and no clock; the server gives it those, and a simulator may give it others.
 
 mod requests;
+mod snapshots;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -19,10 +20,13 @@ use crate::raft::membership::MEMBERS_MAX;
 use crate::raft::message::{AppendResult, Envelope, Message};
 use crate::raft::types::{Index, Lsn, NodeId, Payload, ProcessId, Record};
 use crate::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Recovered, Role};
+use crate::storage::snapshot_job::SnapshotJob;
 use crate::trace::TraceEvent;
 use crate::transport::frame::{DropReason, Frame, Kind};
 use crate::transport::message_codec;
+use crate::transport::object::{Chunk, PullRequest};
 use requests::Requests;
+use snapshots::Snapshots;
 
 /// Every so many entries the hash of the applied state goes into the trace, at the same indexes on every node.
 const STATE_HASH_INTERVAL: Index = 64;
@@ -88,6 +92,8 @@ pub struct Output {
     pub events: Vec<Event>,
     /// Records for the disk.
     pub records: Vec<(Lsn, Record)>,
+    /// What is to be done with snapshots.
+    pub snapshot_jobs: Vec<SnapshotJob>,
     /// Datagrams.
     pub datagrams: Vec<(Destination, Vec<u8>)>,
 }
@@ -107,6 +113,7 @@ pub struct Replica {
     unsynced: VecDeque<(Lsn, usize)>,
     unsynced_bytes: usize,
     requests: Requests,
+    snapshots: Snapshots,
     datagrams: Vec<(Destination, Vec<u8>)>,
     /// Where nodes were heard from whose address nothing else tells.
     heard: BTreeMap<NodeId, SocketAddr>,
@@ -125,6 +132,7 @@ impl Replica {
         }
         let (hard_state, last_lsn) = (recovered.hard_state, recovered.last_lsn);
         let (applied, applied_chain) = (recovered.mark.last.index, recovered.mark.chain);
+        let snapshots = Snapshots::recovered(recovered.snapshot);
         let raft = Raft::new(config.raft.clone(), rng, now, recovered);
         let mut effects = Effects { tracing: config.tracing, level: config.level, ..Effects::default() };
         effects.trace(|| TraceEvent::Boot {
@@ -158,6 +166,7 @@ impl Replica {
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             requests: Requests::default(),
+            snapshots,
             datagrams: Vec::new(),
             heard: BTreeMap::new(),
             message_id: 0,
@@ -174,7 +183,8 @@ impl Replica {
     /// When [`Replica::tick`] is due; 0 if there is more to apply.
     pub fn next_deadline(&self) -> u64 {
         let behind = self.store.last_applied() < self.raft.commit_index();
-        if behind { 0 } else { self.raft.next_deadline() }
+        let snapshots = self.snapshots.next_deadline().unwrap_or(u64::MAX);
+        if behind { 0 } else { self.raft.next_deadline().min(snapshots) }
     }
 
     /// Raft's state, for tests and invariant checks.
@@ -237,7 +247,12 @@ impl Replica {
             }
             Kind::Forward => self.forwarded_request(now, frame.from, frame.payload),
             Kind::ForwardReply => self.forwarded_reply(frame.payload),
-            Kind::Request | Kind::Response | Kind::Pull | Kind::Chunk => Err(DropReason::Kind),
+            Kind::Pull => self.serve_snapshot(frame.from, &PullRequest::decode(frame.payload)?),
+            Kind::Chunk => {
+                self.snapshot_chunk(now, &Chunk::decode(frame.payload)?);
+                Ok(())
+            }
+            Kind::Request | Kind::Response => Err(DropReason::Kind),
         }
     }
 
@@ -276,6 +291,8 @@ impl Replica {
         self.raft.flush(now, &mut self.effects);
         self.release_messages();
         self.apply();
+        self.continue_snapshots(now);
+        self.prune_snapshots();
         self.answer_reads();
         #[cfg(feature = "planted")]
         self.trace_planted();
@@ -291,6 +308,7 @@ impl Replica {
             trace: std::mem::take(&mut self.effects.trace),
             events: std::mem::take(&mut self.effects.events),
             records: std::mem::take(&mut self.effects.records),
+            snapshot_jobs: self.snapshots.take_jobs(),
             datagrams: std::mem::take(&mut self.datagrams),
         }
     }
@@ -404,6 +422,7 @@ impl Replica {
                 index,
                 command: command.as_ref().map_or("no-op".to_owned(), Command::to_string),
             });
+            self.count_for_snapshot(&entry);
             if index % STATE_HASH_INTERVAL == 0 {
                 let hash = self.store.state_hash();
                 self.effects.trace(|| TraceEvent::State { index, hash });

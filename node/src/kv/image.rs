@@ -89,6 +89,11 @@ impl Store {
         Some(writer.into_bytes())
     }
 
+    /// Gives up a writing that is under way.
+    pub fn forget_freeze(&mut self) {
+        self.freeze = None;
+    }
+
     /// Whether a writing is under way.
     pub fn is_frozen(&self) -> bool {
         self.freeze.is_some()

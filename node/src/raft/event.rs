@@ -82,6 +82,10 @@ pub enum Event {
     SnapshotOffered { to: NodeId, last: LogId },
     /// The state was replaced by a snapshot of the leader's.
     SnapshotInstalled { last: LogId },
+    /// A snapshot that was fetched is not what was offered.
+    SnapshotRefused { last: LogId },
+    /// A snapshot could not be written, read or removed. Nothing depends on it.
+    SnapshotFailed { last: LogId, reason: String },
     /// Another node claims to lead the term that this node leads.
     ConflictingLeader { from: NodeId, term: Term },
 }
@@ -90,10 +94,11 @@ impl Event {
     /// Its level.
     pub fn level(&self) -> Level {
         match self {
-            Event::ConflictingLeader { .. } => Level::Error,
+            Event::ConflictingLeader { .. } | Event::SnapshotFailed { .. } => Level::Error,
             Event::QuorumLost { .. }
             | Event::TransferAborted { .. }
             | Event::Removed { .. }
+            | Event::SnapshotRefused { .. }
             | Event::Forgotten { .. } => Level::Warn,
             Event::AppendRejected { .. } | Event::VoteDenied { .. } | Event::SnapshotOffered { .. } => {
                 Level::Debug
@@ -182,6 +187,10 @@ impl fmt::Display for Event {
             }
             Event::SnapshotOffered { to, last } => write!(f, "offering snapshot at {last} to n{to}"),
             Event::SnapshotInstalled { last } => write!(f, "installed snapshot at {last}"),
+            Event::SnapshotRefused { last } => {
+                write!(f, "the snapshot at {last} that was fetched is damaged; fetching it again")
+            }
+            Event::SnapshotFailed { last, reason } => write!(f, "snapshot at {last}: {reason}"),
             Event::ConflictingLeader { from, term } => {
                 write!(f, "n{from} claims to lead term {term}, which this node leads; message dropped")
             }

@@ -231,11 +231,17 @@ impl Raft {
         progress.process = process;
         progress.heard_at = now;
         progress.round = progress.round.max(round.min(self.reads.round()));
+        // A snapshot that came from elsewhere, or an earlier one, may have brought it to where this log begins.
+        let reached = self.log.base().index;
         match result {
             // A follower cannot match what this leader does not have.
             AppendResult::Accepted { match_index } if match_index > last_index => return,
             AppendResult::Accepted { match_index } => {
-                if progress.accepted(match_index) {
+                let advanced = progress.accepted(match_index);
+                if matches!(progress.state, ProgressState::Snapshot(_)) && progress.match_index >= reached {
+                    progress.probe_from(progress.match_index + 1);
+                }
+                if advanced {
                     let next_index = progress.next_index;
                     effects.info(|| Event::Replicated { to: from, match_index, next_index });
                     self.advance_commit(now, effects);

@@ -3,10 +3,10 @@
 
 mod disk_thread;
 mod logger;
-#[allow(dead_code, reason = "the replica asks for no snapshots yet")]
 mod snapshot_thread;
 mod trace_file;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -25,13 +25,16 @@ use crate::clock::monotonic_ns;
 use crate::config::{ConfigError, DATAGRAMS_PER_TURN_MAX, LEAVE_WAIT_MS, RECEIVE_BUFFER_BYTES, ServerConfig};
 use crate::raft::Recovered;
 use crate::raft::event::Level;
-use crate::raft::types::ProcessId;
+use crate::raft::message::SnapshotOffer;
+use crate::raft::types::{ProcessId, SnapshotMark};
 use crate::replica::{Destination, RecoveredState, Replica};
-use crate::storage::{Identity, RealDisk, StorageError, Wal};
+use crate::storage::snapshot_job::SnapshotJob;
+use crate::storage::{Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
 use crate::transport::frame;
 use crate::transport::udp::BatchSocket;
 use disk_thread::DiskThread;
 use logger::Logger;
+use snapshot_thread::SnapshotThread;
 use trace_file::TraceFile;
 
 /// Why a node stopped, other than by request.
@@ -131,6 +134,9 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             recovered.entries.len(),
         ),
     );
+    let snapshots = SnapshotDir::new(Arc::new(RealDisk), &config.data_dir, &identity);
+    let mark = recovered.mark.unwrap_or_else(|| config.founding_mark());
+    let (snapshot, state) = load_snapshot(&snapshots, &mark)?.unzip();
     let mut seed = [0; 32];
     SysRng
         .try_fill_bytes(&mut seed)
@@ -142,15 +148,16 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         RecoveredState {
             raft: Recovered {
                 hard_state: recovered.hard_state,
-                mark: recovered.mark.unwrap_or_else(|| config.founding_mark()),
-                snapshot: None,
+                mark,
+                snapshot,
                 entries: recovered.entries,
                 last_lsn: recovered.last_lsn,
             },
-            state: None,
+            state,
         },
     );
     let disk = DiskThread::start(wal)?;
+    let mut snapshots = Snapshots { thread: SnapshotThread::start(snapshots)?, backlog: VecDeque::new() };
     let mut outgoing = Vec::new();
     let mut leave_by = None;
     loop {
@@ -164,9 +171,12 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
                 break;
             }
         }
-        wait(&socket, &disk, replica.next_deadline())?;
+        wait(&socket, &disk, &snapshots.thread, replica.next_deadline())?;
         if let Some(lsn) = disk.completed()? {
             replica.durable(monotonic_ns(), lsn);
+        }
+        for outcome in snapshots.thread.completed()? {
+            replica.snapshot_outcome(monotonic_ns(), outcome);
         }
         let now = monotonic_ns();
         socket.receive(DATAGRAMS_PER_TURN_MAX, |source, datagram| replica.datagram(now, source, datagram));
@@ -181,6 +191,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             trace.write(now, &output.trace)?;
         }
         disk.write(output.records);
+        snapshots.give(output.snapshot_jobs);
         outgoing.extend(output.datagrams.into_iter().filter_map(|(destination, datagram)| {
             let to = match destination {
                 Destination::Node(id) => config.peer(id).or_else(|| replica.address_of(id)),
@@ -205,10 +216,47 @@ fn bind(address: SocketAddr) -> io::Result<BatchSocket> {
     BatchSocket::new(socket.into())
 }
 
-/// Sleeps until a datagram, a completed write, the deadline or a signal.
-fn wait(socket: &BatchSocket, disk: &DiskThread, deadline: u64) -> Result<(), ServerError> {
-    let mut fds =
-        [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(disk.as_fd(), PollFlags::POLLIN)];
+/// The snapshot thread, and the jobs that it has no room for yet: the replica bounds how many there are.
+struct Snapshots {
+    thread: SnapshotThread,
+    backlog: VecDeque<SnapshotJob>,
+}
+
+impl Snapshots {
+    fn give(&mut self, jobs: Vec<SnapshotJob>) {
+        self.backlog.extend(jobs);
+        while let Some(job) = self.backlog.pop_front() {
+            if let Err(refused) = self.thread.offer(job) {
+                self.backlog.push_front(refused);
+                return;
+            }
+        }
+    }
+}
+
+/// The snapshot that a recovered log begins after.
+fn load_snapshot(
+    snapshots: &SnapshotDir,
+    mark: &SnapshotMark,
+) -> Result<Option<(SnapshotOffer, Vec<u8>)>, ServerError> {
+    if mark.last.index == 0 {
+        return Ok(None);
+    }
+    let (meta, image) = snapshots.load(mark.last)?;
+    let state = snapshot_file::verify(&image, Some(snapshots.cluster_id())).map(|image| image.state());
+    let offer = SnapshotOffer { last: meta.last, size: meta.size, root: meta.root };
+    // `load` has just verified the same bytes.
+    Ok(state.ok().map(|state| (offer, state)))
+}
+
+/// Sleeps until a datagram, a completed write, an outcome of a snapshot, the deadline or a signal.
+fn wait(
+    socket: &BatchSocket,
+    disk: &DiskThread,
+    snapshots: &SnapshotThread,
+    deadline: u64,
+) -> Result<(), ServerError> {
+    let mut fds = [socket.as_fd(), disk.as_fd(), snapshots.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     let left = deadline.saturating_sub(monotonic_ns());
     let timeout = TimeSpec::nanoseconds(i64::try_from(left).unwrap_or(i64::MAX));
     match ppoll(&mut fds, Some(timeout), None) {

@@ -15,7 +15,7 @@ const SEEDS: u64 = 150;
 #[test]
 fn safety_under_faults_and_progress_after_them() {
     let seeds = std::env::var("CLUSTER_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
-    let (mut applied, mut leaders, mut restarts) = (0, 0, 0);
+    let (mut applied, mut leaders, mut restarts, mut installed) = (0, 0, 0, 0);
     for seed in 0..seeds {
         let nodes = [3, 5, 4, 1, 2][(seed % 5) as usize];
         let mut world = World::new(seed, nodes, Weather::storm());
@@ -25,11 +25,14 @@ fn safety_under_faults_and_progress_after_them() {
         applied += world.applied();
         leaders += world.terms_led();
         restarts += world.restarts();
+        installed += world.installed();
     }
     // What was not exercised was not shown.
     assert!(applied > seeds * 25, "{applied} entries applied");
     assert!(leaders > seeds * 2, "{leaders} elections won");
     assert!(restarts > seeds * 2, "{restarts} restarts");
+    assert!(installed > seeds / 4, "{installed} snapshots installed");
+    println!("{applied} entries, {leaders} leaders, {restarts} restarts, {installed} snapshots installed");
 }
 
 #[test]

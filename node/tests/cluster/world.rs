@@ -3,13 +3,18 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use node::client::decode_response;
-use node::config::{SNAPSHOT_ENTRIES, ServerConfig, TRAILING_ENTRIES};
+use node::config::{SNAPSHOT_ENTRIES, ServerConfig};
 use node::raft::log::chain_after;
 use node::raft::types::{Entry, HardState, Lsn, ProcessId, Record, SnapshotMark};
 use node::raft::{Raft, Recovered, Role};
 use node::replica::{Destination, RecoveredState, Replica};
+use node::raft::message::SnapshotOffer;
+use node::storage::snapshot_job::{SnapshotOutcome, SnapshotWorker};
+use node::storage::{Identity, MemoryDisk, SnapshotDir, snapshot_file};
 use node::trace::TraceEvent;
 use node::transport::frame::cluster_id;
 use rand::{RngExt, SeedableRng};
@@ -30,14 +35,22 @@ pub(crate) struct Weather {
     /// Mean time between two faults (a stop, a cut link, a healed one), 0 for none.
     fault_every: u64,
     sync_max: u64,
+    snapshot_entries: u64,
 }
 
 impl Weather {
     pub(crate) fn calm() -> Weather {
-        Weather { loss: 0.0, duplicate: 0.0, delay_max: MS, fault_every: 0, sync_max: MS }
+        Weather { loss: 0.0, duplicate: 0.0, delay_max: MS, fault_every: 0, sync_max: MS, snapshot_entries: SNAPSHOT_ENTRIES }
     }
     pub(crate) fn storm() -> Weather {
-        Weather { loss: 0.1, duplicate: 0.1, delay_max: 30 * MS, fault_every: 250 * MS, sync_max: 20 * MS }
+        Weather {
+            loss: 0.1,
+            duplicate: 0.1,
+            delay_max: 30 * MS,
+            fault_every: 250 * MS,
+            sync_max: 20 * MS,
+            snapshot_entries: 20,
+        }
     }
 }
 
@@ -46,21 +59,53 @@ enum Event {
     Arrives { to: u32, source: SocketAddr, bytes: Vec<u8> },
     Answers { client: usize, bytes: Vec<u8> },
     Synced { node: u32, incarnation: u64, lsn: Lsn },
+    Snapshot { node: u32, incarnation: u64, outcome: Outcome },
     Tick { node: u32, incarnation: u64 },
     Polls { client: usize },
     Fault,
     Restart { node: u32 },
 }
 
-/// A disk that forgets what was not synced.
-#[derive(Default)]
+/// An outcome that orders with nothing: what happens at one time happens in the order in which it was planned.
+struct Outcome(SnapshotOutcome);
+
+impl PartialEq for Outcome {
+    fn eq(&self, _: &Outcome) -> bool {
+        true
+    }
+}
+impl Eq for Outcome {}
+impl PartialOrd for Outcome {
+    fn partial_cmp(&self, other: &Outcome) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Outcome {
+    fn cmp(&self, _: &Outcome) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+/// A disk that forgets what was not synced. Snapshots are durable at once.
 struct Disk {
+    snapshots: SnapshotDir,
+    worker: SnapshotWorker,
     durable: Vec<(Lsn, Record)>,
     pending: Vec<(Lsn, Record)>,
     incarnation: u64,
 }
 
 impl Disk {
+    fn new(node: u32) -> Disk {
+        let files = MemoryDisk::new(u64::from(node));
+        let dir = Path::new("data");
+        node::storage::Disk::create_dir(&files, dir).unwrap();
+        let identity = Identity { cluster_id: cluster_id(CLUSTER), node_id: node };
+        let snapshots = SnapshotDir::new(Arc::new(files), dir, &identity);
+        let worker = SnapshotWorker::new(snapshots.clone());
+        Disk { snapshots, worker, durable: Vec::new(), pending: Vec::new(), incarnation: 0 }
+    }
+
     /// As `storage::recovery` does for files: the records in order.
     fn recover(&self, mut mark: SnapshotMark) -> RecoveredState {
         let mut entries: Vec<Entry> = Vec::new();
@@ -69,19 +114,27 @@ impl Disk {
             match record {
                 Record::Boot { .. } => {}
                 Record::HardState(state) => hard_state = *state,
-                Record::Truncate { last_index } => entries.truncate(*last_index as usize),
-                Record::Snapshot(later) => mark = later.clone(),
+                Record::Truncate { last_index } => entries.retain(|entry| entry.id.index <= *last_index),
+                Record::Snapshot(later) => {
+                    let has_base = later.base == mark.base || entries.iter().any(|e| e.id == later.base);
+                    entries.retain(|entry| has_base && entry.id.index > later.base.index);
+                    mark = later.clone();
+                }
                 Record::Entry(entry) => {
-                    assert_eq!(entry.id.index, entries.len() as u64 + 1, "a hole on disk");
+                    let last = entries.last().map_or(mark.base.index, |entry| entry.id.index);
+                    assert_eq!(entry.id.index, last + 1, "a hole on disk");
                     entries.push(entry.clone());
                 }
             }
         }
         let last_lsn = self.durable.last().map_or(0, |(lsn, _)| *lsn);
-        RecoveredState {
-            raft: Recovered { hard_state, mark, snapshot: None, entries, last_lsn },
-            state: None,
+        let (mut snapshot, mut state) = (None, None);
+        if mark.last.index > 0 {
+            let (meta, image) = self.snapshots.load(mark.last).unwrap();
+            snapshot = Some(SnapshotOffer { last: meta.last, size: meta.size, root: meta.root });
+            state = Some(snapshot_file::verify(&image, None).unwrap().state());
         }
+        RecoveredState { raft: Recovered { hard_state, mark, snapshot, entries, last_lsn }, state }
     }
 }
 
@@ -100,6 +153,7 @@ pub(crate) struct World {
     /// Chain at each index that some node has applied.
     applied: BTreeMap<u64, u64>,
     restarts: u64,
+    installed: u64,
     trace: u64,
 }
 
@@ -119,13 +173,14 @@ impl World {
             order: 0,
             queue: BinaryHeap::new(),
             replicas: BTreeMap::new(),
-            disks: (1..=nodes).map(|id| (id, Disk::default())).collect(),
+            disks: (1..=nodes).map(|id| (id, Disk::new(id))).collect(),
             clients: (1..=CLIENTS).map(Client::new).collect(),
             cut: BTreeSet::new(),
             finish: false,
             leaders: BTreeMap::new(),
             applied: BTreeMap::new(),
             restarts: 0,
+            installed: 0,
             trace: 0,
             weather,
         };
@@ -164,8 +219,8 @@ impl World {
             election_timeout_ms_min: 300,
             election_timeout_ms_max: 600,
             heartbeat_interval_ms: 50,
-            snapshot_entries: SNAPSHOT_ENTRIES,
-            trailing_entries: TRAILING_ENTRIES,
+            snapshot_entries: self.weather.snapshot_entries,
+            trailing_entries: self.weather.snapshot_entries / 4,
         };
         let rng = ChaCha8Rng::seed_from_u64(self.rng.random());
         let replica = Replica::new(
@@ -224,6 +279,14 @@ impl World {
                     let done = disk.pending.partition_point(|(record, _)| *record <= lsn);
                     disk.durable.extend(disk.pending.drain(..done));
                     replica.durable(self.now, lsn);
+                    self.turn(node);
+                }
+            }
+            Event::Snapshot { node, incarnation, outcome: Outcome(outcome) } => {
+                if self.disks[&node].incarnation == incarnation
+                    && let Some(replica) = self.replicas.get_mut(&node).unwrap()
+                {
+                    replica.snapshot_outcome(self.now, outcome);
                     self.turn(node);
                 }
             }
@@ -319,15 +382,21 @@ impl World {
         let replica = self.replicas.get_mut(&node).unwrap().as_mut().unwrap();
         let output = replica.flush(now);
         for event in &output.trace {
+            self.installed += u64::from(matches!(event, TraceEvent::Install { .. }));
             self.trace = self.trace.wrapping_mul(31).wrapping_add(fingerprint(event));
         }
         let lsn = output.records.last().map(|(lsn, _)| *lsn);
         let disk = self.disks.get_mut(&node).unwrap();
         let incarnation = disk.incarnation;
         disk.pending.extend(output.records);
+        let outcomes: Vec<_> =
+            output.snapshot_jobs.into_iter().filter_map(|job| disk.worker.run(job)).collect();
         if let Some(lsn) = lsn {
             let delay = self.rng.random_range(MS / 10..=self.weather.sync_max);
             self.after(delay, Event::Synced { node, incarnation, lsn });
+        }
+        for outcome in outcomes {
+            self.after(MS, Event::Snapshot { node, incarnation, outcome: Outcome(outcome) });
         }
         for (destination, bytes) in output.datagrams {
             match destination {
@@ -400,6 +469,9 @@ impl World {
     }
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts
+    }
+    pub(crate) fn installed(&self) -> u64 {
+        self.installed
     }
     pub(crate) fn leader(&self) -> Option<u32> {
         let leads = |r: &&Replica| r.raft().role() == Role::Leader;
