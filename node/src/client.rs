@@ -18,6 +18,7 @@ use crate::kv::command::KEY_VALUE_BYTES_MAX;
 pub use crate::kv::command::{Operation, Reply};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::{Request, RequestBody, Response, ResponseBody};
+use crate::raft::reconfigure::Change;
 use crate::raft::types::ProcessId;
 use crate::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
 pub use multiplexed::Multiplexed;
@@ -67,6 +68,19 @@ pub struct PeerStatus {
     pub heard_ms_ago: Option<u64>,
 }
 
+/// A member of the cluster, as a node's log has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The member.
+    pub id: u32,
+    /// `voter`, `learner`, `outgoing` (a vote only until a change ends) or `returning` (a learner that lost its directory).
+    pub role: String,
+    /// Where the others find it.
+    pub address: String,
+    /// Its data directory as 16 hexadecimal digits; zeros until a leader has heard from it.
+    pub directory: String,
+}
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -92,6 +106,16 @@ pub struct Status {
     pub incarnation: u64,
     /// Keys in the store.
     pub keys: u64,
+    /// Last entry of the newest snapshot, 0 without one.
+    pub snapshot_index: u64,
+    /// Bytes of the entries that the log holds.
+    pub log_bytes: u64,
+    /// Who belongs to the cluster, by the latest configuration in its log.
+    pub members: Vec<MemberStatus>,
+    /// Whether a change of voters is half done.
+    pub joint: bool,
+    /// Whether it may vote: a node that finds its directory empty asks first.
+    pub may_vote: bool,
     /// `node::BUILD_ID` of the running process.
     pub build_id: String,
     /// Datagrams that were dropped, by reason.
@@ -211,6 +235,22 @@ impl Client {
         let body = RequestBody::TransferLeader { to: to.unwrap_or(0) };
         match self.ask(body, 0, deadline).map(|response| response.body) {
             Ok(ResponseBody::Transferring { to }) => Ok(to),
+            Ok(ResponseBody::Error { error }) | Err(error) => Err(error.row().name),
+            Ok(_) => Err(ErrorCode::Timeout.row().name),
+        }
+    }
+
+    /// Asks the leader, through any node, to change who belongs to the cluster. Returns the index of the entry that begins it;
+    /// whether it is done is in the [`Status`] of the nodes.
+    ///
+    /// # Errors
+    /// The error's name in the protocol's table: `bad_request` if that cannot be, `not_ready` if it had to wait all the
+    /// time, otherwise nobody led.
+    pub fn reconfigure(&mut self, change: &Change) -> Result<u64, &'static str> {
+        let deadline = Instant::now() + self.config.operation_timeout;
+        let body = RequestBody::Reconfigure { change: change.clone() };
+        match self.ask(body, 0, deadline).map(|response| response.body) {
+            Ok(ResponseBody::Reconfiguring { index }) => Ok(index),
             Ok(ResponseBody::Error { error }) | Err(error) => Err(error.row().name),
             Ok(_) => Err(ErrorCode::Timeout.row().name),
         }

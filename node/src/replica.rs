@@ -9,14 +9,14 @@ use std::net::SocketAddr;
 
 use rand_chacha::ChaCha8Rng;
 
-use crate::client::{PeerStatus, Status};
+use crate::client::{MemberStatus, PeerStatus, Status};
 use crate::kv::Store;
 use crate::kv::command::Command;
 use crate::planted::planted;
 use crate::protocol::wire::Malformed;
 use crate::raft::event::{Event, Level};
 use crate::raft::log::chain_after;
-use crate::raft::membership::MEMBERS_MAX;
+use crate::raft::membership::{MEMBERS_MAX, Member};
 use crate::raft::message::{AppendResult, Envelope, Message};
 use crate::raft::types::{Index, Lsn, NodeId, Payload, ProcessId, Record};
 use crate::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Recovered, Role};
@@ -446,6 +446,19 @@ impl Replica {
             heard_ms_ago: (progress.process.incarnation > 0)
                 .then(|| now.saturating_sub(progress.heard_at) / 1_000_000),
         };
+        let membership = raft.membership();
+        let member = |(id, member): (&NodeId, &Member)| MemberStatus {
+            id: *id,
+            role: match () {
+                () if membership.voters.contains(id) => "voter",
+                () if membership.is_voter(*id) => "outgoing",
+                () if membership.returning.contains(id) => "returning",
+                () => "learner",
+            }
+            .to_owned(),
+            address: member.address.clone(),
+            directory: format!("{:016x}", member.directory),
+        };
         Status {
             id: raft.id(),
             role: raft.role().name().to_owned(),
@@ -458,6 +471,11 @@ impl Replica {
             durable_index: raft.log().durable_index(),
             incarnation: self.config.process.incarnation,
             keys: self.store.len() as u64,
+            snapshot_index: raft.snapshot().map_or(0, |offer| offer.last.index),
+            log_bytes: raft.log().bytes() as u64,
+            members: membership.members.iter().map(member).collect(),
+            joint: membership.is_joint(),
+            may_vote: raft.may_vote(),
             build_id: crate::BUILD_ID.to_owned(),
             dropped: self.dropped.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             peers: raft.progress().iter().map(peer).collect(),

@@ -1,6 +1,7 @@
 //! The command line of `node`: one subcommand a file. Everything printed is here; everything done is in the library.
 
 mod client;
+mod member;
 mod serve;
 mod status;
 mod transfer;
@@ -34,6 +35,8 @@ enum Command {
     Serve(serve::Serve),
     /// Execute one operation on a cluster.
     Client(client::Client),
+    /// Show or change who belongs to the cluster.
+    Member(member::Member),
     /// Have the leader hand over to another node.
     TransferLeader(transfer::TransferLeader),
     /// Show what nodes say of themselves.
@@ -65,6 +68,7 @@ impl Arguments {
             }
             Some(Command::Serve(serve)) => serve.run(),
             Some(Command::Client(client)) => client.run(),
+            Some(Command::Member(member)) => member.run(),
             Some(Command::TransferLeader(transfer)) => transfer.run(),
             Some(Command::Status(status)) => status.run(),
             Some(Command::Inspect { dir, json }) => {
