@@ -149,10 +149,13 @@ impl Common {
         };
         loop {
             let latest = self.latest(&mut client);
-            if let Some(status) =
-                latest.filter(|status| status.commit_index >= index && is_done(change, status) && !status.joint)
+            if let Some(status) = latest
+                .filter(|status| status.commit_index >= index && is_done(change, status) && !status.joint)
             {
-                return finish(writeln!(io::stdout(), "ok   {} (index {})", told(change), status.commit_index), 0);
+                return finish(
+                    writeln!(io::stdout(), "ok   {} (index {})", told(change), status.commit_index),
+                    0,
+                );
             }
             if Instant::now() >= deadline {
                 let what = format!("not seen within {:?}: {}", self.timeout, told(change));
@@ -179,7 +182,8 @@ impl Common {
             let _ = writeln!(text, "{:<5} {:<9} {:<22} directory", "node", "role", "address");
             for member in &status.members {
                 let id = format!("n{}", member.id);
-                let _ = writeln!(text, "{id:<5} {:<9} {:<22} {}", member.role, member.address, member.directory);
+                let _ =
+                    writeln!(text, "{id:<5} {:<9} {:<22} {}", member.role, member.address, member.directory);
             }
             if status.joint {
                 let _ = writeln!(text, "a change of voters is under way");

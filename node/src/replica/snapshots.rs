@@ -115,8 +115,7 @@ impl Replica {
         let last = entry.id;
         let membership = Arc::from(self.raft.membership_at(last.index).encode());
         let mut image = Vec::new();
-        let encoder =
-            Encoder::new(self.config.cluster_id, last, self.applied_chain, membership, &mut image);
+        let encoder = Encoder::new(self.config.cluster_id, last, self.applied_chain, membership, &mut image);
         self.store.freeze();
         // An attempt of before may have failed at the same entry.
         snapshots.jobs.push(SnapshotJob::Abort);
@@ -227,9 +226,11 @@ impl Replica {
     fn snapshot_whole(&mut self) {
         let Some(Fetching { offer, image, .. }) = self.snapshots.fetching.take() else { return };
         let verified = snapshot_file::verify(&image, Some(self.config.cluster_id));
-        let whole = verified.ok().filter(|image| (image.meta.last, image.meta.root) == (offer.last, offer.root));
+        let whole =
+            verified.ok().filter(|image| (image.meta.last, image.meta.root) == (offer.last, offer.root));
         let store = whole.as_ref().and_then(|image| Store::decode(&image.state()).ok());
-        let (Some(whole), Some(store)) = (whole, store.filter(|store| store.last_applied() == offer.last.index))
+        let (Some(whole), Some(store)) =
+            (whole, store.filter(|store| store.last_applied() == offer.last.index))
         else {
             // The leader offers it again. Nothing of these bytes was believed.
             self.effects.event(Level::Warn, || Event::SnapshotRefused { last: offer.last });
@@ -246,7 +247,8 @@ impl Replica {
     pub fn snapshot_outcome(&mut self, now: u64, outcome: SnapshotOutcome) {
         match outcome {
             SnapshotOutcome::Written { last, bytes } => {
-                if let Some(writing) = self.snapshots.writing.as_mut().filter(|writing| writing.last == last) {
+                if let Some(writing) = self.snapshots.writing.as_mut().filter(|writing| writing.last == last)
+                {
                     writing.unwritten = writing.unwritten.saturating_sub(bytes);
                 }
             }
@@ -262,7 +264,8 @@ impl Replica {
                 let Some((to, object, asked_at)) = self.snapshots.reads.remove(&token) else { return };
                 match bytes {
                     Ok(bytes) => {
-                        for (chunk, offset) in bytes.chunks(CHUNK_BYTES).zip((offset..).step_by(CHUNK_BYTES)) {
+                        for (chunk, offset) in bytes.chunks(CHUNK_BYTES).zip((offset..).step_by(CHUNK_BYTES))
+                        {
                             let chunk = Chunk { object, asked_at, offset, bytes: chunk }.encode();
                             self.send_frame(Kind::Chunk, Destination::Node(to), self.raft.term(), &chunk);
                         }

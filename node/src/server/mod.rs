@@ -256,7 +256,8 @@ fn wait(
     snapshots: &SnapshotThread,
     deadline: u64,
 ) -> Result<(), ServerError> {
-    let mut fds = [socket.as_fd(), disk.as_fd(), snapshots.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    let mut fds =
+        [socket.as_fd(), disk.as_fd(), snapshots.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     let left = deadline.saturating_sub(monotonic_ns());
     let timeout = TimeSpec::nanoseconds(i64::try_from(left).unwrap_or(i64::MAX));
     match ppoll(&mut fds, Some(timeout), None) {

@@ -227,7 +227,11 @@ fn ensure_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             ensure_dir(disk, parent)?;
-            disk.create_dir(dir).map_err(StorageError::io("create", dir))?;
+            match disk.create_dir(dir) {
+                // Several nodes that start side by side make the directory above theirs at the same moment.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made.map_err(StorageError::io("create", dir))?,
+            }
         }
         Err(error) => return Err(StorageError::io("list", dir)(error)),
     }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use node::client::decode_response;
 use node::config::{SNAPSHOT_ENTRIES, ServerConfig};
 use node::raft::log::chain_after;
+use node::raft::message::SnapshotOffer;
 use node::raft::types::{Entry, HardState, Lsn, ProcessId, Record, SnapshotMark};
 use node::raft::{Raft, Recovered, Role};
 use node::replica::{Destination, RecoveredState, Replica};
-use node::raft::message::SnapshotOffer;
 use node::storage::snapshot_job::{SnapshotOutcome, SnapshotWorker};
 use node::storage::{Identity, MemoryDisk, SnapshotDir, snapshot_file};
 use node::trace::TraceEvent;
@@ -40,7 +40,14 @@ pub(crate) struct Weather {
 
 impl Weather {
     pub(crate) fn calm() -> Weather {
-        Weather { loss: 0.0, duplicate: 0.0, delay_max: MS, fault_every: 0, sync_max: MS, snapshot_entries: SNAPSHOT_ENTRIES }
+        Weather {
+            loss: 0.0,
+            duplicate: 0.0,
+            delay_max: MS,
+            fault_every: 0,
+            sync_max: MS,
+            snapshot_entries: SNAPSHOT_ENTRIES,
+        }
     }
     pub(crate) fn storm() -> Weather {
         Weather {
