@@ -1,6 +1,7 @@
 //! The client library: one operation at a time, retried under the same (client, sequence) until a reply comes or its time is up.
 //! What a reply means is in [`crate::protocol`]; what an operation does is in [`crate::kv`].
 
+mod exchange;
 mod multiplexed;
 mod route;
 
@@ -13,14 +14,15 @@ use std::time::{Duration, Instant};
 use rand::{TryRng, rngs::SysRng};
 use serde::{Deserialize, Serialize};
 
-use crate::config::CLUSTER_DEFAULT;
-use crate::kv::command::KEY_VALUE_BYTES_MAX;
+use crate::clock::monotonic_ns;
+use crate::config::{CLUSTER_DEFAULT, RECEIVE_BUFFER_BYTES};
 pub use crate::kv::command::{Operation, Reply};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::{Request, RequestBody, Response, ResponseBody};
 use crate::raft::reconfigure::Change;
 use crate::raft::types::ProcessId;
 use crate::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
+use exchange::{Exchange, Taken};
 pub use multiplexed::Multiplexed;
 use route::Route;
 
@@ -138,7 +140,7 @@ pub struct LocalValue {
 pub struct ClientConfig {
     /// Cluster name; nodes drop requests for another.
     pub cluster: String,
-    /// How long to wait for one node before the same request goes to the next.
+    /// How long one node may be silent before the same request goes to the next.
     pub attempt_timeout: Duration,
     /// How long one operation may take altogether.
     pub operation_timeout: Duration,
@@ -189,8 +191,8 @@ impl Client {
 
     /// Executes one operation, first through `addrs[first]`. Returns within the operation timeout.
     pub fn execute(&mut self, operation: &Operation, first: usize) -> Outcome {
-        // The bytes of what is over the bound need not even fit into a datagram.
-        if operation.size() > KEY_VALUE_BYTES_MAX {
+        // What every node refuses need not travel.
+        if operation.is_too_large() {
             return not_applied(ErrorCode::TooLarge);
         }
         if operation.key().is_empty() {
@@ -278,12 +280,12 @@ impl Client {
     /// Sends one request to one node after the other, always under the same sequence, until one answers for good.
     fn ask(&mut self, body: RequestBody, first: usize, deadline: Instant) -> Result<Response, ErrorCode> {
         let request = self.request(body);
+        let mut exchange = self.exchange_of(&request);
         let mut error;
         let mut route = Route::new(self.addrs.len(), first);
         loop {
             let addr = self.addrs[route.target()];
-            let until = deadline.min(Instant::now() + self.config.attempt_timeout);
-            match self.exchange(&request, addr, until) {
+            match self.attempt(&mut exchange, addr, deadline) {
                 Some(Response { body: ResponseBody::Error { error: refusal }, .. })
                     if refusal.row().retry =>
                 {
@@ -306,7 +308,8 @@ impl Client {
 
     fn ask_one(&mut self, body: RequestBody, addr: SocketAddr) -> Option<Response> {
         let request = self.request(body);
-        self.exchange(&request, addr, Instant::now() + self.config.attempt_timeout)
+        let mut exchange = self.exchange_of(&request);
+        self.attempt(&mut exchange, addr, Instant::now() + self.config.operation_timeout)
     }
 
     fn request(&mut self, body: RequestBody) -> Request {
@@ -314,26 +317,57 @@ impl Client {
         Request { nonce: self.nonce, sequence: self.sequence, body }
     }
 
-    /// Sends the request once and waits for a response to it, from anybody: an earlier attempt may be answered late.
-    fn exchange(&mut self, request: &Request, addr: SocketAddr, until: Instant) -> Option<Response> {
-        let payload = request.encode();
-        self.datagrams += 1;
-        let datagram = request_frame(self.cluster_id, self.datagrams, &payload);
-        // A send that fails is a lost datagram: the next attempt goes to the next node.
-        let _ = self.socket.send_to(&datagram, addr);
+    fn exchange_of(&self, request: &Request) -> Exchange {
+        let patience = self.config.attempt_timeout.as_nanos();
+        Exchange::new(request, u64::try_from(patience).unwrap_or(u64::MAX))
+    }
+
+    /// Sends the request once and waits for a response to it, from anybody: an earlier attempt may be answered late. Gives up
+    /// when nothing came on for the time of an attempt.
+    fn attempt(&mut self, exchange: &mut Exchange, addr: SocketAddr, deadline: Instant) -> Option<Response> {
+        self.send(addr, Kind::Request, exchange.opening());
+        let mut until = deadline.min(Instant::now() + self.config.attempt_timeout);
         let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
+        let mut out = Vec::new();
         loop {
+            let now = monotonic_ns();
+            out.extend(exchange.requests(now));
+            for (to, kind, payload) in out.drain(..) {
+                self.send(to, kind, &payload);
+            }
+            let due = Duration::from_nanos(exchange.next_deadline().saturating_sub(now));
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.socket.set_read_timeout(Some(left)).is_err() {
+            if left.is_zero() {
                 return None;
             }
-            if let Ok((length, _)) = self.socket.recv_from(&mut buffer)
-                && let Some(response) = decode_response(self.cluster_id, &buffer[..length])
-                && (response.nonce, response.sequence) == (request.nonce, request.sequence)
-            {
-                return Some(response);
+            // A timeout of zero would mean none at all.
+            let wait = left.min(due).max(Duration::from_micros(100));
+            if self.socket.set_read_timeout(Some(wait)).is_err() {
+                return None;
+            }
+            let Ok((length, source)) = self.socket.recv_from(&mut buffer) else { continue };
+            let Ok(frame) = Frame::decode(&buffer[..length]) else { continue };
+            if frame.cluster_id != self.cluster_id {
+                continue;
+            }
+            match exchange.take(monotonic_ns(), source, frame.kind, frame.payload, &mut out) {
+                Taken::Answer(response) => {
+                    for (to, kind, payload) in out.drain(..) {
+                        self.send(to, kind, &payload);
+                    }
+                    return Some(response);
+                }
+                Taken::Progress => until = deadline.min(Instant::now() + self.config.attempt_timeout),
+                Taken::Nothing => {}
             }
         }
+    }
+
+    fn send(&mut self, to: SocketAddr, kind: Kind, payload: &[u8]) {
+        self.datagrams += 1;
+        let datagram = client_frame(kind, self.cluster_id, self.datagrams, payload);
+        // A send that fails is a lost datagram: what it was for is asked for again.
+        let _ = self.socket.send_to(&datagram, to);
     }
 }
 
@@ -346,7 +380,10 @@ fn bind_for(addrs: &[SocketAddr]) -> io::Result<UdpSocket> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a client needs the address of a node"));
         }
     };
-    UdpSocket::bind(local)
+    let socket = UdpSocket::bind(local)?;
+    // A wish: a window of chunks should fit, and if it does not, those that are lost are asked for again.
+    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    Ok(socket)
 }
 
 /// The one rule that turns an answer, or its absence, into an outcome.
@@ -371,17 +408,13 @@ fn not_applied(error: ErrorCode) -> Outcome {
 
 /// The datagram of a client's request.
 pub fn request_frame(cluster_id: u64, message_id: u64, payload: &[u8]) -> Vec<u8> {
-    Frame {
-        kind: Kind::Request,
-        cluster_id,
-        from: 0,
-        to: 0,
-        process: ProcessId::default(),
-        term: 0,
-        message_id,
-        payload,
-    }
-    .encode()
+    client_frame(Kind::Request, cluster_id, message_id, payload)
+}
+
+/// A datagram of a client.
+pub fn client_frame(kind: Kind, cluster_id: u64, message_id: u64, payload: &[u8]) -> Vec<u8> {
+    Frame { kind, cluster_id, from: 0, to: 0, process: ProcessId::default(), term: 0, message_id, payload }
+        .encode()
 }
 
 /// The response in a datagram, if it is one of this cluster.

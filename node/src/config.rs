@@ -27,6 +27,8 @@ pub const INFLIGHT_MAX: usize = 64;
 pub const INFLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Entries that a leader appends beyond its commit index.
 pub const UNCOMMITTED_MAX: u64 = 16_384;
+/// Bytes in the payloads of those entries.
+pub const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
 /// Requests that a node holds.
 pub const REQUESTS_MAX: usize = 16_384;
 /// How long a request is remembered without an answer. Longer than a client waits for one attempt.
@@ -45,6 +47,22 @@ pub const SNAPSHOT_ENTRIES: u64 = 250_000;
 pub const SNAPSHOT_BYTES: u64 = 32 << 20;
 /// Entries before a snapshot that stay in the log: a follower that missed a moment needs no snapshot.
 pub const TRAILING_ENTRIES: u64 = 10_000;
+/// Appends that wait until what they refer to was fetched.
+pub const HELD_APPENDS_MAX: usize = 64;
+/// Bytes of entries that a follower fetches from its leader at a time.
+pub const ENTRY_PULL_BYTES_MAX: usize = 8 << 20;
+/// Requests that are fetched from clients at a time, because they do not fit into a datagram.
+pub const REQUEST_PULLS_MAX: usize = 64;
+/// Bytes of those requests.
+pub const REQUEST_PULL_BYTES_MAX: usize = 32 << 20;
+/// Bytes of responses that wait to be fetched by clients, because they do not fit into a datagram.
+pub const RESPONSE_BYTES_HELD_MAX: usize = 32 << 20;
+/// Chunks that are asked for and not here. As many fit into the receive buffer that an unprivileged socket gets.
+pub const PULL_WINDOW: usize = 96;
+/// Chunks that are sent in one turn.
+pub const CHUNKS_PER_TURN_MAX: usize = 512;
+/// How long an object on its way is remembered when nothing is heard of it.
+pub const TRANSFER_IDLE_MS: u64 = 2_000;
 /// How long a stopping leader waits for its successor.
 pub const LEAVE_WAIT_MS: u64 = 1_000;
 /// Datagrams that are taken from the socket before their effects are carried out.
@@ -197,6 +215,7 @@ impl ServerConfig {
             cluster_id: frame::cluster_id(&self.cluster),
             process,
             uncommitted_max: UNCOMMITTED_MAX,
+            uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
             requests_max: REQUESTS_MAX,
             request_timeout: REQUEST_TIMEOUT_MS * MS,
             unsynced_bytes_max: UNSYNCED_BYTES_MAX,
@@ -205,6 +224,14 @@ impl ServerConfig {
             snapshot_entries: self.snapshot_entries,
             snapshot_bytes: SNAPSHOT_BYTES,
             waiters_per_write_max: WAITERS_PER_WRITE_MAX,
+            held_appends_max: HELD_APPENDS_MAX,
+            entry_pull_bytes_max: ENTRY_PULL_BYTES_MAX,
+            request_pulls_max: REQUEST_PULLS_MAX,
+            request_pull_bytes_max: REQUEST_PULL_BYTES_MAX,
+            response_bytes_max: RESPONSE_BYTES_HELD_MAX,
+            pull_window: PULL_WINDOW,
+            chunks_per_turn_max: CHUNKS_PER_TURN_MAX,
+            transfer_idle: TRANSFER_IDLE_MS * MS,
             tracing: self.trace,
             level: self.level,
         }

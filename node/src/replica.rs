@@ -1,6 +1,9 @@
 //! Raft, the store and the client protocol as one sans-IO whole: datagrams in, datagrams out, writes as data.
 //! It has no socket, no file and no clock; the server gives it those, and a simulator may give it others.
 
+mod blobs;
+mod entry_pulls;
+mod objects;
 mod requests;
 mod snapshots;
 
@@ -24,7 +27,8 @@ use crate::storage::snapshot_job::SnapshotJob;
 use crate::trace::TraceEvent;
 use crate::transport::frame::{DropReason, Frame, Kind};
 use crate::transport::message_codec;
-use crate::transport::object::{Chunk, PullRequest};
+use blobs::Blobs;
+use entry_pulls::{EntryPulls, Origin};
 use requests::Requests;
 use snapshots::Snapshots;
 
@@ -42,6 +46,8 @@ pub struct ReplicaConfig {
     pub process: ProcessId,
     /// Entries that a leader appends beyond its commit index before it answers `busy`.
     pub uncommitted_max: u64,
+    /// Bytes in their payloads beyond which it does so, too.
+    pub uncommitted_bytes_max: usize,
     /// Requests that a node holds, of all kinds together, before it answers `busy`.
     pub requests_max: usize,
     /// How long a request is remembered without an answer, ns.
@@ -59,6 +65,22 @@ pub struct ReplicaConfig {
     pub apply_per_turn_max: u64,
     /// Those who may wait for one write; others are answered `busy`.
     pub waiters_per_write_max: usize,
+    /// Appends that wait for payloads.
+    pub held_appends_max: usize,
+    /// Bytes of payloads that are fetched or wait for their append; one is always fetched.
+    pub entry_pull_bytes_max: usize,
+    /// Requests that are fetched from clients; others are answered `busy`.
+    pub request_pulls_max: usize,
+    /// Bytes of them.
+    pub request_pull_bytes_max: usize,
+    /// Bytes of responses that wait to be fetched; others are answered `busy`.
+    pub response_bytes_max: usize,
+    /// Chunks that are asked for and not here.
+    pub pull_window: usize,
+    /// Chunks that one flush sends; what is left out is asked for again.
+    pub chunks_per_turn_max: usize,
+    /// How long an object of which nothing is heard is remembered, ns.
+    pub transfer_idle: u64,
     /// Whether trace events are wanted.
     pub tracing: bool,
     /// The least urgent event for people that is wanted.
@@ -72,6 +94,27 @@ pub struct RecoveredState {
     pub raft: Recovered,
     /// The state in the snapshot that the log begins after, if there is one.
     pub state: Option<Vec<u8>>,
+}
+
+/// What a replica holds for others at this moment: every number of it has its bound in [`ReplicaConfig`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Requests of all kinds, against `requests_max`.
+    pub requests: usize,
+    /// Bytes in the payloads of entries that are not committed, against `uncommitted_bytes_max`.
+    pub uncommitted_bytes: usize,
+    /// Bytes of records that wait for the disk, against `unsynced_bytes_max`.
+    pub unsynced_bytes: usize,
+    /// Messages that wait for it, against `gated_messages_max`.
+    pub gated_messages: usize,
+    /// Appends that wait for payloads, against `held_appends_max`.
+    pub held_appends: usize,
+    /// Bytes of payloads on their way here, against `entry_pull_bytes_max`.
+    pub entry_pull_bytes: usize,
+    /// Bytes of requests on their way here, against `request_pull_bytes_max`.
+    pub request_pull_bytes: usize,
+    /// Bytes of responses that wait to be fetched, against `response_bytes_max`.
+    pub response_bytes: usize,
 }
 
 /// Where a datagram goes.
@@ -114,6 +157,12 @@ pub struct Replica {
     unsynced_bytes: usize,
     requests: Requests,
     snapshots: Snapshots,
+    entry_pulls: EntryPulls,
+    blobs: Blobs,
+    /// Since the last flush.
+    chunks_sent: usize,
+    /// The time of the latest input.
+    now: u64,
     datagrams: Vec<(Destination, Vec<u8>)>,
     /// Where nodes were heard from whose address nothing else tells.
     heard: BTreeMap<NodeId, SocketAddr>,
@@ -167,6 +216,10 @@ impl Replica {
             unsynced_bytes: 0,
             requests: Requests::default(),
             snapshots,
+            entry_pulls: EntryPulls::default(),
+            blobs: Blobs::default(),
+            chunks_sent: 0,
+            now,
             datagrams: Vec::new(),
             heard: BTreeMap::new(),
             message_id: 0,
@@ -184,7 +237,8 @@ impl Replica {
     pub fn next_deadline(&self) -> u64 {
         let behind = self.store.last_applied() < self.raft.commit_index();
         let snapshots = self.snapshots.next_deadline().unwrap_or(u64::MAX);
-        if behind { 0 } else { self.raft.next_deadline().min(snapshots) }
+        let transfers = snapshots.min(self.entry_pulls_deadline()).min(self.request_pulls_deadline());
+        if behind { 0 } else { self.raft.next_deadline().min(transfers) }
     }
 
     /// Raft's state, for tests and invariant checks.
@@ -199,6 +253,7 @@ impl Replica {
 
     /// Takes a datagram that came from `source`.
     pub fn datagram(&mut self, now: u64, source: SocketAddr, bytes: &[u8]) {
+        self.now = now;
         if let Err(reason) = self.take(now, source, bytes) {
             self.drop_datagram(reason);
         }
@@ -215,11 +270,16 @@ impl Replica {
             return Err(DropReason::Cluster);
         }
         let id = self.config.raft.id;
-        if matches!(frame.kind, Kind::Request) {
+        let of_a_client = frame.from == 0 && matches!(frame.kind, Kind::Pull | Kind::Chunk);
+        if of_a_client || frame.kind == Kind::Request {
             if frame.to != 0 && frame.to != id {
                 return Err(DropReason::Receiver);
             }
-            return self.client_request(now, source, frame.payload);
+            return match frame.kind {
+                Kind::Pull => self.pull_request(now, 0, source, frame.payload),
+                Kind::Chunk => self.chunk(now, 0, frame.payload),
+                _ => self.client_request(now, source, frame.payload),
+            };
         }
         if frame.to != id {
             return Err(DropReason::Receiver);
@@ -232,34 +292,25 @@ impl Replica {
         }
         match frame.kind {
             Kind::Peer => {
-                let mut message = message_codec::decode(frame.payload, frame.term)?;
-                if let Message::Append { entries, .. } = &mut message
-                    && !entries.is_empty()
-                    && self.unsynced_bytes > self.config.unsynced_bytes_max
-                {
-                    // The leader is heard all the same: a slow disk is no reason for an election.
-                    entries.clear();
-                    self.drop_datagram(DropReason::DiskBacklog);
-                }
-                let envelope = Envelope { from: frame.from, to: frame.to, term: frame.term, message };
-                self.step(now, Input::Message(envelope, frame.process));
+                let incoming = message_codec::decode_incoming(frame.payload, frame.term)?;
+                let origin = Origin { from: frame.from, term: frame.term, process: frame.process };
+                self.peer_message(now, origin, incoming);
                 Ok(())
             }
             Kind::Forward => self.forwarded_request(now, frame.from, frame.payload),
-            Kind::ForwardReply => self.forwarded_reply(frame.payload),
-            Kind::Pull => self.serve_snapshot(frame.from, &PullRequest::decode(frame.payload)?),
-            Kind::Chunk => {
-                self.snapshot_chunk(now, &Chunk::decode(frame.payload)?);
-                Ok(())
-            }
+            Kind::ForwardReply => self.forwarded_reply(now, frame.from, frame.payload),
+            Kind::Pull => self.pull_request(now, frame.from, source, frame.payload),
+            Kind::Chunk => self.chunk(now, frame.from, frame.payload),
             Kind::Request | Kind::Response => Err(DropReason::Kind),
         }
     }
 
     /// Time passed.
     pub fn tick(&mut self, now: u64) {
+        self.now = now;
         self.step(now, Input::Tick);
         self.forget_old_requests(now);
+        self.forget_old_blobs(now);
     }
 
     /// Before a stop: a leader hands over to the follower that is furthest.
@@ -287,6 +338,7 @@ impl Replica {
 
     /// Proposes, sends and applies what the inputs since the last flush gave reason to. Returns what is to be done.
     pub fn flush(&mut self, now: u64) -> Output {
+        self.now = now;
         self.propose_requests(now);
         self.raft.flush(now, &mut self.effects);
         self.release_messages();
@@ -294,6 +346,9 @@ impl Replica {
         self.continue_snapshots(now);
         self.prune_snapshots();
         self.answer_reads();
+        self.pull_entries(now);
+        self.pull_requests(now);
+        self.chunks_sent = 0;
         #[cfg(feature = "planted")]
         self.trace_planted();
         for (lsn, record) in &self.effects.records {
@@ -433,6 +488,20 @@ impl Replica {
         }
         let chain = self.applied_chain;
         self.effects.trace(|| TraceEvent::Apply { first_index, last_index, chain });
+    }
+
+    /// What it holds for others.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            requests: self.requests.len(),
+            uncommitted_bytes: self.raft.uncommitted_bytes(),
+            unsynced_bytes: self.unsynced_bytes,
+            gated_messages: self.gated.len(),
+            held_appends: self.entry_pulls.held(),
+            entry_pull_bytes: self.entry_pulls.bytes(),
+            request_pull_bytes: self.blobs.request_bytes(),
+            response_bytes: self.blobs.response_bytes(),
+        }
     }
 
     /// What this node says of itself.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
 
 use node::config::*;
-use node::kv::command::KEY_VALUE_BYTES_MAX;
+use node::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use node::kv::session::{SESSION_IDLE_MS_MAX, SESSIONS_MAX};
 use node::protocol::error::ErrorCode;
 use node::raft::types::ProcessId;
@@ -48,6 +48,7 @@ fn the_table_of_knobs_has_their_defaults() {
         ("INFLIGHT_MAX", INFLIGHT_MAX.to_string()),
         ("INFLIGHT_BYTES_MAX", INFLIGHT_BYTES_MAX.to_string()),
         ("UNCOMMITTED_MAX", UNCOMMITTED_MAX.to_string()),
+        ("UNCOMMITTED_BYTES_MAX", UNCOMMITTED_BYTES_MAX.to_string()),
         ("REQUESTS_MAX", REQUESTS_MAX.to_string()),
         ("WAITERS_PER_WRITE_MAX", WAITERS_PER_WRITE_MAX.to_string()),
         ("REQUEST_TIMEOUT_MS", REQUEST_TIMEOUT_MS.to_string()),
@@ -57,8 +58,17 @@ fn the_table_of_knobs_has_their_defaults() {
         ("SNAPSHOT_BYTES", SNAPSHOT_BYTES.to_string()),
         ("SESSIONS_MAX", SESSIONS_MAX.to_string()),
         ("SESSION_IDLE_MS_MAX", SESSION_IDLE_MS_MAX.to_string()),
+        ("HELD_APPENDS_MAX", HELD_APPENDS_MAX.to_string()),
+        ("ENTRY_PULL_BYTES_MAX", ENTRY_PULL_BYTES_MAX.to_string()),
+        ("REQUEST_PULLS_MAX", REQUEST_PULLS_MAX.to_string()),
+        ("REQUEST_PULL_BYTES_MAX", REQUEST_PULL_BYTES_MAX.to_string()),
+        ("RESPONSE_BYTES_HELD_MAX", RESPONSE_BYTES_HELD_MAX.to_string()),
+        ("PULL_WINDOW", PULL_WINDOW.to_string()),
+        ("CHUNKS_PER_TURN_MAX", CHUNKS_PER_TURN_MAX.to_string()),
+        ("TRANSFER_IDLE_MS", TRANSFER_IDLE_MS.to_string()),
         ("LEAVE_WAIT_MS", LEAVE_WAIT_MS.to_string()),
-        ("KEY_VALUE_BYTES_MAX", KEY_VALUE_BYTES_MAX.to_string()),
+        ("KEY_BYTES_MAX", KEY_BYTES_MAX.to_string()),
+        ("VALUE_BYTES_MAX", VALUE_BYTES_MAX.to_string()),
         ("DATAGRAM_BYTES_MAX", DATAGRAM_BYTES_MAX.to_string()),
     ];
     let written: Vec<(String, String)> =

@@ -41,6 +41,7 @@ fn three_nodes_serve_what_the_article_shows() {
     let leader = hand.leader(&ALL);
     let follower = leader % 3 + 1;
     operations_through_any_node(&hand, follower);
+    the_longest(&hand, &sandbox, follower);
     for event in EVENTS {
         assert!(ALL.iter().any(|id| hand.log(*id).contains(event)), "nobody logged {event:?}");
     }
@@ -107,17 +108,28 @@ fn operations_through_any_node(hand: &Hand<'_>, follower: usize) {
     hand.client(1, &["delete", "key003"]).exits(0);
     assert_eq!(hand.client(2, &["get", "key003"]).exits(0).stdout, "(absent)\n");
 
-    // Key and value together, to the byte.
-    let key = "k".repeat(24);
-    let longest = "v".repeat(1_000);
-    hand.client(follower, &["set", &key, &longest]).exits(0);
-    assert_eq!(hand.client(1, &["get", &key]).exits(0).stdout.trim_end(), longest);
-    hand.client(follower, &["set", &key, &(longest.clone() + "v")])
-        .exits(1)
-        .tells("1024", "change the request");
-    hand.client(follower, &["append", &key, "v"]).exits(1).tells("1024", "change the request");
-    assert_eq!(hand.client(1, &["get", &key]).exits(0).stdout.trim_end(), longest);
     hand.client(1, &["set", "key004"]).exits(64).tells("not an operation", "set KEY VALUE");
+}
+
+/// The longest key and value, to the byte, written through a follower and read through everybody.
+fn the_longest(hand: &Hand<'_>, sandbox: &Sandbox, follower: usize) {
+    let key = "k".repeat(4_096);
+    let value: String = (0..1 << 20).map(|at| char::from(b'a' + (at / 1_000 % 26) as u8)).collect();
+    let file = |name: &str, text: &str| {
+        let path = sandbox.out(name);
+        std::fs::write(&path, text).unwrap();
+        format!("@{}", path.display())
+    };
+    let (longest, longer) = (file("longest", &value), file("longer", &(value.clone() + "v")));
+    hand.client(follower, &["set", &key, &longest]).exits(0);
+    for id in ALL {
+        assert!(hand.client(id, &["--raw", "get", &key]).exits(0).stdout == value, "through n{id}");
+    }
+    hand.client(follower, &["set", &key, &longer]).exits(1).tells("1048576", "change the request");
+    hand.client(follower, &["append", &key, "v"]).exits(1).tells("1048576", "change the request");
+    hand.client(1, &["get", &(key.clone() + "k")]).exits(1).tells("4096", "change the request");
+    hand.client(1, &["set", "key004", "@missing"]).exits(3).tells("cannot read missing", "two of them");
+    assert!(hand.client(1, &["--raw", "get", &key]).exits(0).stdout == value, "nothing changed");
 }
 
 fn all_addresses(hand: &Hand<'_>) -> String {

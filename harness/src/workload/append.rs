@@ -11,7 +11,7 @@ use super::{Action, Family, Operation, Seen, Values};
 pub(super) struct Lists(Slots);
 
 impl Lists {
-    /// 60 elements of up to eight digits are 540 bytes of the node's 1,024.
+    /// 60 elements of up to eight digits are 540 bytes: a read of them is one datagram.
     pub(super) fn new() -> Lists {
         Lists(Slots::new("a", 3, 60))
     }

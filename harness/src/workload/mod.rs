@@ -241,7 +241,7 @@ mod tests {
                 }
             }
             let largest = bytes.values().max().copied().unwrap();
-            // Two digits more, for values of ten million operations, and it is still below the node's 1,024 bytes.
+            // Two digits more, for values of ten million operations, and a read of it is still one datagram.
             assert!(largest <= 600, "{kind:?}: a key of {largest} bytes");
             let keys: BTreeSet<String> = workload.keys().into_iter().collect();
             assert!(touched.is_subset(&keys), "{kind:?}");

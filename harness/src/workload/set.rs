@@ -11,7 +11,7 @@ use super::{Action, Family, Operation, Seen, Values};
 pub(super) struct Sets(Slots);
 
 impl Sets {
-    /// 80 elements of up to eight digits are 720 bytes of the node's 1,024.
+    /// 80 elements of up to eight digits are 720 bytes: a read of them is one datagram.
     pub(super) fn new() -> Sets {
         Sets(Slots::new("s", 4, 80))
     }

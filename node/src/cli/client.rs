@@ -1,7 +1,11 @@
 //! `node client`: one operation, its result on stdout, its outcome as the exit code.
 
-use std::io::{self, Write};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use node::client::{ClientConfig, Operation, Outcome, Reply};
 use node::config::CLUSTER_DEFAULT;
+use node::kv::command::VALUE_BYTES_MAX;
 
 use super::{TOOL, USAGE, address, fail, finish};
 
@@ -18,10 +23,12 @@ const GRAMMAR: &str =
 #[derive(Debug, Args)]
 #[command(after_help = "Operations:\n  \
     set KEY VALUE            VALUE is the rest of the line, spaces included\n  \
-    get KEY                  linearizable\n  \
+    get KEY                  linearizable; the value and a newline, or with --raw the value alone\n  \
     cas KEY EXPECTED NEW     sets KEY to NEW if it holds EXPECTED (--absent: if there is none)\n  \
     append KEY VALUE\n  \
     delete KEY\n\n\
+    In place of VALUE and NEW: @FILE for what a file holds, - for standard input, @@… for what begins with @.\n\
+    A key has at most 4096 bytes, a value at most 1048576.\n\n\
     Exit codes: 0 applied, 1 definitely not applied, 2 unknown, 64 usage, 3 other errors.")]
 pub(crate) struct Client {
     /// Nodes to ask, in this order, separated by commas. Any node will do.
@@ -33,7 +40,10 @@ pub(crate) struct Client {
     /// How long the operation may take, such as 2s or 500ms.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// The operation as one string.
+    /// Print what `get` got as it is, without a newline after it.
+    #[arg(long)]
+    raw: bool,
+    /// The operation as one string, in which @ and - mean themselves.
     #[arg(long, conflicts_with = "operation")]
     cmd: Option<String>,
     /// The operation.
@@ -47,7 +57,7 @@ impl Client {
             Some(line) => line.split_whitespace().map(str::to_owned).collect(),
             None => self.operation,
         };
-        let Some(operation) = parse(&words) else {
+        let Some(mut operation) = parse(&words) else {
             let given = if words.is_empty() {
                 "no operation".to_owned()
             } else {
@@ -55,6 +65,11 @@ impl Client {
             };
             return fail(&given, GRAMMAR, USAGE);
         };
+        if self.cmd.is_none()
+            && let Err(error) = load(&mut operation, &mut io::stdin().lock())
+        {
+            return fail(&error, "a value that begins with @ itself is written with two of them", TOOL);
+        }
         let config = ClientConfig {
             cluster: self.cluster,
             operation_timeout: self.timeout,
@@ -65,7 +80,7 @@ impl Client {
             Err(error) => return fail(&format!("cannot open a socket: {error}"), "check `ulimit -n`", TOOL),
         };
         match client.execute(&operation, 0) {
-            Outcome::Applied { reply, position, node } => print(&reply, position, node),
+            Outcome::Applied { reply, position, node } => print(&reply, position, node, self.raw),
             Outcome::NotApplied { error, message } => fail(
                 &format!("not applied: {error}: {message}"),
                 "change the request; sending it again will not help",
@@ -80,17 +95,46 @@ impl Client {
     }
 }
 
-fn print(reply: &Reply, position: u64, node: u32) -> ExitCode {
+fn print(reply: &Reply, position: u64, node: u32, raw: bool) -> ExitCode {
     let mut out = io::stdout().lock();
-    let text = |value: &Option<Arc<[u8]>>| match value {
-        Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        None => "(absent)".to_owned(),
+    let mut line = |start: &str, value: &Option<Arc<[u8]>>| {
+        let bytes = value.as_deref().unwrap_or(b"(absent)");
+        out.write_all(start.as_bytes())
+            .and_then(|()| out.write_all(bytes))
+            .and_then(|()| out.write_all(b"\n"))
     };
     match reply {
         Reply::Done => finish(writeln!(out, "ok   index {position}, answered by n{node}"), 0),
-        Reply::Value(value) => finish(writeln!(out, "{}", text(value)), 0),
-        Reply::Mismatch(actual) => finish(writeln!(out, "mismatch   the key holds: {}", text(actual)), 1),
+        Reply::Value(Some(value)) if raw => finish(out.write_all(value), 0),
+        Reply::Value(None) if raw => finish(writeln!(io::stderr(), "(absent)"), 0),
+        Reply::Value(value) => finish(line("", value), 0),
+        Reply::Mismatch(actual) => finish(line("mismatch   the key holds: ", actual), 1),
     }
+}
+
+/// Replaces a value that stands for the contents of a file or of standard input.
+fn load(operation: &mut Operation, stdin: &mut impl Read) -> Result<(), String> {
+    let value = match operation {
+        Operation::Set { value, .. } | Operation::Append { value, .. } => value,
+        Operation::Cas { new, .. } => new,
+        Operation::Get { .. } | Operation::Delete { .. } => return Ok(()),
+    };
+    // One byte more than is allowed is enough to be refused.
+    let read = |from: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        from.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    *value = match value.as_slice() {
+        b"-" => read(stdin).map_err(|error| format!("cannot read standard input: {error}"))?,
+        [b'@', rest @ ..] if rest.starts_with(b"@") => rest.to_vec(),
+        [b'@', name @ ..] => {
+            let path = Path::new(OsStr::from_bytes(name));
+            let bytes = File::open(path).and_then(|mut file| read(&mut file));
+            bytes.map_err(|error| format!("cannot read {}: {error}", path.display()))?
+        }
+        _ => return Ok(()),
+    };
+    Ok(())
 }
 
 /// The article's grammar: words, and a value that is the rest of the line.
@@ -140,5 +184,26 @@ mod tests {
         for wrong in ["", "set", "set k", "get", "get a b", "cas k 1", "cas k 1 2 3", "put k v", "delete"] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn values_from_elsewhere() {
+        let loaded = |value: &[u8], stdin: &[u8]| {
+            let mut operation = Operation::Set { key: b"k".to_vec(), value: value.to_vec() };
+            load(&mut operation, &mut { stdin }).map(|()| match operation {
+                Operation::Set { value, .. } => value,
+                other => panic!("{other}"),
+            })
+        };
+        assert_eq!(loaded(b"v@-", b"x").unwrap(), b"v@-");
+        assert_eq!(loaded(b"-", b"a\nb\xff").unwrap(), b"a\nb\xff");
+        assert_eq!(loaded(b"@@v", b"x").unwrap(), b"@v");
+        assert_eq!(loaded(b"-", &vec![0; VALUE_BYTES_MAX + 9]).unwrap().len(), VALUE_BYTES_MAX + 1);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"of a file").unwrap();
+        let name = [b"@", file.path().as_os_str().as_bytes()].concat();
+        assert_eq!(loaded(&name, b"").unwrap(), b"of a file");
+        drop(file);
+        assert!(loaded(&name, b"").unwrap_err().starts_with("cannot read /"));
     }
 }

@@ -5,9 +5,14 @@ use std::sync::Arc;
 
 use crate::protocol::wire::{Malformed, Reader, Writer};
 
-/// Most bytes that a key and its value (for a compare-and-set, both values) take together, so that every command, and
-/// every value in a reply, fits into one datagram.
-pub const KEY_VALUE_BYTES_MAX: usize = 1024;
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 4 << 10;
+/// Longest value, in bytes; after an append, too.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Longest command in the log: a compare-and-set with two of the longest values.
+pub const COMMAND_BYTES_MAX: usize = 1 + 8 + 8 + 1 + (2 + KEY_BYTES_MAX) + 1 + 2 * (6 + VALUE_BYTES_MAX);
+/// Bytes of a key or value that are shown to people; of longer ones the beginning.
+const SHOWN_BYTES_MAX: usize = 256;
 
 /// What a client may ask of the store. Keys and values are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,15 +88,14 @@ pub enum Command {
 }
 
 impl Operation {
-    /// Bytes of key and values together: what [`KEY_VALUE_BYTES_MAX`] bounds.
-    pub fn size(&self) -> usize {
-        match self {
-            Operation::Get { key } | Operation::Delete { key } => key.len(),
-            Operation::Set { key, value } | Operation::Append { key, value } => key.len() + value.len(),
-            Operation::Cas { key, expected, new } => {
-                key.len() + expected.as_ref().map_or(0, Vec::len) + new.len()
-            }
-        }
+    /// Whether the key or a value is over its bound.
+    pub fn is_too_large(&self) -> bool {
+        let (first, second) = match self {
+            Operation::Get { .. } | Operation::Delete { .. } => (0, 0),
+            Operation::Set { value, .. } | Operation::Append { value, .. } => (value.len(), 0),
+            Operation::Cas { expected, new, .. } => (expected.as_ref().map_or(0, Vec::len), new.len()),
+        };
+        self.key().len() > KEY_BYTES_MAX || first.max(second) > VALUE_BYTES_MAX
     }
 
     /// The key.
@@ -199,20 +203,32 @@ impl Command {
     }
 }
 
+/// Bytes as people read them.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..SHOWN_BYTES_MAX) {
+            Some(start) if self.0.len() > SHOWN_BYTES_MAX => {
+                write!(f, "{}… ({} bytes)", start.escape_ascii(), self.0.len())
+            }
+            _ => write!(f, "{}", self.0.escape_ascii()),
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = Shown(self.key());
         match self {
-            Operation::Get { key } => write!(f, "get {}", key.escape_ascii()),
-            Operation::Set { key, value } => write!(f, "set {} {}", key.escape_ascii(), value.escape_ascii()),
-            Operation::Cas { key, expected, new } => {
-                let expected =
-                    expected.as_ref().map_or("(absent)".to_owned(), |e| e.escape_ascii().to_string());
-                write!(f, "cas {} {expected} {}", key.escape_ascii(), new.escape_ascii())
+            Operation::Get { .. } => write!(f, "get {key}"),
+            Operation::Set { value, .. } => write!(f, "set {key} {}", Shown(value)),
+            Operation::Cas { expected, new, .. } => {
+                let expected = expected.as_ref().map_or("(absent)".to_owned(), |e| Shown(e).to_string());
+                write!(f, "cas {key} {expected} {}", Shown(new))
             }
-            Operation::Append { key, value } => {
-                write!(f, "append {} {}", key.escape_ascii(), value.escape_ascii())
-            }
-            Operation::Delete { key } => write!(f, "delete {}", key.escape_ascii()),
+            Operation::Append { value, .. } => write!(f, "append {key} {}", Shown(value)),
+            Operation::Delete { .. } => write!(f, "delete {key}"),
         }
     }
 }
@@ -257,5 +273,33 @@ mod tests {
             }
             assert_eq!(Command::decode(&[&bytes[..], &[0]].concat()), Err(Malformed), "{command} and more");
         }
+    }
+
+    #[test]
+    fn the_bounds_are_those_of_a_key_and_of_each_value() {
+        let (key, value) = (vec![1; KEY_BYTES_MAX], vec![2; VALUE_BYTES_MAX]);
+        let more = |bytes: &[u8]| [bytes, &[0]].concat();
+        let set = |key: &[u8], value: &[u8]| Operation::Set { key: key.to_vec(), value: value.to_vec() };
+        assert!(!set(&key, &value).is_too_large());
+        assert!(set(&more(&key), b"").is_too_large() && set(b"k", &more(&value)).is_too_large());
+        assert!(Operation::Get { key: more(&key) }.is_too_large());
+        let cas = |expected: &[u8], new: &[u8]| Operation::Cas {
+            key: key.clone(),
+            expected: Some(expected.to_vec()),
+            new: new.to_vec(),
+        };
+        assert!(cas(&more(&value), b"").is_too_large() && cas(b"", &more(&value)).is_too_large());
+        let longest = Command::Execute { client_id: 1, sequence: 2, operation: cas(&value, &value) };
+        assert_eq!(longest.encode().len(), COMMAND_BYTES_MAX);
+        assert_eq!(Command::decode(&longest.encode()), Ok(longest));
+        const { assert!(COMMAND_BYTES_MAX <= crate::storage::record::PAYLOAD_BYTES_MAX) };
+    }
+
+    #[test]
+    fn people_are_shown_the_beginning_of_what_is_long() {
+        let set = |bytes| Operation::Set { key: b"k".to_vec(), value: vec![b'x'; bytes] }.to_string();
+        assert_eq!(set(3), "set k xxx");
+        assert_eq!(set(SHOWN_BYTES_MAX).len(), 6 + SHOWN_BYTES_MAX);
+        assert!(set(1 << 20).ends_with("x… (1048576 bytes)") && set(1 << 20).len() < 300);
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::types::Index;
-use command::{Command, KEY_VALUE_BYTES_MAX, Operation, Reply};
+use command::{Command, Operation, Reply, VALUE_BYTES_MAX};
 use image::{Freeze, Value};
 use session::{Sessions, Verdict};
 
@@ -198,7 +198,7 @@ impl Store {
             }
             Operation::Append { key, value } => {
                 let old = self.get(key).map(AsRef::as_ref).unwrap_or_default();
-                if key.len() + old.len() + value.len() > KEY_VALUE_BYTES_MAX {
+                if old.len() + value.len() > VALUE_BYTES_MAX {
                     return Applied::TooLarge;
                 }
                 let joined = [old, value].concat();
@@ -305,11 +305,11 @@ mod tests {
     #[test]
     fn an_append_that_outgrows_the_bound_changes_nothing() {
         let (mut store, client) = opened();
-        run(&mut store, client, 1, append(&"x".repeat(KEY_VALUE_BYTES_MAX - 1)));
+        run(&mut store, client, 1, append(&"x".repeat(VALUE_BYTES_MAX)));
         let before = store.state_hash();
         let sessions = store.sessions().hash();
         assert_eq!(run(&mut store, client, 2, append("y")), Applied::TooLarge);
-        assert_eq!(store.get(b"k").map(|value| value.len()), Some(KEY_VALUE_BYTES_MAX - 1));
+        assert_eq!(store.get(b"k").map(|value| value.len()), Some(VALUE_BYTES_MAX));
         assert_eq!(store.state_hash() ^ store.sessions().hash(), before ^ sessions);
     }
 

@@ -59,7 +59,7 @@ impl ErrorCode {
                 "too_large",
                 true,
                 false,
-                "key and value together are over 1024 bytes, or would be after the append",
+                "the key is over 4096 bytes, or a value over 1048576, or would be after the append",
             ),
             ErrorCode::BadRequest => {
                 (2, "bad_request", true, false, "the key is empty, or there is no such node")

@@ -1,15 +1,22 @@
 //! Requests of clients and the replies to them, as bytes. The frame around them is the transport's, what they do the store's.
 
+pub mod content;
 pub mod error;
 pub mod wire;
 
 use std::sync::Arc;
 
-use crate::kv::command::{Operation, Reply};
+use crate::kv::command::{COMMAND_BYTES_MAX, Operation, Reply, VALUE_BYTES_MAX};
 use crate::raft::reconfigure::Change;
 use crate::raft::types::{Index, NodeId};
+use content::Content;
 use error::ErrorCode;
 use wire::{Malformed, Reader, Writer};
+
+/// Longest request, in bytes: one that writes the longest command.
+pub const REQUEST_BYTES_MAX: usize = COMMAND_BYTES_MAX + 8;
+/// Longest response, in bytes: one with the longest value.
+pub const RESPONSE_BYTES_MAX: usize = 8 + 8 + 4 + 1 + 8 + 1 + 1 + 6 + VALUE_BYTES_MAX;
 
 /// A request. (`nonce`, `sequence`) names the operation, and stays the same when it is sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +63,27 @@ pub enum RequestBody {
         /// The node.
         to: NodeId,
     },
+    /// The request itself does not fit into a datagram: the node is to fetch it from the client.
+    Offer {
+        /// What it is about.
+        purpose: Purpose,
+        /// What the request's bytes are.
+        content: Content,
+    },
+}
+
+/// What a request that has to be fetched is about: enough to know who must fetch it, and whether it was answered before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A [`RequestBody::Write`] in this session.
+    Write {
+        /// The session.
+        client_id: u64,
+    },
+    /// A [`RequestBody::Get`].
+    Read,
+    /// A [`RequestBody::LocalGet`]: for the asked node itself.
+    LocalRead,
 }
 
 /// The reply to the request with the same `nonce` and `sequence`.
@@ -108,6 +136,11 @@ pub enum ResponseBody {
         /// Everything up to this entry has to be committed before the change is.
         index: Index,
     },
+    /// The response itself does not fit into a datagram: the client is to fetch it.
+    Offer {
+        /// What the response's bytes are.
+        content: Content,
+    },
     /// A refusal.
     Error {
         /// Which.
@@ -152,6 +185,18 @@ impl Request {
                 writer.u32(*id);
                 writer.bytes(address.as_bytes());
             }
+            RequestBody::Offer { purpose, content } => {
+                writer.u8(32);
+                match purpose {
+                    Purpose::Write { client_id } => {
+                        writer.u8(1);
+                        writer.u64(*client_id);
+                    }
+                    Purpose::Read => writer.u8(2),
+                    Purpose::LocalRead => writer.u8(3),
+                }
+                content.encode(&mut writer);
+            }
         }
         writer.into_bytes()
     }
@@ -188,6 +233,15 @@ impl Request {
                 };
                 RequestBody::Reconfigure { change }
             }
+            32 => {
+                let purpose = match reader.u8()? {
+                    1 => Purpose::Write { client_id: reader.u64()? },
+                    2 => Purpose::Read,
+                    3 => Purpose::LocalRead,
+                    _ => return Err(Malformed),
+                };
+                RequestBody::Offer { purpose, content: Content::decode(&mut reader)? }
+            }
             _ => return Err(Malformed),
         };
         reader.finish()?;
@@ -198,7 +252,15 @@ impl Request {
 impl Response {
     /// The response as bytes.
     pub fn encode(&self) -> Vec<u8> {
+        let (mut head, tail) = self.encode_in_pieces();
+        head.extend_from_slice(tail.as_deref().unwrap_or_default());
+        head
+    }
+
+    /// The response as bytes in two pieces, of which the second one is the value, shared with the store.
+    pub fn encode_in_pieces(&self) -> (Vec<u8>, Option<Arc<[u8]>>) {
         let mut writer = Writer::default();
+        let mut tail = None;
         writer.u64(self.nonce);
         writer.u64(self.sequence);
         writer.u32(self.node);
@@ -214,18 +276,18 @@ impl Response {
                     Reply::Done => writer.u8(1),
                     Reply::Value(value) => {
                         writer.u8(2);
-                        writer.optional_bytes(value.as_deref());
+                        tail = announce(&mut writer, value);
                     }
                     Reply::Mismatch(actual) => {
                         writer.u8(3);
-                        writer.optional_bytes(actual.as_deref());
+                        tail = announce(&mut writer, actual);
                     }
                 }
             }
             ResponseBody::Local { last_applied, value } => {
                 writer.u8(3);
                 writer.u64(*last_applied);
-                writer.optional_bytes(value.as_deref());
+                tail = announce(&mut writer, value);
             }
             ResponseBody::Status { json } => {
                 writer.u8(4);
@@ -239,12 +301,16 @@ impl Response {
                 writer.u8(7);
                 writer.u64(*index);
             }
+            ResponseBody::Offer { content } => {
+                writer.u8(32);
+                content.encode(&mut writer);
+            }
             ResponseBody::Error { error } => {
                 writer.u8(5);
                 writer.u8(error.row().code);
             }
         }
-        writer.into_bytes()
+        (writer.into_bytes(), tail)
     }
 
     /// The response in `bytes`.
@@ -273,12 +339,22 @@ impl Response {
             4 => ResponseBody::Status { json: reader.bytes()? },
             6 => ResponseBody::Transferring { to: reader.u32()? },
             7 => ResponseBody::Reconfiguring { index: reader.u64()? },
+            32 => ResponseBody::Offer { content: Content::decode(&mut reader)? },
             5 => ResponseBody::Error { error: ErrorCode::from_code(reader.u8()?).ok_or(Malformed)? },
             _ => return Err(Malformed),
         };
         reader.finish()?;
         Ok(Response { nonce, sequence, node, body })
     }
+}
+
+/// Writes what stands before a value, or that there is none; the value itself is the last piece.
+fn announce(writer: &mut Writer, value: &Option<Arc<[u8]>>) -> Option<Arc<[u8]>> {
+    writer.u8(u8::from(value.is_some()));
+    if let Some(value) = value {
+        writer.length(value.len());
+    }
+    value.clone()
 }
 
 #[cfg(test)]
@@ -298,6 +374,9 @@ mod tests {
             RequestBody::Reconfigure { change: Change::Add(4, "127.0.0.1:8004".to_owned()) },
             RequestBody::Reconfigure { change: Change::Promote(4) },
             RequestBody::Reconfigure { change: Change::Remove(4) },
+            RequestBody::Offer { purpose: Purpose::Write { client_id: 7 }, content: Content::of(b"a") },
+            RequestBody::Offer { purpose: Purpose::Read, content: Content::of(b"b") },
+            RequestBody::Offer { purpose: Purpose::LocalRead, content: Content::of(b"c") },
         ] {
             let request = Request { nonce: 1, sequence: 2, body };
             let bytes = request.encode();
@@ -316,6 +395,7 @@ mod tests {
             ResponseBody::Error { error: ErrorCode::Busy },
             ResponseBody::Transferring { to: 3 },
             ResponseBody::Reconfiguring { index: 8 },
+            ResponseBody::Offer { content: Content::of(b"d") },
         ] {
             let response = Response { nonce: 1, sequence: 2, node: 3, body };
             let bytes = response.encode();

@@ -1,6 +1,9 @@
 //! Little-endian integers and length-prefixed bytes: the alphabet of every format that the node writes.
 //! What is spelled with it is the business of each codec.
 
+/// Announces a length of four bytes. Whatever is shorter has a length of two: no bytes are spelled in two ways.
+const LONG: u16 = u16::MAX;
+
 /// The bytes are not what their format promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed bytes")]
@@ -41,12 +44,22 @@ impl Writer {
     pub fn array<const N: usize>(&mut self, bytes: &[u8; N]) {
         self.buffer.extend_from_slice(bytes);
     }
-    /// Bytes with a two-byte length. Every caller bounds them far below 64 KiB.
+    /// Bytes with their length: two bytes, or [`LONG`] and four more.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        let length = u16::try_from(bytes.len());
-        assert!(length.is_ok(), "{} bytes do not fit a two-byte length", bytes.len());
-        self.u16(length.unwrap_or_default());
+        self.length(bytes.len());
         self.buffer.extend_from_slice(bytes);
+    }
+    /// The length that stands before bytes.
+    pub fn length(&mut self, length: usize) {
+        match u16::try_from(length) {
+            Ok(length) if length < LONG => self.u16(length),
+            _ => {
+                let long = u32::try_from(length);
+                assert!(long.is_ok(), "{length} bytes do not fit a four-byte length");
+                self.u16(LONG);
+                self.u32(long.unwrap_or_default());
+            }
+        }
     }
     /// Bytes with a four-byte length. Every caller bounds them far below 4 GiB.
     pub fn long_bytes(&mut self, bytes: &[u8]) {
@@ -117,14 +130,17 @@ impl<'a> Reader<'a> {
             _ => Err(Malformed),
         }
     }
-    /// Bytes with a two-byte length.
+    /// Bytes with their length.
     pub fn slice(&mut self) -> Result<&'a [u8], Malformed> {
-        let length = usize::from(self.u16()?);
+        let length = match self.u16()? {
+            LONG => self.u32().ok().filter(|length| *length >= u32::from(LONG)).ok_or(Malformed)? as usize,
+            short => usize::from(short),
+        };
         let (head, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
         self.rest = rest;
         Ok(head)
     }
-    /// Bytes with a two-byte length, copied.
+    /// Bytes with their length, copied.
     pub fn bytes(&mut self) -> Result<Vec<u8>, Malformed> {
         self.slice().map(<[u8]>::to_vec)
     }
@@ -150,5 +166,26 @@ impl<'a> Reader<'a> {
     /// Makes sure that nothing is left.
     pub fn finish(self) -> Result<(), Malformed> {
         if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_short_where_they_can_be_and_are_spelled_in_one_way() {
+        for (length, prefix) in [(0, 2), (65_534, 2), (65_535, 6), (1 << 20, 6)] {
+            let mut writer = Writer::default();
+            writer.bytes(&vec![7; length]);
+            let bytes = writer.into_bytes();
+            assert_eq!(bytes.len(), prefix + length);
+            let mut reader = Reader::new(&bytes);
+            assert_eq!(reader.slice().map(<[u8]>::len), Ok(length));
+            assert_eq!(reader.finish(), Ok(()));
+            assert_eq!(Reader::new(&bytes[..bytes.len() - 1]).slice(), Err(Malformed));
+        }
+        let long_way_to_say_three = [&LONG.to_le_bytes()[..], &3_u32.to_le_bytes(), b"abc"].concat();
+        assert_eq!(Reader::new(&long_way_to_say_three).slice(), Err(Malformed));
     }
 }

@@ -12,6 +12,8 @@ struct Slot {
     entry: Entry,
     /// Hash over this entry and all before it.
     chain: u64,
+    /// Bytes in the payloads up to this entry, from wherever this log began.
+    total_bytes: usize,
     /// The record that carries the entry: an entry that was overwritten and written again has a new one, so the
     /// completion of the first write never makes the second durable (etcd-raft's append ABA race).
     lsn: Lsn,
@@ -154,8 +156,17 @@ impl RaftLog {
             entry.id
         );
         let chain = chain_after(self.chain_at(last.index), &entry);
+        let before = self.slots.back().map_or(0, |slot| slot.total_bytes);
+        let total_bytes = before + entry.payload.bytes().len();
         self.bytes += entry.payload.bytes().len();
-        self.slots.push_back(Slot { entry, chain, lsn });
+        self.slots.push_back(Slot { entry, chain, total_bytes, lsn });
+    }
+
+    /// Bytes in the payloads of the entries after `index`; those that are not here count as none.
+    pub fn bytes_after(&self, index: Index) -> usize {
+        let Some(last) = self.slots.back() else { return 0 };
+        let first = self.slot(index.max(self.first_index().saturating_sub(1)) + 1);
+        first.map_or(0, |first| last.total_bytes - first.total_bytes + first.entry.payload.bytes().len())
     }
 
     /// Discards every entry after `last_index`.
@@ -323,6 +334,7 @@ mod tests {
             };
             log.slice(from, &bounds, payload_bytes).len()
         };
+        assert_eq!([0, 1, 4, 9].map(|index| log.bytes_after(index)), [400, 300, 0, 0]);
         assert_eq!(slice(1, 330, 100, 1000), 3);
         assert_eq!(slice(1, 329, 100, 1000), 2);
         assert_eq!(slice(3, 10, 100, 1000), 1);

@@ -312,6 +312,10 @@ impl Raft {
     pub fn commit_index(&self) -> Index {
         self.commit_index
     }
+    /// Bytes in the payloads of the entries that are not committed.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.log.bytes_after(self.commit_index)
+    }
     /// The last record handed out.
     pub fn last_lsn(&self) -> Lsn {
         self.last_lsn

@@ -66,6 +66,14 @@ impl Payload {
         }
     }
 
+    /// The same bytes, shared.
+    pub fn shared_bytes(&self) -> Arc<[u8]> {
+        match self {
+            Payload::Noop => Arc::default(),
+            Payload::Command(bytes) | Payload::Membership(bytes) => Arc::clone(bytes),
+        }
+    }
+
     /// What kind it is, as a number in datagrams and in the chain over a log. Never reused.
     pub fn kind(&self) -> u8 {
         match self {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::{Destination, Replica};
 use crate::kv::Applied;
-use crate::kv::command::{Command, KEY_VALUE_BYTES_MAX, Reply};
+use crate::kv::command::{Command, KEY_BYTES_MAX, Reply};
 use crate::kv::session::Verdict;
 use crate::planted::planted;
+use crate::protocol::content::Content;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::{Request, RequestBody, Response, ResponseBody};
+use crate::protocol::{Purpose, REQUEST_BYTES_MAX, Request, RequestBody, Response, ResponseBody};
 use crate::raft::reconfigure::{Change, ChangeError};
 use crate::raft::types::{NodeId, Payload};
 use crate::raft::{Input, ReadState, Role};
@@ -22,20 +23,39 @@ const CLOCK_STEP_MS: u64 = 1_000;
 
 /// Who is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+pub(super) enum Origin {
     /// The client itself.
     Client(SocketAddr),
     /// The node that passed its request on.
     Node(NodeId),
 }
 
+impl Origin {
+    pub(super) fn destination(self) -> Destination {
+        match self {
+            Origin::Client(address) => Destination::Client(address),
+            Origin::Node(id) => Destination::Node(id),
+        }
+    }
+}
+
 /// One who waits for an answer.
 #[derive(Clone, Copy, Debug)]
-struct Waiter {
-    origin: Origin,
-    nonce: u64,
-    sequence: u64,
-    since: u64,
+pub(super) struct Waiter {
+    pub(super) origin: Origin,
+    pub(super) nonce: u64,
+    pub(super) sequence: u64,
+    pub(super) since: u64,
+}
+
+/// A request that was passed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forwarded {
+    pub(super) client: SocketAddr,
+    /// To whom.
+    pub(super) server: NodeId,
+    /// When it was, or when parts of it or of its response last passed through here.
+    pub(super) since: u64,
 }
 
 /// What a write is recognised by when it is applied. Never its index: another leader's entry may stand there.
@@ -61,11 +81,12 @@ impl WriteId {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     proposals: Vec<Payload>,
+    proposed_bytes: usize,
     writes: BTreeMap<WriteId, Vec<Waiter>>,
     reads: BTreeMap<u64, (Waiter, Vec<u8>)>,
     next_read: u64,
     ready: Vec<ReadState>,
-    forwarded: BTreeMap<(u64, u64), (SocketAddr, u64)>,
+    pub(super) forwarded: BTreeMap<(u64, u64), Forwarded>,
     cleaned_at: u64,
     /// The term in which this node told the log the time, when on its own clock, and what it said (ms).
     clock: Option<(u64, u64, u64)>,
@@ -74,7 +95,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.writes.len() + self.reads.len() + self.forwarded.len()
     }
 }
@@ -95,8 +116,13 @@ impl Replica {
                 self.answer(waiter, ResponseBody::Status { json });
             }
             RequestBody::LocalGet { key } => {
-                let value = self.store.get(key).cloned();
-                self.answer(waiter, ResponseBody::Local { last_applied: self.store.last_applied(), value });
+                self.local_get(waiter, key);
+            }
+            RequestBody::Offer { purpose: purpose @ Purpose::LocalRead, content } => {
+                match unacceptable(&request.body) {
+                    Some(error) => self.refuse(waiter, error),
+                    None => self.fetch_request(now, waiter, *purpose, *content),
+                }
             }
             _ if self.raft.role() == Role::Leader => self.lead(now, waiter, request),
             _ => match self.raft.leader() {
@@ -105,7 +131,8 @@ impl Replica {
                 Some(leader) => match unacceptable(&request.body) {
                     Some(error) => self.refuse(waiter, error),
                     None => {
-                        self.requests.forwarded.insert((nonce, sequence), (source, now));
+                        let forwarded = Forwarded { client: source, server: leader, since: now };
+                        self.requests.forwarded.insert((nonce, sequence), forwarded);
                         let term = self.raft.term();
                         self.send_frame(Kind::Forward, Destination::Node(leader), term, payload);
                     }
@@ -133,16 +160,34 @@ impl Replica {
         Ok(())
     }
 
-    pub(super) fn forwarded_reply(&mut self, payload: &[u8]) -> Result<(), DropReason> {
+    pub(super) fn forwarded_reply(
+        &mut self,
+        now: u64,
+        from: NodeId,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
         let response = Response::decode(payload)?;
-        if let Some((client, _)) = self.requests.forwarded.remove(&(response.nonce, response.sequence)) {
-            self.send_frame(Kind::Response, Destination::Client(client), self.raft.term(), payload);
+        let key = (response.nonce, response.sequence);
+        let Some(forwarded) = self.requests.forwarded.get_mut(&key) else { return Ok(()) };
+        let client = forwarded.client;
+        match response.body {
+            // What it offers passes through here, too.
+            ResponseBody::Offer { .. } => (forwarded.server, forwarded.since) = (from, now),
+            _ => {
+                self.requests.forwarded.remove(&key);
+            }
         }
+        self.send_frame(Kind::Response, Destination::Client(client), self.raft.term(), payload);
         Ok(())
     }
 
+    pub(super) fn local_get(&mut self, waiter: Waiter, key: &[u8]) {
+        let value = self.store.get(key).cloned();
+        self.answer(waiter, ResponseBody::Local { last_applied: self.store.last_applied(), value });
+    }
+
     /// Takes a request as the leader.
-    fn lead(&mut self, now: u64, waiter: Waiter, request: Request) {
+    pub(super) fn lead(&mut self, now: u64, waiter: Waiter, request: Request) {
         if let Some(error) = unacceptable(&request.body) {
             return self.refuse(waiter, error);
         }
@@ -157,6 +202,7 @@ impl Replica {
             RequestBody::Get { key } => return self.read(now, waiter, key),
             RequestBody::TransferLeader { to } => return self.hand_over(now, waiter, to),
             RequestBody::Reconfigure { change } => return self.reconfigure(now, waiter, &change),
+            RequestBody::Offer { purpose, content } => return self.take_offer(now, waiter, purpose, content),
             RequestBody::LocalGet { .. } | RequestBody::Status => {
                 return self.refuse(waiter, ErrorCode::BadRequest); // never forwarded by an honest node
             }
@@ -178,7 +224,11 @@ impl Replica {
         let write = WriteId::of(&command);
         let proposed = self.requests.writes.contains_key(&write);
         let uncommitted = self.raft.log().last().index - self.raft.commit_index();
-        if !proposed && uncommitted + self.requests.proposals.len() as u64 >= self.config.uncommitted_max {
+        let bytes = self.raft.uncommitted_bytes() + self.requests.proposed_bytes;
+        if !proposed
+            && (uncommitted + self.requests.proposals.len() as u64 >= self.config.uncommitted_max
+                || bytes >= self.config.uncommitted_bytes_max)
+        {
             return self.refuse(waiter, ErrorCode::Busy);
         }
         if planted!(A03) {
@@ -193,14 +243,38 @@ impl Replica {
                 self.answer(waiter, body);
             }
         }
+        self.wait_for(write, waiter);
+        if !proposed || planted!(A05) {
+            let payload: Arc<[u8]> = command.encode().into();
+            self.requests.proposed_bytes += payload.len();
+            self.requests.proposals.push(Payload::Command(payload));
+        }
+    }
+
+    /// Fetches a request that does not fit into a datagram, unless it is known what came of it.
+    fn take_offer(&mut self, now: u64, waiter: Waiter, purpose: Purpose, content: Content) {
+        if let Purpose::Write { client_id } = purpose
+            && !planted!(A05)
+        {
+            match self.store.sessions().look_up(client_id, waiter.sequence) {
+                Verdict::Done(applied) => return self.answer(waiter, response_to(applied)),
+                Verdict::Superseded => return self.refuse(waiter, ErrorCode::Superseded),
+                Verdict::New | Verdict::Unknown => {}
+            }
+            if self.requests.writes.contains_key(&WriteId::Execute(client_id, waiter.sequence)) {
+                return self.wait_for(WriteId::Execute(client_id, waiter.sequence), waiter);
+            }
+        }
+        self.fetch_request(now, waiter, purpose, content);
+    }
+
+    /// Lets one more wait for a write.
+    fn wait_for(&mut self, write: WriteId, waiter: Waiter) {
         let waiters = self.requests.writes.entry(write).or_default();
         match waiters.iter().position(|known| known.origin == waiter.origin) {
             Some(at) => waiters[at] = waiter,
             None if waiters.len() < self.config.waiters_per_write_max => waiters.push(waiter),
-            None => return self.refuse(waiter, ErrorCode::Busy),
-        }
-        if !proposed || planted!(A05) {
-            self.requests.proposals.push(Payload::Command(Arc::from(command.encode())));
+            None => self.refuse(waiter, ErrorCode::Busy),
         }
     }
 
@@ -248,6 +322,7 @@ impl Replica {
 
     pub(super) fn propose_requests(&mut self, now: u64) {
         let mut proposals = std::mem::take(&mut self.requests.proposals);
+        self.requests.proposed_bytes = 0;
         if !proposals.is_empty() && self.raft.role() == Role::Leader {
             proposals.splice(0..0, self.clock_entry(now));
             self.step(now, Input::Propose(proposals));
@@ -305,6 +380,8 @@ impl Replica {
     /// Who waited for this leader's entries asks again: they may be overwritten, or committed by the next one.
     pub(super) fn leadership_lost(&mut self) {
         self.requests.proposals.clear();
+        self.requests.proposed_bytes = 0;
+        self.refuse_request_pulls();
         for waiter in std::mem::take(&mut self.requests.writes).into_values().flatten() {
             self.refuse(waiter, ErrorCode::NoLeader);
         }
@@ -312,8 +389,9 @@ impl Replica {
 
     /// Who waits for what another leader was asked asks again: that leader may be gone, and nobody would tell.
     pub(super) fn leader_lost(&mut self) {
-        for ((nonce, sequence), (source, since)) in std::mem::take(&mut self.requests.forwarded) {
-            let waiter = Waiter { origin: Origin::Client(source), nonce, sequence, since };
+        for ((nonce, sequence), forwarded) in std::mem::take(&mut self.requests.forwarded) {
+            let Forwarded { client, since, .. } = forwarded;
+            let waiter = Waiter { origin: Origin::Client(client), nonce, sequence, since };
             self.refuse(waiter, ErrorCode::NoLeader);
         }
     }
@@ -325,7 +403,7 @@ impl Replica {
         }
         self.requests.cleaned_at = now;
         let fresh = |since: u64| now.saturating_sub(since) < timeout;
-        self.requests.forwarded.retain(|_, (_, since)| fresh(*since));
+        self.requests.forwarded.retain(|_, forwarded| fresh(forwarded.since));
         // Reads stay in Raft's queue until they are confirmed or fail; only who asked is forgotten.
         self.requests.reads.retain(|_, (waiter, _)| fresh(waiter.since));
         self.requests.writes.retain(|_, waiters| {
@@ -334,18 +412,8 @@ impl Replica {
         });
     }
 
-    fn refuse(&mut self, waiter: Waiter, error: ErrorCode) {
+    pub(super) fn refuse(&mut self, waiter: Waiter, error: ErrorCode) {
         self.answer(waiter, ResponseBody::Error { error });
-    }
-
-    fn answer(&mut self, waiter: Waiter, body: ResponseBody) {
-        let Waiter { origin, nonce, sequence, .. } = waiter;
-        let payload = Response { nonce, sequence, node: self.config.raft.id, body }.encode();
-        let (kind, destination) = match origin {
-            Origin::Client(address) => (Kind::Response, Destination::Client(address)),
-            Origin::Node(id) => (Kind::ForwardReply, Destination::Node(id)),
-        };
-        self.send_frame(kind, destination, self.raft.term(), &payload);
     }
 
     /// The status as JSON that fits into a datagram; what does not fit is left out, least important first.
@@ -369,9 +437,12 @@ impl Replica {
 
 /// What every node refuses for the request's own sake: the only definite errors.
 fn unacceptable(body: &RequestBody) -> Option<ErrorCode> {
-    let (key, size) = match body {
-        RequestBody::Write { operation, .. } => (operation.key(), operation.size()),
-        RequestBody::Get { key } => (key.as_slice(), key.len()),
+    let (key, too_large) = match body {
+        RequestBody::Write { operation, .. } => (operation.key(), operation.is_too_large()),
+        RequestBody::Get { key } => (key.as_slice(), key.len() > KEY_BYTES_MAX),
+        RequestBody::Offer { content, .. } => {
+            return (content.size as usize > REQUEST_BYTES_MAX).then_some(ErrorCode::TooLarge);
+        }
         RequestBody::OpenSession
         | RequestBody::LocalGet { .. }
         | RequestBody::Status
@@ -381,7 +452,7 @@ fn unacceptable(body: &RequestBody) -> Option<ErrorCode> {
     if key.is_empty() {
         return Some(ErrorCode::BadRequest);
     }
-    (size > KEY_VALUE_BYTES_MAX).then_some(ErrorCode::TooLarge)
+    too_large.then_some(ErrorCode::TooLarge)
 }
 
 fn response_to(applied: Applied) -> ResponseBody {

@@ -25,8 +25,8 @@ use crate::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, R
 
 /// Length of a record's header in bytes.
 pub const HEADER_BYTES: usize = 48;
-/// Largest payload in bytes. Far above any command; it stops a rotten length from reading a whole segment.
-pub const PAYLOAD_BYTES_MAX: usize = 1 << 21;
+/// Largest payload in bytes. Above any command; it stops a rotten length from reading a whole segment.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 22;
 /// Bytes of a snapshot mark's payload before the membership: chain, base index, base term, base chain.
 const MARK_FIXED_BYTES: usize = 4 * 8;
 

@@ -1,9 +1,11 @@
 //! Raft messages as the payload of a datagram. An append is cut at entry boundaries, so each datagram is complete in itself.
 
+use crate::kv::command::COMMAND_BYTES_MAX;
+use crate::protocol::content::Content;
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::membership::Membership;
 use crate::raft::message::{AppendResult, Message, SnapshotOffer};
-use crate::raft::types::{Entry, LogId, NUMBER_MAX, Payload, Term};
+use crate::raft::types::{Entry, Index, LogId, NUMBER_MAX, Payload, Term};
 
 use super::frame::PAYLOAD_BYTES_MAX;
 
@@ -15,6 +17,60 @@ pub const ENTRY_OVERHEAD: usize = 8 + 1 + 2;
 pub const APPEND_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - APPEND_FIXED_BYTES;
 /// Longest payload that travels in an append: it fills one.
 pub const INLINE_BYTES_MAX: usize = APPEND_BYTES_MAX - ENTRY_OVERHEAD;
+/// Longest payload of an entry that a node fetches: that of the longest command.
+pub const ENTRY_BYTES_MAX: usize = COMMAND_BYTES_MAX;
+
+/// Set in the kind of an entry whose payload does not stand in the message.
+const ELSEWHERE: u8 = 0x80;
+
+/// What stands in an append for the payload of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The payload.
+    Here(Payload),
+    /// It has to be fetched from the sender, under the entry's id.
+    Elsewhere {
+        /// [`Payload::kind`].
+        kind: u8,
+        /// What its bytes must be.
+        content: Content,
+    },
+}
+
+/// A [`Message::Append`] whose payloads may be elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendInParts {
+    /// As in the message.
+    pub prev: LogId,
+    /// As in the message.
+    pub commit_index: Index,
+    /// As in the message.
+    pub round: u64,
+    /// As in the message.
+    pub entries: Vec<(LogId, Part)>,
+}
+
+/// What a datagram says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A message.
+    Whole(Message),
+    /// An append of which something is missing.
+    InParts(AppendInParts),
+}
+
+/// The payload of the entry that a kind and bytes describe.
+///
+/// # Errors
+/// When there is none.
+pub fn payload(kind: u8, bytes: &[u8]) -> Result<Payload, Malformed> {
+    Ok(match kind {
+        0 if bytes.is_empty() => Payload::Noop,
+        1 => Payload::Command(bytes.into()),
+        2 if Membership::decode(bytes).is_ok() => Payload::Membership(bytes.into()),
+        _ => return Err(Malformed),
+    })
+}
 
 fn write_id(writer: &mut Writer, id: LogId) {
     writer.u64(id.term);
@@ -29,7 +85,7 @@ fn read_id(reader: &mut Reader<'_>) -> Result<LogId, Malformed> {
     Ok(LogId { term: read_number(reader)?, index: read_number(reader)? })
 }
 
-/// The bytes of a message.
+/// The bytes of a message. A payload that is longer than [`INLINE_BYTES_MAX`] is named by its hash.
 pub fn encode(message: &Message) -> Vec<u8> {
     let mut writer = Writer::default();
     match message {
@@ -59,9 +115,15 @@ pub fn encode(message: &Message) -> Vec<u8> {
             writer.u64(*round);
             writer.u16(u16::try_from(entries.len()).unwrap_or(u16::MAX));
             for entry in entries {
+                let (kind, bytes) = (entry.payload.kind(), entry.payload.bytes());
                 writer.u64(entry.id.term);
-                writer.u8(entry.payload.kind());
-                writer.bytes(entry.payload.bytes());
+                if bytes.len() > INLINE_BYTES_MAX {
+                    writer.u8(kind | ELSEWHERE);
+                    Content::of(bytes).encode(&mut writer);
+                } else {
+                    writer.u8(kind);
+                    writer.bytes(bytes);
+                }
             }
         }
         Message::Snapshot { offer, round } => {
@@ -98,12 +160,23 @@ pub fn encode(message: &Message) -> Vec<u8> {
     writer.into_bytes()
 }
 
+/// The message in `payload`, sent in `term`, if all of it is there.
+///
+/// # Errors
+/// As [`decode_incoming`], and when something is missing.
+pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
+    match decode_incoming(payload, term)? {
+        Incoming::Whole(message) => Ok(message),
+        Incoming::InParts(_) => Err(Malformed),
+    }
+}
+
 /// The message in `payload`, sent in `term`.
 ///
 /// # Errors
 /// When it is not one message, claims a number above [`NUMBER_MAX`], or its entries could not be part of a log: terms
-/// from 1, never falling and never above the sender's.
-pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
+/// from 1, never falling and never above the sender's, payloads no longer than [`ENTRY_BYTES_MAX`].
+pub fn decode_incoming(payload: &[u8], term: Term) -> Result<Incoming, Malformed> {
     let mut reader = Reader::new(payload);
     let message = match reader.u8()? {
         1 => {
@@ -116,26 +189,9 @@ pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
             let prev = read_id(&mut reader)?;
             let (commit_index, round) = (read_number(&mut reader)?, read_number(&mut reader)?);
             let count = reader.u16()?;
-            let mut entries = Vec::new();
-            let mut last = prev;
-            for _ in 0..count {
-                let id = LogId { term: reader.u64()?, index: last.index + 1 };
-                let kind = reader.u8()?;
-                let bytes = reader.slice()?;
-                let payload = match kind {
-                    0 if bytes.is_empty() => Payload::Noop,
-                    1 => Payload::Command(bytes.into()),
-                    2 if Membership::decode(bytes).is_ok() => Payload::Membership(bytes.into()),
-                    _ => return Err(Malformed),
-                };
-                // Every entry was made by a leader, and the first leader has term 1.
-                if id.term < last.term.max(1) || id.term > term {
-                    return Err(Malformed);
-                }
-                last = id;
-                entries.push(Entry { id, payload });
-            }
-            Message::Append { prev, commit_index, round, entries }
+            let entries = read_parts(&mut reader, prev, count, term)?;
+            reader.finish()?;
+            return Ok(AppendInParts { prev, commit_index, round, entries }.into_incoming());
         }
         6 => {
             let round = read_number(&mut reader)?;
@@ -166,12 +222,61 @@ pub fn decode(payload: &[u8], term: Term) -> Result<Message, Malformed> {
         _ => return Err(Malformed),
     };
     reader.finish()?;
-    Ok(message)
+    Ok(Incoming::Whole(message))
+}
+
+fn read_parts(
+    reader: &mut Reader<'_>,
+    prev: LogId,
+    count: u16,
+    term: Term,
+) -> Result<Vec<(LogId, Part)>, Malformed> {
+    let mut entries = Vec::new();
+    let mut last = prev;
+    for _ in 0..count {
+        let id = LogId { term: reader.u64()?, index: last.index + 1 };
+        let kind = reader.u8()?;
+        let part = if kind & ELSEWHERE == 0 {
+            Part::Here(self::payload(kind, reader.slice()?)?)
+        } else {
+            let (kind, content) = (kind & !ELSEWHERE, Content::decode(reader)?);
+            let size = content.size as usize;
+            // What is short enough stands in the message; no-ops have nothing to fetch.
+            if !matches!(kind, 1 | 2) || size <= INLINE_BYTES_MAX || size > ENTRY_BYTES_MAX {
+                return Err(Malformed);
+            }
+            Part::Elsewhere { kind, content }
+        };
+        // Every entry was made by a leader, and the first leader has term 1.
+        if id.term < last.term.max(1) || id.term > term {
+            return Err(Malformed);
+        }
+        last = id;
+        entries.push((id, part));
+    }
+    Ok(entries)
+}
+
+impl AppendInParts {
+    /// The message, if nothing is missing.
+    fn into_incoming(self) -> Incoming {
+        if self.entries.iter().any(|(_, part)| matches!(part, Part::Elsewhere { .. })) {
+            return Incoming::InParts(self);
+        }
+        let AppendInParts { prev, commit_index, round, entries } = self;
+        let whole = |(id, part)| match part {
+            Part::Here(payload) => Some(Entry { id, payload }),
+            Part::Elsewhere { .. } => None,
+        };
+        let entries = entries.into_iter().filter_map(whole).collect();
+        Incoming::Whole(Message::Append { prev, commit_index, round, entries })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::log::REFERENCE_BYTES;
 
     fn id(term: Term, index: u64) -> LogId {
         LogId { term, index }
@@ -223,8 +328,40 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_command_fits_into_one_append() {
-        let overhead = 1 + 8 + 8 + 1 + 2 + 1 + 2 + 2; // command, session, sequence, operation, three lengths
-        assert!(overhead + crate::kv::command::KEY_VALUE_BYTES_MAX + ENTRY_OVERHEAD <= APPEND_BYTES_MAX);
+    fn a_long_payload_is_named_by_its_hash_and_a_short_one_travels_along() {
+        let entry = |index, bytes| {
+            let payload = Payload::Command(vec![7; bytes].into());
+            Entry { id: id(2, index), payload }
+        };
+        let append = |entries| Message::Append { prev: id(2, 7), commit_index: 6, round: 5, entries };
+        let message = append(vec![entry(8, INLINE_BYTES_MAX)]);
+        let bytes = encode(&message);
+        assert_eq!((bytes.len(), decode(&bytes, 2)), (PAYLOAD_BYTES_MAX, Ok(message)));
+
+        let long = entry(9, INLINE_BYTES_MAX + 1);
+        let content = Content::of(long.payload.bytes());
+        let bytes = encode(&append(vec![entry(8, 3), long]));
+        assert!(bytes.len() <= APPEND_FIXED_BYTES + 2 * ENTRY_OVERHEAD + 3 + REFERENCE_BYTES);
+        let parts = vec![
+            (id(2, 8), Part::Here(Payload::Command([7; 3].into()))),
+            (id(2, 9), Part::Elsewhere { kind: 1, content }),
+        ];
+        let parts = AppendInParts { prev: id(2, 7), commit_index: 6, round: 5, entries: parts };
+        assert_eq!(decode_incoming(&bytes, 2), Ok(Incoming::InParts(parts)));
+        assert_eq!(decode(&bytes, 2), Err(Malformed), "not all of it is there");
+        for cut in 0..bytes.len() {
+            assert_eq!(decode_incoming(&bytes[..cut], 2), Err(Malformed), "cut at {cut}");
+        }
+        let at = bytes.len() - REFERENCE_BYTES;
+        for size in [0, INLINE_BYTES_MAX as u32, ENTRY_BYTES_MAX as u32 + 1, u32::MAX] {
+            let mut wrong = bytes.clone();
+            wrong[at..at + 4].copy_from_slice(&size.to_le_bytes());
+            assert_eq!(decode_incoming(&wrong, 2), Err(Malformed), "{size} bytes");
+        }
+        for kind in [0, 3, 0x7f] {
+            let mut wrong = bytes.clone();
+            wrong[at - 1] = kind | ELSEWHERE;
+            assert_eq!(decode_incoming(&wrong, 2), Err(Malformed), "kind {kind}");
+        }
     }
 }

@@ -49,18 +49,6 @@ pub enum ObjectId {
     },
 }
 
-/// The hash of an object's bytes: cut from BLAKE3, so that no two objects that anybody finds share it.
-pub type ObjectHash = [u8; 16];
-
-/// What an object's bytes must be. An offer carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ObjectContent {
-    /// Bytes.
-    pub size: u32,
-    /// Their hash.
-    pub hash: ObjectHash,
-}
-
 /// Asks for parts of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullRequest {
@@ -126,47 +114,6 @@ impl ObjectId {
             4 => ObjectId::Response { nonce: first, sequence: second, hash: reader.u64()? },
             _ => return Err(Malformed),
         })
-    }
-}
-
-impl ObjectContent {
-    /// What these bytes are.
-    pub fn of(bytes: &[u8]) -> ObjectContent {
-        ObjectContent::of_pieces(&[bytes])
-    }
-
-    /// What these bytes, one piece after the other, are.
-    pub fn of_pieces(pieces: &[&[u8]]) -> ObjectContent {
-        let mut hasher = blake3::Hasher::new();
-        let mut size = 0;
-        for piece in pieces {
-            hasher.update(piece);
-            size += piece.len();
-        }
-        let mut hash = ObjectHash::default();
-        hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        ObjectContent { size: u32::try_from(size).unwrap_or(u32::MAX), hash }
-    }
-
-    /// The beginning of the hash, as a number.
-    pub fn short_hash(&self) -> u64 {
-        let mut first = [0; 8];
-        first.copy_from_slice(&self.hash[..8]);
-        u64::from_le_bytes(first)
-    }
-
-    /// Writes it.
-    pub fn encode(&self, writer: &mut Writer) {
-        writer.u32(self.size);
-        writer.array(&self.hash);
-    }
-
-    /// Reads it.
-    ///
-    /// # Errors
-    /// When the bytes end before it does.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<ObjectContent, Malformed> {
-        Ok(ObjectContent { size: reader.u32()?, hash: reader.array()? })
     }
 }
 
@@ -321,13 +268,5 @@ mod tests {
         let places: Vec<_> = request.chunks(size).collect();
         assert_eq!(places, [(CHUNK_BYTES as u64, CHUNK_BYTES), (3 * CHUNK_BYTES as u64, 10)]);
         assert_eq!(request.chunks(5).count(), 0);
-    }
-
-    #[test]
-    fn contents_are_told_apart() {
-        let whole = ObjectContent::of(b"one and two");
-        assert_eq!(ObjectContent::of_pieces(&[b"one ", b"and two"]), whole);
-        assert_eq!(whole.size, 11);
-        assert_ne!(ObjectContent::of(b"one and twp"), whole);
     }
 }

@@ -74,6 +74,11 @@ impl Pull {
         self.missing == 0
     }
 
+    /// Chunks that are asked for and not here.
+    pub fn in_flight(&self) -> usize {
+        self.asked.len()
+    }
+
     /// Chunks that are not here.
     pub fn missing(&self) -> u64 {
         self.missing

@@ -6,6 +6,7 @@ mod core;
 mod elections;
 mod hostile;
 mod lab;
+mod large;
 mod reads;
 mod replica;
 mod replication;
