@@ -43,7 +43,7 @@ pub struct RaftLog {
     /// The last entry that is not here any more; zero in a log that begins at index 1. It is committed.
     base: LogId,
     base_chain: u64,
-    /// The record that makes the base durable; 0 if it was so from the start.
+    /// The record that makes the base durable, its entry's or the mark of its snapshot; 0 if it was so from the start.
     base_lsn: Lsn,
     slots: VecDeque<Slot>,
     durable_index: Index,
@@ -179,13 +179,14 @@ impl RaftLog {
         self.durable_index = self.durable_index.min(last_index);
     }
 
-    /// Forgets the entries up to `index`, durable ones that a snapshot stands for.
+    /// Forgets the entries up to `index`, which a snapshot stands for. One that is not durable yet is so with its own record:
+    /// what survives of the disk before the snapshot's mark has it.
     pub fn compact(&mut self, index: Index) {
         while self.base.index < index
             && let Some(slot) = self.slots.pop_front()
         {
             self.bytes -= slot.entry.payload.bytes().len();
-            (self.base, self.base_chain) = (slot.entry.id, slot.chain);
+            (self.base, self.base_chain, self.base_lsn) = (slot.entry.id, slot.chain, slot.lsn);
         }
     }
 

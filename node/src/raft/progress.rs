@@ -146,6 +146,13 @@ impl Progress {
         self.inflight_bytes = 0;
     }
 
+    /// Sends again what was not answered: the same probe, or what follows the match. A probe that is only lost is no reason to
+    /// look further back, where the log may be gone and a whole snapshot would have to be fetched.
+    pub fn probe_again(&mut self) {
+        let probing = self.state == ProgressState::Probe;
+        self.probe_from(if probing { self.next_index } else { self.match_index + 1 });
+    }
+
     /// Nothing can be sent but the snapshot that ends at `index`.
     pub fn needs_snapshot(&mut self, index: Index) {
         self.probe_from(index + 1);
@@ -215,6 +222,22 @@ mod tests {
         assert_eq!(progress.state, ProgressState::Probe);
         progress.accepted(7);
         assert_eq!(progress.state, ProgressState::Replicate);
+    }
+
+    #[test]
+    fn what_was_lost_is_sent_again_and_no_more() {
+        let mut progress = Progress::new(9, 0);
+        progress.sent(9, 10, 0);
+        progress.probe_again();
+        assert_eq!((progress.state, progress.next_index), (ProgressState::Probe, 9), "the same probe");
+        assert!(progress.may_send(1, 100));
+        progress.accepted(9);
+        progress.sent(10, 10, 0);
+        progress.probe_again();
+        assert_eq!(
+            (progress.state, progress.next_index, progress.inflight_bytes()),
+            (ProgressState::Probe, 10, 0)
+        );
     }
 
     #[test]

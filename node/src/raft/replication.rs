@@ -35,7 +35,7 @@ impl Raft {
                 && progress.overdue(now, self.config.heartbeat_interval)
             {
                 // Unanswered for a whole interval: lost, or the peer is silent. Back to one message an interval.
-                progress.probe_from(progress.match_index + 1);
+                progress.probe_again();
             }
             if !self.send_entries(now, peer, effects) {
                 self.send_heartbeat(peer, effects);

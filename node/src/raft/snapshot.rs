@@ -80,13 +80,15 @@ impl Raft {
         effects: &mut Effects,
     ) {
         let SnapshotOffer { last, .. } = offer;
-        if last.index <= self.commit_index {
-            return; // overtaken by the log
+        // Overtaken by the log; or by an election: a leader has in its log whatever is committed, and learns that it is (§5.4).
+        if last.index <= self.commit_index || self.role == Role::Leader {
+            return;
         }
-        assert!(self.role != Role::Leader, "a leader has what is committed up to {last}");
         let (membership, chain) = (decoded(&mark.membership), mark.chain);
         let lsn = self.record(Record::Snapshot(mark), effects);
-        let kept = self.log.contains(last) && self.log.durable_index() >= last.index;
+        // What follows stays (Figure 13, rule 6): it is on disk, or will be, and may have been counted on in a vote request. The
+        // mark is replayed by the same rule.
+        let kept = self.log.contains(last);
         if kept {
             self.log.compact(last.index);
         } else {

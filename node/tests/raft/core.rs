@@ -36,6 +36,30 @@ pub(crate) fn recovered(voters: u32, hard_state: HardState, entries: Vec<Entry>,
     Recovered { hard_state, mark, snapshot: None, entries, last_lsn }
 }
 
+/// One more record on the disk, as `storage::recovery` reads it back.
+pub(crate) fn replay(disk: &mut Recovered, lsn: Lsn, record: &Record) {
+    let base = disk.mark.base.index;
+    disk.last_lsn = lsn;
+    match record {
+        Record::Boot { .. } => {}
+        Record::HardState(hard_state) => disk.hard_state = *hard_state,
+        Record::Truncate { last_index } => disk.entries.truncate((last_index - base) as usize),
+        Record::Entry(entry) => {
+            assert_eq!(entry.id.index, base + disk.entries.len() as Index + 1, "a directory that is refused");
+            disk.entries.push(entry.clone());
+        }
+        Record::Snapshot(mark) => {
+            let dropped = (mark.base.index - base) as usize;
+            let has_base = match dropped.checked_sub(1) {
+                None => mark.base == disk.mark.base,
+                Some(at) => disk.entries.get(at).is_some_and(|entry| entry.id == mark.base),
+            };
+            disk.entries.drain(..if has_base { dropped } else { disk.entries.len() });
+            disk.mark = mark.clone();
+        }
+    }
+}
+
 pub(crate) fn config(id: NodeId) -> RaftConfig {
     RaftConfig {
         id,
@@ -118,13 +142,15 @@ impl Core {
         voted_for: Option<NodeId>,
         terms: &[Term],
     ) -> Core {
-        let rng = ChaCha8Rng::seed_from_u64(u64::from(id));
         let hard_state = HardState { term, voted_for };
         let lsn = terms.len() as Lsn + 1;
-        Core {
-            raft: Raft::new(config(id), rng, 0, recovered(voters, hard_state, entries(0, terms), lsn)),
-            now: 0,
-        }
+        Core::start(config(id), recovered(voters, hard_state, entries(0, terms), lsn))
+    }
+
+    /// A node that remembers this.
+    pub(crate) fn start(config: RaftConfig, recovered: Recovered) -> Core {
+        let rng = ChaCha8Rng::seed_from_u64(u64::from(config.id));
+        Core { raft: Raft::new(config, rng, 0, recovered), now: 0 }
     }
 
     /// Node 1 of `voters`, elected in the term after `term`, its no-op on its own disk alone.
@@ -164,8 +190,19 @@ impl Core {
 
     /// A message from `from`, in its first incarnation.
     pub(crate) fn receive(&mut self, from: NodeId, term: Term, message: Message) -> Effects {
+        self.receive_from(from, process(from, 1), term, message)
+    }
+
+    /// A message from this process of `from`.
+    pub(crate) fn receive_from(
+        &mut self,
+        from: NodeId,
+        process: ProcessId,
+        term: Term,
+        message: Message,
+    ) -> Effects {
         let to = self.raft.id();
-        self.input(Input::Message(Envelope { from, to, term, message }, process(from, 1)))
+        self.input(Input::Message(Envelope { from, to, term, message }, process))
     }
 
     /// Time passes until the node's own deadline.

@@ -11,4 +11,5 @@ mod reads;
 mod replica;
 mod replication;
 mod scripts;
+mod snapshot;
 mod transfer;
