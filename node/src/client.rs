@@ -22,7 +22,7 @@ use crate::protocol::{Request, RequestBody, Response, ResponseBody};
 use crate::raft::reconfigure::Change;
 use crate::raft::types::ProcessId;
 use crate::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
-use exchange::{Exchange, Taken};
+pub use exchange::{Exchange, Outgoing, Taken};
 pub use multiplexed::Multiplexed;
 use route::Route;
 

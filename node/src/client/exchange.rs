@@ -11,11 +11,11 @@ use crate::transport::frame::{Kind, PAYLOAD_BYTES_MAX};
 use crate::transport::object::{Chunk, ObjectId, PullRequest};
 
 /// What is to be sent, and to whom.
-pub(super) type Outgoing = (SocketAddr, Kind, Vec<u8>);
+pub type Outgoing = (SocketAddr, Kind, Vec<u8>);
 
 /// What became of a datagram.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub enum Taken {
     /// It was nothing to this request.
     Nothing,
     /// The request or its response comes on: whoever sent it is alive.
@@ -32,7 +32,7 @@ struct Download {
 
 /// One request until it is answered.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub struct Exchange {
     nonce: u64,
     sequence: u64,
     request: Vec<u8>,
@@ -44,7 +44,8 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(request: &Request, patience: u64) -> Exchange {
+    /// A request that was not sent yet. `patience`: after so many ns of silence another node may send the response.
+    pub fn new(request: &Request, patience: u64) -> Exchange {
         let bytes = request.encode();
         let purpose = match &request.body {
             RequestBody::Write { client_id, .. } => Purpose::Write { client_id: *client_id },
@@ -62,24 +63,24 @@ impl Exchange {
     }
 
     /// The payload to begin with, at every node that is tried.
-    pub(super) fn opening(&self) -> &[u8] {
+    pub fn opening(&self) -> &[u8] {
         &self.opening
     }
 
     /// What to ask for by now.
-    pub(super) fn requests(&mut self, now: u64) -> Vec<Outgoing> {
+    pub fn requests(&mut self, now: u64) -> Vec<Outgoing> {
         let Some(Download { source, assembly }) = &mut self.download else { return Vec::new() };
         let requests = assembly.requests(now, PULL_WINDOW).into_iter();
         requests.map(|request| (*source, Kind::Pull, request.encode())).collect()
     }
 
     /// When [`Exchange::requests`] is due.
-    pub(super) fn next_deadline(&self) -> u64 {
+    pub fn next_deadline(&self) -> u64 {
         self.download.as_ref().map_or(u64::MAX, |download| download.assembly.next_deadline())
     }
 
     /// Takes a datagram, and adds to `out` what it gives reason to send.
-    pub(super) fn take(
+    pub fn take(
         &mut self,
         now: u64,
         source: SocketAddr,

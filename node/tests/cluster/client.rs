@@ -2,9 +2,12 @@
 //! elements, so an acknowledged append must stand exactly once in every later read, and reads must extend each other.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
+use node::client::{Exchange, Outgoing, Taken};
 use node::kv::command::{Operation, Reply};
 use node::protocol::{Request, RequestBody, Response, ResponseBody};
+use node::transport::frame::Frame;
 
 /// After so many ns without an answer the same request goes to another node.
 const ATTEMPT_TIMEOUT: u64 = 200_000_000;
@@ -16,7 +19,9 @@ pub(crate) struct Client {
     session: Option<u64>,
     sequence: u64,
     done: u64,
-    open: Option<(Request, u64)>,
+    open: Option<(Request, Exchange, u64)>,
+    /// Length of the elements that it appends; 0: as short as may be.
+    element_bytes: usize,
     retry_at: u64,
     /// Appends: key, element, invoked, acknowledged.
     pub(crate) appends: Vec<(String, String, u64, Option<u64>)>,
@@ -25,13 +30,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(id: u64) -> Client {
+    pub(crate) fn new(id: u64, element_bytes: usize) -> Client {
         Client {
             id,
             session: None,
             sequence: 0,
             done: 0,
             open: None,
+            element_bytes,
             retry_at: 0,
             appends: Vec::new(),
             reads: Vec::new(),
@@ -55,6 +61,7 @@ impl Client {
                 Some(_) if self.done % 3 == 2 => RequestBody::Get { key: key.into_bytes() },
                 Some(client_id) => {
                     let element = format!("{}.{}", self.id, self.sequence);
+                    let element = format!("{element:x<width$}", width = self.element_bytes);
                     self.appends.push((key.clone(), element.clone(), now, None));
                     let operation = Operation::Append {
                         key: key.into_bytes(),
@@ -63,16 +70,37 @@ impl Client {
                     RequestBody::Write { client_id, operation }
                 }
             };
-            self.open = Some((Request { nonce: self.id, sequence: self.sequence, body }, now));
+            let request = Request { nonce: self.id, sequence: self.sequence, body };
+            let exchange = Exchange::new(&request, ATTEMPT_TIMEOUT);
+            self.open = Some((request, exchange, now));
         } else if now < self.retry_at {
             return None;
         }
         self.retry_at = now + ATTEMPT_TIMEOUT;
-        self.open.as_ref().map(|(request, _)| request.encode())
+        self.open.as_ref().map(|(_, exchange, _)| exchange.opening().to_vec())
     }
 
-    pub(crate) fn receive(&mut self, now: u64, response: &Response) {
-        let Some((request, invoked)) = self.open.as_ref() else { return };
+    /// What to ask nodes for of a response that is fetched.
+    pub(crate) fn requests(&mut self, now: u64) -> Vec<Outgoing> {
+        self.open.as_mut().map_or_else(Vec::new, |(_, exchange, _)| exchange.requests(now))
+    }
+
+    /// Takes a datagram. Returns what it gives reason to send.
+    pub(crate) fn take(&mut self, now: u64, source: SocketAddr, frame: &Frame<'_>) -> Vec<Outgoing> {
+        let mut out = Vec::new();
+        let Some((_, exchange, _)) = self.open.as_mut() else { return out };
+        match exchange.take(now, source, frame.kind, frame.payload, &mut out) {
+            Taken::Answer(response) => self.receive(now, &response),
+            // Whoever fetches or is fetched from is alive: no reason to begin anew elsewhere.
+            Taken::Progress => self.retry_at = now + ATTEMPT_TIMEOUT,
+            Taken::Nothing => {}
+        }
+        out.extend(self.requests(now));
+        out
+    }
+
+    fn receive(&mut self, now: u64, response: &Response) {
+        let Some((request, _, invoked)) = self.open.as_ref() else { return };
         if (response.nonce, response.sequence) != (request.nonce, request.sequence) {
             return;
         }

@@ -35,6 +35,20 @@ fn safety_under_faults_and_progress_after_them() {
     println!("{applied} entries, {leaders} leaders, {restarts} restarts, {installed} snapshots installed");
 }
 
+/// Values of many datagrams, in appends, requests and responses, where a third of all datagrams is lost.
+#[test]
+fn values_of_many_datagrams_come_through_loss() {
+    let mut applied = 0;
+    for seed in 0..12 {
+        let mut world = World::new(seed, [3, 5][(seed % 2) as usize], Weather::flood());
+        world.run_for(8_000);
+        world.heal_and_settle(30_000);
+        world.check_clients();
+        applied += world.applied();
+    }
+    assert!(applied > 12 * 20, "{applied} entries applied");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     let run = |seed| {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use node::client::decode_response;
+use node::client::{Outgoing, client_frame};
 use node::config::{SNAPSHOT_ENTRIES, ServerConfig};
 use node::raft::log::chain_after;
 use node::raft::message::SnapshotOffer;
@@ -16,7 +16,7 @@ use node::replica::{Destination, RecoveredState, Replica};
 use node::storage::snapshot_job::{SnapshotOutcome, SnapshotWorker};
 use node::storage::{Identity, MemoryDisk, SnapshotDir, snapshot_file};
 use node::trace::TraceEvent;
-use node::transport::frame::cluster_id;
+use node::transport::frame::{Frame, Kind, cluster_id};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -36,6 +36,8 @@ pub(crate) struct Weather {
     fault_every: u64,
     sync_max: u64,
     snapshot_entries: u64,
+    /// Bytes of the elements that clients append; 0: a few.
+    element_bytes: usize,
 }
 
 impl Weather {
@@ -47,6 +49,7 @@ impl Weather {
             fault_every: 0,
             sync_max: MS,
             snapshot_entries: SNAPSHOT_ENTRIES,
+            element_bytes: 0,
         }
     }
     pub(crate) fn storm() -> Weather {
@@ -57,14 +60,19 @@ impl Weather {
             fault_every: 250 * MS,
             sync_max: 20 * MS,
             snapshot_entries: 20,
+            element_bytes: 0,
         }
+    }
+    /// Every third datagram is lost, every third of the others comes twice, and values take many.
+    pub(crate) fn flood() -> Weather {
+        Weather { loss: 0.3, duplicate: 0.3, fault_every: 500 * MS, element_bytes: 5_000, ..Weather::storm() }
     }
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrives { to: u32, source: SocketAddr, bytes: Vec<u8> },
-    Answers { client: usize, bytes: Vec<u8> },
+    Answers { client: usize, node: u32, bytes: Vec<u8> },
     Synced { node: u32, incarnation: u64, lsn: Lsn },
     Snapshot { node: u32, incarnation: u64, outcome: Outcome },
     Tick { node: u32, incarnation: u64 },
@@ -181,7 +189,7 @@ impl World {
             queue: BinaryHeap::new(),
             replicas: BTreeMap::new(),
             disks: (1..=nodes).map(|id| (id, Disk::new(id))).collect(),
-            clients: (1..=CLIENTS).map(Client::new).collect(),
+            clients: (1..=CLIENTS).map(|id| Client::new(id, weather.element_bytes)).collect(),
             cut: BTreeSet::new(),
             finish: false,
             leaders: BTreeMap::new(),
@@ -273,9 +281,10 @@ impl World {
                     self.turn(to);
                 }
             }
-            Event::Answers { client, bytes } => {
-                let response = decode_response(cluster_id(CLUSTER), &bytes).unwrap();
-                self.clients[client].receive(self.now, &response);
+            Event::Answers { client, node, bytes } => {
+                let frame = Frame::decode(&bytes).unwrap();
+                let out = self.clients[client].take(self.now, address(node), &frame);
+                self.send_of_client(client, out);
                 self.after(MS, Event::Polls { client });
             }
             Event::Synced { node, incarnation, lsn } => {
@@ -311,9 +320,10 @@ impl World {
             Event::Polls { client } => {
                 if let Some(payload) = self.clients[client].poll(self.now, self.finish) {
                     let to = self.rng.random_range(1..=self.disks.len() as u32);
-                    let bytes = node::client::request_frame(cluster_id(CLUSTER), 0, &payload);
-                    self.send(to, client_address(client), bytes);
+                    self.send_of_client(client, vec![(address(to), Kind::Request, payload)]);
                 }
+                let out = self.clients[client].requests(self.now);
+                self.send_of_client(client, out);
                 if !self.clients[client].idle() {
                     self.after(50 * MS, Event::Polls { client });
                 }
@@ -368,6 +378,13 @@ impl World {
         }
     }
 
+    fn send_of_client(&mut self, client: usize, out: Vec<Outgoing>) {
+        for (to, kind, payload) in out {
+            let bytes = client_frame(kind, cluster_id(CLUSTER), 0, &payload);
+            self.send(u32::from(to.port()) - 8_000, client_address(client), bytes);
+        }
+    }
+
     fn send(&mut self, to: u32, source: SocketAddr, bytes: Vec<u8>) {
         let copies = match self.rng.random::<f64>() {
             p if p < self.weather.loss => 0,
@@ -412,7 +429,7 @@ impl World {
                 Destination::Client(at) => {
                     let client = usize::from(at.port() - 9000);
                     if self.rng.random::<f64>() >= self.weather.loss {
-                        self.after(MS / 10, Event::Answers { client, bytes });
+                        self.after(MS / 10, Event::Answers { client, node, bytes });
                     }
                 }
             }
