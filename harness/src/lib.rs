@@ -4,7 +4,6 @@
 pub mod bench;
 pub mod campaign;
 pub mod cli;
-pub mod client;
 pub mod cluster;
 pub mod fault;
 pub mod host;

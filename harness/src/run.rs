@@ -3,21 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use checker::Report;
 use checker::history::Header;
-use node::client::ClientConfig;
 use serde_json::{Value, json};
 
-use crate::cluster::{Addresses, Cluster, ClusterConfig, ClusterError, Leader};
+use crate::NodeId;
+use crate::cluster::{Addresses, Cluster, ClusterError, Leader};
 use crate::host::{Host, LagProbe, monotonic_ns};
 use crate::nemesis;
 use crate::net::Fabric;
-use crate::planted;
 use crate::random::{Purpose, stream};
 use crate::recorder::Recorder;
 use crate::run_dir::{RunDir, node_name};
@@ -25,15 +25,14 @@ use crate::run_file::{self, Binary, RunFile, RunFileError};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::settle::{self, Settled, State};
 use crate::spec::Spec;
+use crate::system::System;
 use crate::tally::Tally;
-use crate::translate::{TranslateError, translate_all};
+use crate::translate::TranslateError;
 use crate::worker::Worker;
 use crate::workload::Workload;
 
 /// How long a fresh cluster may take to elect a leader.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// How long a client waits for one node: a few round trips of a delayed link, less than an election.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long an operation of a patient worker may take: longer than an election, so that what was sent is sent again to a new
 /// leader.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -56,8 +55,8 @@ pub struct Plan {
     pub schedule: Schedule,
     /// Where; created and empty.
     pub dir: RunDir,
-    /// The `node` executable.
-    pub binary: PathBuf,
+    /// What runs.
+    pub system: Arc<dyn System>,
     /// The command line, for `run.json`.
     pub command: Vec<String>,
 }
@@ -65,10 +64,10 @@ pub struct Plan {
 /// What a run tells while it goes on, phase by phase.
 #[derive(Debug)]
 pub enum Stage<'a> {
-    /// A leader serves.
+    /// The cluster is ready.
     Setup {
-        /// It.
-        leader: Leader,
+        /// Who leads, where the system tells.
+        leader: Option<Leader>,
         /// How long that took.
         took: Duration,
     },
@@ -126,6 +125,9 @@ pub enum RunError {
     /// The network below the cluster.
     #[error("cannot set up the links between nodes: {0}")]
     Network(io::Error),
+    /// A client.
+    #[error("cannot start a client: {0}")]
+    Session(io::Error),
     /// The cluster did not start.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -163,18 +165,8 @@ pub fn run(
     let setup = Instant::now();
     let addresses = Addresses::claim(spec.nodes).map_err(RunError::Network)?;
     let fabric = Fabric::start(&addresses, spec.seed).map_err(RunError::Network)?;
-    let cluster_name = format!("whitewater-{:x}", spec.seed);
-    let config = ClusterConfig {
-        binary: plan.binary.clone(),
-        run_dir: plan.dir.clone(),
-        cluster_name: cluster_name.clone(),
-        bug: spec.bug.clone(),
-        log_level: "info".to_owned(),
-        proxied: true,
-        trace: true,
-    };
-    let cluster = Cluster::launch(&config, addresses)?;
-    let leader = cluster.wait_ready(READY_WITHIN)?;
+    let cluster = Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true)?;
+    let leader = cluster.wait_up(READY_WITHIN)?;
 
     let workload = Workload::new(spec.workload);
     let header = Header {
@@ -190,11 +182,8 @@ pub fn run(
     let recorder = Recorder::create(&history, &header, started).map_err(io_error(&history))?;
     observe(Stage::Setup { leader, took: setup.elapsed() });
 
-    let client =
-        ClientConfig { cluster: cluster_name, attempt_timeout: ATTEMPT_TIMEOUT, operation_timeout: PATIENCE };
     let dead = Mutex::new(BTreeSet::new());
-    let run =
-        Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, client: &client, dead: &dead };
+    let run = Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, dead: &dead };
     let workload = run.load(workload, interrupted, observe)?;
     recorder.nemesis("phase", json!({"phase": "settle"}));
     let settling = Instant::now();
@@ -215,7 +204,7 @@ pub fn run(
     }
 
     let checking = Instant::now();
-    let elections = translate_all(&plan.dir, spec.nodes)?;
+    let elections = plan.system.translate(&plan.dir, spec.nodes)?;
     let report = checker::check(plan.dir.path(), &checker::Options::default())?;
     let verdict = plan.dir.verdict();
     report.write_verdict(plan.dir.path()).map_err(io_error(&verdict))?;
@@ -227,7 +216,7 @@ pub fn run(
         .collect();
     let by_fault = during_load.iter().filter(|at| tally.in_fault(**at, AFTERMATH_NS)).count();
     let silent = spec.nodes as usize - states.len();
-    if settled.served() && silent > 0 {
+    if settled.served() && silent > 0 && plan.system.tells_applied() {
         warnings.push(format!("{silent} of {} nodes did not tell their applied state", spec.nodes));
     }
     Ok(Finished {
@@ -258,16 +247,14 @@ fn fabric_warnings(fabric: &Fabric) -> Vec<String> {
 
 fn write_run_file(plan: &Plan) -> Result<(), RunError> {
     let own = std::env::current_exe().map_err(io_error(Path::new("the harness's own executable")))?;
-    let describe = |path: &Path, features| Binary::describe(path, features).map_err(io_error(path));
-    let features = if plan.spec.bug.is_some() { planted::FEATURE } else { "" };
     let file = RunFile {
         format: run_file::FORMAT.to_owned(),
         version: run_file::VERSION.to_owned(),
         seed: format!("{:#x}", plan.spec.seed),
         spec: plan.spec.clone(),
         command: plan.command.clone(),
-        harness: describe(&own, "")?,
-        node: describe(&plan.binary, features)?,
+        harness: Binary::describe(&own, "").map_err(io_error(&own))?,
+        node: plan.system.binary().map_err(io_error(Path::new("the executable of the nodes")))?,
         host: Host::measure(plan.dir.path()).map_err(io_error(plan.dir.path()))?,
     };
     Ok(file.write(&plan.dir)?)
@@ -279,7 +266,6 @@ struct Run<'a> {
     cluster: &'a Cluster,
     fabric: &'a Fabric,
     recorder: &'a Recorder,
-    client: &'a ClientConfig,
     /// Names of the nodes that died by themselves.
     dead: &'a Mutex<BTreeSet<String>>,
 }
@@ -297,6 +283,19 @@ impl Run<'_> {
         self.dead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Worker `index` of `stride`, a client of these nodes.
+    fn worker(
+        &self,
+        nodes: &[(NodeId, SocketAddr)],
+        patience: Duration,
+        index: u64,
+        stride: u64,
+    ) -> Result<Worker<'_>, RunError> {
+        let session = self.plan.system.session(nodes, patience).map_err(RunError::Session)?;
+        let ids = nodes.iter().map(|(id, _)| *id).collect();
+        Ok(Worker::new(self.recorder, session, ids, index, stride))
+    }
+
     /// Loads the cluster while the nemesis hurts it. A node that dies by itself ends the load at once.
     fn load(
         &self,
@@ -309,10 +308,8 @@ impl Run<'_> {
         let stride = u64::from(spec.clients) + u64::from(spec.nodes);
         let mut workers = Vec::new();
         for index in 0..spec.clients {
-            let operation_timeout = if index % 2 == 0 { PATIENCE } else { IMPATIENCE };
-            let client = ClientConfig { operation_timeout, ..self.client.clone() };
-            let worker = Worker::new(self.recorder, &client, &nodes, index.into(), stride);
-            workers.push((index, worker.map_err(RunError::Network)?));
+            let patience = if index % 2 == 0 { PATIENCE } else { IMPATIENCE };
+            workers.push((index, self.worker(&nodes, patience, index.into(), stride)?));
         }
         let interval = match spec.rate {
             0 => Duration::ZERO,
@@ -371,8 +368,7 @@ impl Run<'_> {
         let mut pinned = Vec::new();
         for (id, addr) in alive {
             let index = u64::from(spec.clients) + u64::from(id) - 1;
-            let worker = Worker::new(self.recorder, self.client, &[(id, addr)], index, stride);
-            pinned.push(settle::Pinned { id, addr, worker: worker.map_err(RunError::Network)? });
+            pinned.push(settle::Pinned { id, worker: self.worker(&[(id, addr)], PATIENCE, index, stride)? });
         }
         let starved = || probe.max().max(Duration::from_secs_f64(self.fabric.lag_ms_max() / 1_000.0));
         let settled = settle::serve(self.cluster, &mut pinned, &mut workload, &starved);

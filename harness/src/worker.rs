@@ -1,20 +1,18 @@
 //! A logical worker: one open operation at a time, recorded before it leaves and after its answer is in.
-//! What to ask is the workload's business, what an answer means is in [`crate::client`].
+//! What to ask is the workload's business, what an answer means is the system's.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use checker::history::{Event, EventType, Process};
-use node::client::{Client, ClientConfig};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::NodeId;
-use crate::client::{Completion, complete, request};
 use crate::recorder::Recorder;
 use crate::run_dir::node_name;
+use crate::system::{Completion, Local, Session};
 use crate::workload::{Action, Operation, Seen, Workload};
 
 /// How often a write goes to another node than the worker's own first, in percent: a worker whose node is down is not the only
@@ -30,8 +28,8 @@ const FAIL_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Worker<'a> {
     recorder: &'a Recorder,
-    client: Client,
-    /// Position in `addrs` to node id.
+    session: Box<dyn Session>,
+    /// Position to node id.
     nodes: Vec<NodeId>,
     name: String,
     process: u64,
@@ -40,20 +38,15 @@ pub struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// Worker `index` of `stride`, which talks to the given nodes (id and address).
-    ///
-    /// # Errors
-    /// When no socket can be bound.
+    /// Worker `index` of `stride`, which talks through a session to these nodes.
     pub fn new(
         recorder: &'a Recorder,
-        config: &ClientConfig,
-        nodes: &[(NodeId, SocketAddr)],
+        session: Box<dyn Session>,
+        nodes: Vec<NodeId>,
         index: u64,
         stride: u64,
-    ) -> std::io::Result<Worker<'a>> {
-        let client = Client::new(config.clone(), nodes.iter().map(|(_, addr)| *addr).collect())?;
-        let nodes = nodes.iter().map(|(id, _)| *id).collect();
-        Ok(Worker { recorder, client, nodes, name: format!("w{index}"), process: index, stride })
+    ) -> Worker<'a> {
+        Worker { recorder, session, nodes, name: format!("w{index}"), process: index, stride }
     }
 
     /// Performs one operation, first through the node at position `first`, with both its lines in the history.
@@ -72,12 +65,10 @@ impl<'a> Worker<'a> {
             client: Some(self.name.clone()),
             position: None,
         };
-        let request = request(operation);
         // The line is in the kernel before the first byte leaves: an operation without one cannot have happened.
         self.recorder.client(event(self.recorder.now(), self.process, EventType::Invoke));
-        let outcome = self.client.execute(&request, first);
+        let completion = self.session.perform(self.process, operation, first);
         let time = self.recorder.now();
-        let completion = complete(operation, outcome);
         self.recorder.client(Event {
             value: completion.value.clone(),
             error: completion.error.clone(),
@@ -93,9 +84,9 @@ impl<'a> Worker<'a> {
         completion
     }
 
-    /// Asks one node what it has applied for a key; see [`Client::local_get`].
-    pub fn local_get(&mut self, addr: SocketAddr, key: &[u8]) -> Option<node::client::LocalValue> {
-        self.client.local_get(addr, key)
+    /// What the node at this position itself has applied for a key; see [`Session::local`].
+    pub fn local(&mut self, position: usize, key: &str) -> Option<Local> {
+        self.session.local(position, key)
     }
 
     /// Draws and performs operations until `stop`, one every `interval` (zero: back to back).

@@ -66,7 +66,10 @@ impl Printer {
     pub(super) fn stage(&self, stage: &Stage<'_>, bar: &ProgressBar) {
         match stage {
             Stage::Setup { leader, took } => {
-                let text = format!("  setup   leader n{}, term {}", leader.node, leader.term);
+                let text = match leader {
+                    Some(leader) => format!("  setup   leader n{}, term {}", leader.node, leader.term),
+                    None => "  setup   every node is ready".to_owned(),
+                };
                 self.say(&timed(&text, *took));
             }
             Stage::Loading { tally, elapsed } => {

@@ -2,6 +2,7 @@
 //! The phases themselves are in [`crate::run`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::print::{self, Printer};
 use super::spec_args::{SpecArgs, fresh_seed, seed};
@@ -12,6 +13,7 @@ use crate::run_dir::{DEFAULT_PARENT, RunDir, RunDirError};
 use crate::schedule::Schedule;
 use crate::spec::Spec;
 use crate::summary::Summary;
+use crate::system::whitewater::Whitewater;
 use crate::{planted, system};
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +49,7 @@ pub(super) fn execute(
     let interrupted = interrupts()?;
     let printer = Printer::new(json);
     printer.head(&spec);
-    let binary = node_binary(spec.bug.as_deref())?;
+    let system = our_node(&spec)?;
     let dir = match out {
         Some(path) => RunDir::create(path),
         None => RunDir::create_fresh(Path::new(DEFAULT_PARENT), name),
@@ -61,7 +63,7 @@ pub(super) fn execute(
         }
     })?;
     let (seed, time_ms) = (spec.seed, spec.time_ms);
-    let plan = Plan { spec, schedule, dir, binary, command: std::env::args().collect() };
+    let plan = Plan { spec, schedule, dir, system: Arc::new(system), command: std::env::args().collect() };
     let bar = printer.bar(time_ms);
     let finished = run::run(&plan, &interrupted, &mut |stage| printer.stage(&stage, &bar));
     bar.finish_and_clear();
@@ -73,6 +75,17 @@ pub(super) fn execute(
         printer.verdict(&finished, &plan.dir);
     }
     Ok(code)
+}
+
+/// Our node, as a spec asks for it.
+fn our_node(spec: &Spec) -> Result<Whitewater, Failure> {
+    Ok(Whitewater {
+        binary: node_binary(spec.bug.as_deref())?,
+        cluster_name: format!("whitewater-{:x}", spec.seed),
+        bug: spec.bug.clone(),
+        log_level: "info".to_owned(),
+        trace: true,
+    })
 }
 
 /// The node to run: the one beside this program, or one with planted bugs.

@@ -12,14 +12,13 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use node::client::Status;
 
 use crate::NodeId;
 use crate::run_dir::{RunDir, node_name};
-use crate::system::whitewater::{self, Start};
+use crate::system::whitewater::Whitewater;
+use crate::system::{Place, Status, System};
 use process::{is_stopped, status_text};
 
 /// How long a node may take to answer a question about its status.
@@ -29,7 +28,7 @@ const READY_POLL: Duration = Duration::from_millis(50);
 /// How much of a dead node's stderr goes into the history.
 const STDERR_TAIL_BYTES: usize = 2_000;
 
-/// How to start a cluster.
+/// How to start a cluster of our own nodes.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
     /// The `node` executable.
@@ -134,7 +133,9 @@ impl Slot {
 /// A running cluster. Dropping it kills and reaps every process.
 #[derive(Debug)]
 pub struct Cluster {
-    config: ClusterConfig,
+    system: Arc<dyn System>,
+    run_dir: RunDir,
+    proxied: bool,
     addresses: Addresses,
     spawner: Spawner,
     slots: Vec<Mutex<Slot>>,
@@ -143,19 +144,50 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts every node.
+    /// Starts every node of a cluster of ours.
     ///
     /// # Errors
     /// When a directory or process cannot be created.
     pub fn launch(config: &ClusterConfig, addresses: Addresses) -> Result<Cluster, ClusterError> {
+        let system = Whitewater {
+            binary: config.binary.clone(),
+            cluster_name: config.cluster_name.clone(),
+            bug: config.bug.clone(),
+            log_level: config.log_level.clone(),
+            trace: config.trace,
+        };
+        Cluster::start_all(Arc::new(system), &config.run_dir, addresses, config.proxied)
+    }
+
+    /// Starts every node of a system; each lives in `nodes/nI` below `run_dir`. `proxied` tells whether they talk through a
+    /// [`crate::net::Fabric`] or directly.
+    ///
+    /// # Errors
+    /// When a directory or process cannot be created.
+    pub fn start_all(
+        system: Arc<dyn System>,
+        run_dir: &RunDir,
+        addresses: Addresses,
+        proxied: bool,
+    ) -> Result<Cluster, ClusterError> {
         let spawner = Spawner::new().map_err(|source| refused("start the spawning thread", source))?;
         let slots = (0..addresses.nodes()).map(|_| Mutex::new(Slot::Killed)).collect();
-        let cluster =
-            Cluster { config: config.clone(), addresses, spawner, slots, self_exits: Mutex::default() };
+        let run_dir = run_dir.clone();
+        let self_exits = Mutex::default();
+        let cluster = Cluster { system, run_dir, proxied, addresses, spawner, slots, self_exits };
         for node in cluster.ids() {
             cluster.start(node)?;
         }
         Ok(cluster)
+    }
+
+    /// What runs in it.
+    pub fn system(&self) -> &dyn System {
+        &*self.system
+    }
+
+    fn place(&self, node: NodeId) -> Place<'_> {
+        Place { node, addresses: &self.addresses, proxied: self.proxied, run_dir: &self.run_dir }
     }
 
     /// Nodes of the cluster, running or not.
@@ -165,12 +197,12 @@ impl Cluster {
 
     /// Where clients reach each node, in order of ids.
     pub fn client_addrs(&self) -> Vec<SocketAddr> {
-        self.ids().map(|node| self.addresses.node(node)).collect()
+        self.ids().map(|node| self.system.client_addr(&self.addresses, node)).collect()
     }
 
     /// What a node takes for the addresses of all nodes, in order of ids.
     pub fn addresses_of(&self, node: NodeId) -> Vec<SocketAddr> {
-        self.addresses.peers(node, self.config.proxied)
+        self.addresses.peers(node, self.proxied)
     }
 
     /// The processes that are alive, in order of nodes.
@@ -189,12 +221,7 @@ impl Cluster {
 
     /// The status of every node that is up and answers.
     pub fn statuses(&self) -> BTreeMap<NodeId, Status> {
-        let ask = |node| {
-            let status =
-                whitewater::status(self.addresses.node(node), &self.config.cluster_name, STATUS_TIMEOUT)?;
-            // Addresses are the run's own, but a wrong answer here would blame the wrong node later.
-            (status.id == node).then_some((node, status))
-        };
+        let ask = |node| Some((node, self.system.status(&self.place(node), STATUS_TIMEOUT)?));
         let up = self.up();
         std::thread::scope(|scope| {
             let questions = up.into_iter().map(|node| scope.spawn(move || ask(node))).collect::<Vec<_>>();
@@ -212,21 +239,45 @@ impl Cluster {
     /// # Errors
     /// When that is not so in time, or a node dies by itself.
     pub fn wait_ready(&self, timeout: Duration) -> Result<Leader, ClusterError> {
+        self.wait_statuses(timeout, |statuses| {
+            let leader = leader_of(statuses)?;
+            let id = &statuses.get(&leader.node)?.id;
+            let followed = statuses.values().filter(|status| status.leader.as_ref() == Some(id)).count();
+            (followed == self.slots.len()).then_some(leader)
+        })
+    }
+
+    /// Waits until every node is ready, and follows one leader if this system tells who leads.
+    ///
+    /// # Errors
+    /// When that is not so in time, or a node dies by itself.
+    pub fn wait_up(&self, timeout: Duration) -> Result<Option<Leader>, ClusterError> {
+        if self.system.tells_leader() {
+            return self.wait_ready(timeout).map(Some);
+        }
+        self.wait_statuses(timeout, |statuses| (statuses.len() == self.slots.len()).then_some(None))
+    }
+
+    fn wait_statuses<T>(
+        &self,
+        timeout: Duration,
+        found: impl Fn(&BTreeMap<NodeId, Status>) -> Option<T>,
+    ) -> Result<T, ClusterError> {
         let started = Instant::now();
         loop {
             let statuses = self.statuses();
-            if let Some(leader) = leader_of(&statuses) {
-                let followed = statuses.values().filter(|status| status.leader == Some(leader.node)).count();
-                if followed == self.slots.len() {
-                    return Ok(leader);
-                }
+            if let Some(found) = found(&statuses) {
+                return Ok(found);
             }
             if let Some(exit) = self.self_exits().into_iter().next() {
                 return Err(ClusterError::Died(exit));
             }
             if started.elapsed() >= timeout {
                 let describe = |node| match statuses.get(&node) {
-                    Some(status) => format!("{} {} in term {}", node_name(node), status.role, status.term),
+                    Some(status) => {
+                        let role = if status.leads { "leads" } else { "follows" };
+                        format!("{} {role} in term {}", node_name(node), status.term)
+                    }
                     None => format!("{} does not answer", node_name(node)),
                 };
                 let detail = self.ids().map(describe).collect::<Vec<_>>().join(", ");
@@ -245,25 +296,19 @@ impl Cluster {
         if !matches!(*slot, Slot::Killed) {
             return Err(ClusterError::State { node, state: slot.state() });
         }
-        let home = self.config.run_dir.node(node);
+        let home = self.run_dir.node(node);
         fs::create_dir_all(&home).map_err(|source| refused(&format!("create {}", home.display()), source))?;
         // Files, never pipes: a full pipe would stop a node that nobody meant to stop.
         let log = |path: PathBuf| {
             let file = OpenOptions::new().create(true).append(true).open(&path);
             file.map_err(|source| refused(&format!("open {}", path.display()), source))
         };
-        let mut command = whitewater::command(&Start {
-            binary: &self.config.binary,
-            node,
-            addrs: &self.addresses_of(node),
-            data_dir: &self.config.run_dir.data(node),
-            cluster_name: &self.config.cluster_name,
-            log_level: &self.config.log_level,
-            trace: self.config.trace,
-            bug: self.config.bug.as_deref(),
-        });
-        command.stdout(log(self.config.run_dir.stdout(node))?).stderr(log(self.config.run_dir.stderr(node))?);
-        let doing = format!("start {}", self.config.binary.display());
+        let place = self.place(node);
+        let prepared = self.system.command(&place);
+        let mut command =
+            prepared.map_err(|source| refused(&format!("prepare {}", node_name(node)), source))?;
+        command.stdout(log(self.run_dir.stdout(node))?).stderr(log(self.run_dir.stderr(node))?);
+        let doing = format!("start {}", command.get_program().display());
         let process = self.spawner.spawn(command).map_err(|source| refused(&doing, source))?;
         let pid = process.pid();
         *slot = Slot::Up(process);
@@ -388,7 +433,7 @@ impl Cluster {
 
     fn report_exit(&self, node: NodeId, status: String, slot: &mut Slot) {
         *slot = Slot::Dead;
-        let text = fs::read(self.config.run_dir.stderr(node)).unwrap_or_default();
+        let text = fs::read(self.run_dir.stderr(node)).unwrap_or_default();
         let stderr =
             String::from_utf8_lossy(&text[text.len().saturating_sub(STDERR_TAIL_BYTES)..]).into_owned();
         lock(&self.self_exits).push(SelfExit { node, status, stderr });
@@ -414,7 +459,7 @@ fn refused(doing: &str, source: io::Error) -> ClusterError {
 pub fn leader_of(statuses: &BTreeMap<NodeId, Status>) -> Option<Leader> {
     statuses
         .iter()
-        .filter(|(_, status)| status.role == "leader")
+        .filter(|(_, status)| status.leads)
         .map(|(&node, status)| Leader { node, term: status.term })
         .max_by_key(|leader| leader.term)
 }
@@ -466,7 +511,7 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (cluster, _fabric) = cluster_of("echo \"$@\"; exec sleep 1000", 3, dir.path());
         assert_eq!(cluster.up(), [1, 2, 3]);
-        let stdout = || fs::read_to_string(cluster.config.run_dir.stdout(2)).unwrap();
+        let stdout = || fs::read_to_string(cluster.run_dir.stdout(2)).unwrap();
         let started = Instant::now();
         while !stdout().ends_with('\n') {
             assert!(started.elapsed() < Duration::from_secs(10));

@@ -1,4 +1,182 @@
-//! Systems under test, seen as commands to start and questions to ask.
-//! What is done to their processes is the cluster's business.
+//! Systems under test: how one is started, asked and talked to, for ours and for those that a file describes.
+//! What is done to their processes is the cluster's business, what clients ask the workload's.
 
 pub mod whitewater;
+
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use checker::history::EventType;
+use serde_json::Value;
+
+use crate::NodeId;
+use crate::cluster::Addresses;
+use crate::run_dir::RunDir;
+use crate::run_file::Binary;
+use crate::translate::{Election, TranslateError};
+use crate::workload::Operation;
+
+/// What the processes of a run, and the clients that talk to them, are.
+pub trait System: Debug + Send + Sync {
+    /// Its name, for people.
+    fn name(&self) -> &str;
+
+    /// Functions of a history that its clients can perform: `read`, `write`, `cas`, `append`, `add`.
+    fn functions(&self) -> Vec<String>;
+
+    /// How its nodes talk to each other, and so which faults its links can have.
+    fn transport(&self) -> Transport;
+
+    /// Whether a node that lost its data directory comes back as a member.
+    fn survives_wipe(&self) -> bool;
+
+    /// The command that starts a node; files that it reads are written by now.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    fn command(&self, place: &Place<'_>) -> io::Result<Command>;
+
+    /// Where clients reach a node.
+    fn client_addr(&self, addresses: &Addresses, node: NodeId) -> SocketAddr;
+
+    /// Whether [`System::status`] tells who leads.
+    fn tells_leader(&self) -> bool;
+
+    /// Whether [`System::status`] tells what a node has applied.
+    fn tells_applied(&self) -> bool;
+
+    /// What a node says of itself; `None` if it does not answer in time, or is not ready.
+    fn status(&self, place: &Place<'_>, timeout: Duration) -> Option<Status>;
+
+    /// A client of these nodes, for one worker at a time. An operation may take as long as `patience`.
+    ///
+    /// # Errors
+    /// No socket can be had, or no driver started.
+    fn session(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>>;
+
+    /// A line of a node's output since the last look that means trouble, if there is one.
+    fn trouble(&self, line: &str) -> Option<String>;
+
+    /// The program that is run.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn binary(&self) -> io::Result<Binary>;
+
+    /// Makes what a judge reads of what nodes wrote, when all of them are dead; the elections that they tell of.
+    ///
+    /// # Errors
+    /// What they wrote is malformed.
+    fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Vec<Election>, TranslateError>;
+}
+
+/// Where a node lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The node.
+    pub node: NodeId,
+    /// The addresses of the run.
+    pub addresses: &'a Addresses,
+    /// Whether nodes reach each other through the harness.
+    pub proxied: bool,
+    /// The run directory.
+    pub run_dir: &'a RunDir,
+}
+
+/// How nodes talk to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams: each may be lost, delayed, duplicated, overtaken, damaged.
+    Udp,
+    /// Streams: their bytes may be held and delayed, and whole connections reset.
+    Tcp,
+    /// Not through the harness.
+    Direct,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it calls itself.
+    pub id: String,
+    /// Whether it leads.
+    pub leads: bool,
+    /// The [`Status::id`] of the node that it follows or is.
+    pub leader: Option<String>,
+    /// Its term.
+    pub term: u64,
+    /// What it knows to be committed.
+    pub commit_index: u64,
+    /// What it has applied.
+    pub last_applied: u64,
+}
+
+/// A client that performs one operation at a time.
+pub trait Session: Debug + Send {
+    /// Performs `operation` on behalf of `process`, first through the node at position `first` of those that it was made for.
+    fn perform(&mut self, process: u64, operation: &Operation, first: usize) -> Completion;
+
+    /// What the node at this position itself has applied for a key; `None` if it does not say.
+    fn local(&mut self, position: usize, key: &str) -> Option<Local>;
+}
+
+/// What a node has applied for a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Local {
+    /// Last log index that it had applied.
+    pub last_applied: u64,
+    /// The value in history form.
+    pub value: Value,
+}
+
+/// The end of an operation, as the history says it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// `ok`, `fail` or `info`.
+    pub kind: EventType,
+    /// What was read, or the argument again.
+    pub value: Value,
+    /// Why it failed or is unknown.
+    pub error: Option<String>,
+    /// What a mismatched `cas` saw.
+    pub actual: Option<Value>,
+    /// The node that answered.
+    pub node: Option<NodeId>,
+    /// Log index of an applied write.
+    pub position: Option<u64>,
+}
+
+impl Completion {
+    /// An operation that happened; `value` is what it read, or its argument.
+    pub fn ok(value: Value, node: NodeId) -> Completion {
+        let node = Some(node);
+        Completion { kind: EventType::Ok, value, error: None, actual: None, node, position: None }
+    }
+
+    /// An operation that definitely did not happen.
+    pub fn fail(operation: &Operation, error: impl Into<String>) -> Completion {
+        Completion {
+            kind: EventType::Fail,
+            value: operation.argument(),
+            error: Some(error.into()),
+            actual: None,
+            node: None,
+            position: None,
+        }
+    }
+
+    /// An operation of which nothing is known, except that a read which got no answer changed nothing.
+    pub fn unknown(operation: &Operation, error: impl Into<String>) -> Completion {
+        let kind = if operation.is_read() { EventType::Fail } else { EventType::Info };
+        Completion { kind, ..Completion::fail(operation, error) }
+    }
+
+    /// A `cas` that saw something else.
+    pub fn mismatch(operation: &Operation, actual: Value, node: NodeId) -> Completion {
+        let failed = Completion::fail(operation, "cas_mismatch");
+        Completion { actual: Some(actual), node: Some(node), ..failed }
+    }
+}

@@ -1,5 +1,5 @@
 //! What clients ask for: operations on keys that are retired before they grow old, from a seed and nothing else.
-//! How a key of one type lives is in its own file; what a reply means is in [`crate::client`].
+//! How a key of one type lives is in its own file; what a reply means is the system's business.
 
 mod append;
 mod register;

@@ -1,31 +1,44 @@
 //! The one outcome rule: what an answer of the node means in a history, and how values look on either side.
 //! Asking is the node's client library; recording is [`crate::recorder`].
 
+use std::io;
+use std::net::SocketAddr;
+
 use checker::history::EventType;
-use node::client::{Operation as Request, Outcome, Reply};
+use node::client::{Client, ClientConfig, Operation as Request, Outcome, Reply};
 use serde_json::{Value, json};
 
+use crate::NodeId;
+use crate::system::{Completion, Local, Session};
 use crate::workload::{Action, Operation, Shape, shape};
 
-/// The end of an operation, as the history says it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Completion {
-    /// `ok`, `fail` or `info`.
-    pub kind: EventType,
-    /// What was read, or the argument again.
-    pub value: Value,
-    /// Why it failed or is unknown.
-    pub error: Option<String>,
-    /// What a mismatched `cas` saw.
-    pub actual: Option<Value>,
-    /// The node that answered.
-    pub node: Option<u32>,
-    /// Log index of an applied write.
-    pub position: Option<u64>,
+/// The node's own client, which asks one node after the other until the request is answered.
+#[derive(Debug)]
+pub(super) struct NodeSession {
+    client: Client,
+    addrs: Vec<SocketAddr>,
+}
+
+impl NodeSession {
+    pub(super) fn new(config: ClientConfig, nodes: &[(NodeId, SocketAddr)]) -> io::Result<NodeSession> {
+        let addrs: Vec<_> = nodes.iter().map(|(_, addr)| *addr).collect();
+        Ok(NodeSession { client: Client::new(config, addrs.clone())?, addrs })
+    }
+}
+
+impl Session for NodeSession {
+    fn perform(&mut self, _process: u64, operation: &Operation, first: usize) -> Completion {
+        complete(operation, self.client.execute(&request(operation), first))
+    }
+
+    fn local(&mut self, position: usize, key: &str) -> Option<Local> {
+        let local = self.client.local_get(*self.addrs.get(position)?, key.as_bytes())?;
+        Some(Local { last_applied: local.last_applied, value: decode(key, local.value.as_deref()) })
+    }
 }
 
 /// The operation in the node's words.
-pub fn request(operation: &Operation) -> Request {
+fn request(operation: &Operation) -> Request {
     let key = operation.key.clone().into_bytes();
     let number = |value: i64| value.to_string().into_bytes();
     match operation.action {
@@ -41,7 +54,7 @@ pub fn request(operation: &Operation) -> Request {
 
 /// What stands under `key`, in history form: an integer or null, or a list of integers. Bytes that nobody wrote come out
 /// as text, so that the checker sees a value that no operation explains.
-pub fn decode(key: &str, bytes: Option<&[u8]>) -> Value {
+fn decode(key: &str, bytes: Option<&[u8]>) -> Value {
     let text = bytes.map(String::from_utf8_lossy);
     match (shape(key), text) {
         (Shape::Register, None) | (Shape::Elements, None) => Value::Null,
@@ -58,7 +71,7 @@ pub fn decode(key: &str, bytes: Option<&[u8]>) -> Value {
 
 /// The rule. `info` unless the node said otherwise: only a definite answer makes a `fail`, except that a read which got no
 /// answer changed nothing and may be one.
-pub fn complete(operation: &Operation, outcome: Outcome) -> Completion {
+fn complete(operation: &Operation, outcome: Outcome) -> Completion {
     let argument = operation.argument();
     let plain = |kind, error: Option<String>| Completion {
         kind,
