@@ -10,6 +10,7 @@ pub mod host;
 pub mod nemesis;
 pub mod net;
 pub mod planted;
+pub mod profile;
 pub mod random;
 pub mod recorder;
 pub mod run;

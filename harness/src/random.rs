@@ -16,6 +16,8 @@ pub enum Purpose {
     Link = 3,
     /// Operations, by worker.
     Workload = 4,
+    /// Fate of each piece of a stream, by connection and direction.
+    Stream = 6,
     /// Seeds of the runs of a campaign.
     Campaign = 5,
 }

@@ -14,7 +14,7 @@ use checker::history::Header;
 use serde_json::{Value, json};
 
 use crate::NodeId;
-use crate::cluster::{Addresses, Cluster, ClusterError, Leader};
+use crate::cluster::{Addresses, Cluster, ClusterError, Leader, LogWatch};
 use crate::host::{Host, LagProbe, monotonic_ns};
 use crate::nemesis;
 use crate::net::Fabric;
@@ -25,7 +25,7 @@ use crate::run_file::{self, Binary, RunFile, RunFileError};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::settle::{self, Settled, State};
 use crate::spec::Spec;
-use crate::system::System;
+use crate::system::{System, Transport};
 use crate::tally::Tally;
 use crate::translate::TranslateError;
 use crate::worker::Worker;
@@ -101,6 +101,8 @@ pub struct Finished {
     pub report: Report,
     /// What was recorded.
     pub tally: Tally,
+    /// Whether the nodes tell of their elections.
+    pub tells_elections: bool,
     /// Leaders elected during the load.
     pub elections: u64,
     /// Those elected while a fault was active, or right after.
@@ -128,6 +130,9 @@ pub enum RunError {
     /// A client.
     #[error("cannot start a client: {0}")]
     Session(io::Error),
+    /// All clients.
+    #[error("{0}")]
+    Broken(String),
     /// The cluster did not start.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -161,14 +166,23 @@ pub fn run(
     let spec = &plan.spec;
     write_run_file(plan)?;
     plan.schedule.write(&plan.dir.schedule())?;
+    if let Some(text) = plan.system.description() {
+        let path = plan.dir.system();
+        std::fs::write(&path, text).map_err(io_error(&path))?;
+    }
 
     let setup = Instant::now();
     let addresses = Addresses::claim(spec.nodes).map_err(RunError::Network)?;
-    let fabric = Fabric::start(&addresses, spec.seed).map_err(RunError::Network)?;
+    let fabric = match plan.system.transport() {
+        Transport::Tcp => Fabric::start_streams(&addresses, &plan.system.fronts(&addresses), spec.seed),
+        Transport::Udp | Transport::Direct => Fabric::start(&addresses, spec.seed),
+    };
+    let fabric = fabric.map_err(RunError::Network)?;
     let cluster = Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true)?;
     let leader = cluster.wait_up(READY_WITHIN)?;
 
-    let workload = Workload::new(spec.workload);
+    let can_cas = plan.system.functions().iter().any(|function| function == "cas");
+    let workload = Workload::new(spec.workload, can_cas);
     let header = Header {
         format: checker::history::FORMAT.to_owned(),
         version: checker::history::VERSION.to_owned(),
@@ -183,7 +197,8 @@ pub fn run(
     observe(Stage::Setup { leader, took: setup.elapsed() });
 
     let dead = Mutex::new(BTreeSet::new());
-    let run = Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, dead: &dead };
+    let logs = Mutex::new(LogWatch::new(&plan.dir, spec.nodes, plan.system.trouble()));
+    let run = Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, dead: &dead, logs: &logs };
     let workload = run.load(workload, interrupted, observe)?;
     recorder.nemesis("phase", json!({"phase": "settle"}));
     let settling = Instant::now();
@@ -191,7 +206,7 @@ pub fn run(
     observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
 
     // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
-    nemesis::report_self_exits(&cluster, &|f, value| run.record(f, value));
+    run.look();
     cluster.stop_all();
     let mut warnings = fabric_warnings(&fabric);
     drop(cluster);
@@ -211,17 +226,19 @@ pub fn run(
 
     let during_load: Vec<u64> = elections
         .iter()
+        .flatten()
         .filter_map(|e| e.at.checked_sub(started_ns))
         .filter(|at| tally.load.1.is_none_or(|end| *at < end))
         .collect();
     let by_fault = during_load.iter().filter(|at| tally.in_fault(**at, AFTERMATH_NS)).count();
     let silent = spec.nodes as usize - states.len();
-    if settled.served() && silent > 0 && plan.system.tells_applied() {
+    if settled.served() && silent > 0 && plan.system.tells_state() {
         warnings.push(format!("{silent} of {} nodes did not tell their applied state", spec.nodes));
     }
     Ok(Finished {
         report,
         tally,
+        tells_elections: elections.is_some(),
         elections: during_load.len() as u64,
         elections_by_fault: by_fault as u64,
         check_took: checking.elapsed(),
@@ -268,6 +285,7 @@ struct Run<'a> {
     recorder: &'a Recorder,
     /// Names of the nodes that died by themselves.
     dead: &'a Mutex<BTreeSet<String>>,
+    logs: &'a Mutex<LogWatch>,
 }
 
 impl Run<'_> {
@@ -277,6 +295,16 @@ impl Run<'_> {
             self.dead().insert(node.to_owned());
         }
         self.recorder.nemesis(f, value);
+    }
+
+    /// Looks for nodes that died by themselves, and for trouble in what they print.
+    fn look(&self) {
+        nemesis::report_self_exits(self.cluster, &|f, value| self.record(f, value));
+        for trouble in self.logs.lock().unwrap_or_else(PoisonError::into_inner).look() {
+            let status = format!("its log says {:?}", trouble.text);
+            let value = json!({"node": node_name(trouble.node), "status": status, "stderr": trouble.line});
+            self.record("self_exit", value);
+        }
     }
 
     fn dead(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -323,6 +351,7 @@ impl Run<'_> {
         let workload = Mutex::new(workload);
         let (heal, stop) = (AtomicBool::new(false), AtomicBool::new(false));
         let started = Instant::now();
+        let mut broken = None;
         std::thread::scope(|scope| {
             for (index, mut worker) in workers {
                 let rng = stream(spec.seed, Purpose::Workload, index);
@@ -333,19 +362,27 @@ impl Run<'_> {
                 let schedule = &self.plan.schedule;
                 nemesis::run(schedule, spec.seed, self.cluster, self.fabric, &sink, started, &heal);
             });
-            while started.elapsed() < time && !interrupted.load(Ordering::Relaxed) && self.dead().is_empty() {
+            while started.elapsed() < time
+                && !interrupted.load(Ordering::Relaxed)
+                && self.dead().is_empty()
+                && broken.is_none()
+            {
                 std::thread::sleep(POLL);
-                nemesis::report_self_exits(self.cluster, &sink);
+                self.look();
+                broken = self.plan.system.broken();
                 observe(Stage::Loading { tally: &self.recorder.tally(), elapsed: started.elapsed() });
             }
             // Faults are healed under load: the last thing that clients see is a cluster that recovers.
             heal.store(true, Ordering::Relaxed);
             while !faults.is_finished() {
                 std::thread::sleep(POLL);
-                nemesis::report_self_exits(self.cluster, &sink);
+                self.look();
             }
             stop.store(true, Ordering::Relaxed);
         });
+        if let Some(why) = broken {
+            return Err(RunError::Broken(why));
+        }
         observe(Stage::Loaded { tally: &self.recorder.tally(), took: started.elapsed() });
         Ok(workload.into_inner().unwrap_or_else(PoisonError::into_inner))
     }

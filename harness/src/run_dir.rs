@@ -92,6 +92,16 @@ impl RunDir {
         self.0.join("verdict.json")
     }
 
+    /// The description of the system, if it is not our node.
+    pub fn system(&self) -> PathBuf {
+        self.0.join("system.toml")
+    }
+
+    /// What its client driver said.
+    pub fn driver_log(&self) -> PathBuf {
+        self.0.join("driver.log")
+    }
+
     /// Everything of node `id` (from 1).
     pub fn node(&self, id: NodeId) -> PathBuf {
         self.0.join("nodes").join(node_name(id))

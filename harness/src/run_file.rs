@@ -20,7 +20,7 @@ pub const VERSION: &str = "1.0";
 pub struct Binary {
     /// FNV-1a of the executable.
     pub hash: String,
-    /// `node::BUILD_ID` that it was built with.
+    /// `node::BUILD_ID` that it was built with; empty for a program of others.
     pub node_build_id: String,
     /// Features of the node in it: `planted`, or none.
     pub features: String,
@@ -34,6 +34,16 @@ impl Binary {
     pub fn describe(path: &Path, features: &str) -> io::Result<Binary> {
         let features = features.to_owned();
         Ok(Binary { hash: file_hash(path)?, node_build_id: node::BUILD_ID.to_owned(), features })
+    }
+}
+
+impl Binary {
+    /// Describes the executable of a system that we did not build.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn foreign(path: &Path) -> io::Result<Binary> {
+        Ok(Binary { hash: file_hash(path)?, node_build_id: String::new(), features: String::new() })
     }
 }
 

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Drawn, Fault, FaultKind};
+use crate::profile::Pace;
 use crate::random::{Purpose, stream};
 use crate::spec::Spec;
 use crate::target::Target;
@@ -30,9 +31,6 @@ const ELECTION_MS: u64 = 1_000;
 const DEALT_STORM_MS: u64 = 3_700;
 /// Longest fault of the deal, milliseconds.
 const DEALT_DURATION_MS_MAX: u64 = 2_000;
-/// Healthy time between storms, milliseconds: without it a cluster that loses its quorum again and again does no operations, and
-/// a run that did none says nothing.
-const GAP_MS: (u64, u64) = (700, 1_500);
 /// No fault is shorter, however short the run, milliseconds.
 const DURATION_MS_MIN: u64 = 250;
 
@@ -103,6 +101,7 @@ impl Schedule {
         let planner = Planner {
             rng: stream(spec.seed, Purpose::Schedule, 0),
             nodes: spec.nodes,
+            pace: spec.pace.clone(),
             end_ms: spec.time_ms.saturating_sub(HEALTHY_TAIL_MS.min(spec.time_ms / 5)),
             faults: Vec::new(),
         };
@@ -167,6 +166,7 @@ impl Schedule {
 struct Planner {
     rng: ChaCha8Rng,
     nodes: u32,
+    pace: Pace,
     /// All faults are healed by then.
     end_ms: u64,
     faults: Vec<PlannedFault>,
@@ -200,8 +200,10 @@ impl Planner {
         while at_ms + DURATION_MS_MIN < self.end_ms {
             let mut storm = kinds.clone();
             storm.shuffle(&mut self.rng);
-            storm.truncate([1, 1, 2, 2, 2, 3][self.rng.random_range(0..6)].min(together));
-            at_ms = self.storm(at_ms, &storm, false, 100);
+            let size = [1, 1, 2, 2, 2, 3][self.rng.random_range(0..6)];
+            // A denser profile has larger storms, too.
+            storm.truncate((size + together.saturating_sub(3)).min(together));
+            at_ms = self.storm(at_ms, &storm, false, self.pace.duration_percent);
         }
         self.faults.sort_by_key(|planned| planned.at_ms);
         for (id, planned) in (1..).zip(&mut self.faults) {
@@ -212,7 +214,7 @@ impl Planner {
 
     /// Most faults of one storm. A single node that is paused cannot be killed as well: the second fault would be skipped.
     fn together_max(&self) -> usize {
-        if self.nodes == 1 { 1 } else { 3 }
+        if self.nodes == 1 { 1 } else { self.pace.together }
     }
 
     /// Adds faults that begin together, as long as `percent` of what they would be; when the next storm may begin.
@@ -221,6 +223,7 @@ impl Planner {
         for (rank, kind) in kinds.iter().enumerate() {
             let Drawn { fault, target, duration_ms: (shortest, longest) } =
                 kind.draw(&mut self.rng, self.nodes, dealt);
+            let target = self.pace.target.clone().unwrap_or(target);
             let longest = if dealt { longest.min(DEALT_DURATION_MS_MAX) } else { longest };
             // What stops a leader comes one election after what stopped the one before: a leader that is cut off and paused at once
             // shows nobody that it still believes to lead.
@@ -237,7 +240,9 @@ impl Planner {
                 self.faults.push(PlannedFault { id: 0, at_ms, duration_ms, target, fault });
             }
         }
-        end_ms + self.rng.random_range(GAP_MS.0..=GAP_MS.1) * percent / 100
+        let gap_ms = self.rng.random_range(self.pace.gap_ms.0..=self.pace.gap_ms.1);
+        // Only the deal of a short run compresses its gaps: a profile says how long they are.
+        end_ms + if dealt { gap_ms * percent / 100 } else { gap_ms }
     }
 }
 

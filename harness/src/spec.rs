@@ -1,9 +1,12 @@
 //! What a run is, as data: everything that a person may choose, and nothing that a machine finds out.
 //! The schedule of faults is drawn from it by [`crate::schedule`], the operations by the workloads.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::fault::FaultKind;
+use crate::profile::Pace;
 
 /// Which operations clients issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,6 +34,16 @@ impl WorkloadKind {
             WorkloadKind::Register => "register",
             WorkloadKind::Append => "append",
             WorkloadKind::Set => "set",
+        }
+    }
+
+    /// Functions that a system's clients must have for it. `cas` is done where they have it.
+    pub fn needs(self) -> &'static [&'static str] {
+        match self {
+            WorkloadKind::Mixed => &["read", "write", "append"],
+            WorkloadKind::Register => &["read", "write"],
+            WorkloadKind::Append => &["read", "append"],
+            WorkloadKind::Set => &["read", "add"],
         }
     }
 
@@ -67,6 +80,15 @@ pub struct Spec {
     pub seed: u64,
     /// Planted bug that the node is started with.
     pub bug: Option<String>,
+    /// How dense the faults are.
+    #[serde(default)]
+    pub pace: Pace,
+    /// The system, as the command line named it; our own node if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// The program that it runs in place of the one that its description names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<PathBuf>,
 }
 
 impl Default for Spec {
@@ -80,6 +102,9 @@ impl Default for Spec {
             faults: FaultKind::ALL.to_vec(),
             seed: 0,
             bug: None,
+            pace: Pace::default(),
+            system: None,
+            binary: None,
         }
     }
 }

@@ -26,7 +26,7 @@ fn check(args: &[&str], code: i32, said: &[&str]) {
 fn wrong_usage_is_64_and_names_what_is_wrong() {
     check(&[], 64, &["Usage: harness <COMMAND>"]);
     check(&["rune"], 64, &["error: unrecognized subcommand 'rune'"]);
-    check(&["run", "--faults", "kill,fire"], 64, &["there is no fault \"fire\"", "kill, pause, partition"]);
+    check(&["run", "--faults", "kill,fire"], 64, &["no fault is called \"fire\"", "kill, pause, partition"]);
     check(&["run", "--seed", "xyz"], 64, &["--seed", "0x51f2"]);
     check(&["run", "--nodes", "10"], 64, &["--nodes", "1..=9"]);
     check(&["campaign"], 64, &["--runs", "--budget"]);
@@ -40,6 +40,21 @@ fn an_error_of_the_tool_is_3_with_a_hint() {
         3,
         &["error: ", "runs/none/run.json", "\n\nhint: name a directory that `harness run` made"],
     );
+}
+
+#[test]
+fn a_system_that_is_not_there_or_cannot_do_what_is_asked_is_told_with_the_way_out() {
+    check(&["run", "--system", "etdc"], 3, &["error: there is no description \"etdc\"", "hint: ", "etcd"]);
+    check(
+        &["run", "--system", "etcd", "--binary", "none/etcd"],
+        3,
+        &["none/etcd", "hint: ", "--binary FILE"],
+    );
+    let etcd = ["run", "--system", "etcd", "--binary", "/bin/sh"];
+    let duplicate = [&etcd[..], &["--faults", "duplicate"]].concat();
+    check(&duplicate, 3, &["cannot have the fault duplicate", "datagrams", "hint: it can have kill, pause"]);
+    check(&["run", "--profile", "strom"], 3, &["there is no profile \"strom\"", "storm"]);
+    check(&["run", "--binary", "etcd"], 64, &["--system"]);
 }
 
 #[test]

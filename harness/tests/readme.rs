@@ -2,6 +2,7 @@
 //! Whether the prose is true is for people to judge.
 
 use harness::fault::FaultKind;
+use harness::profile::{Profile, SHIPPED};
 use harness::spec::WorkloadKind;
 
 fn readme() -> String {
@@ -29,6 +30,13 @@ fn the_workloads_are_those_of_the_code() {
 }
 
 #[test]
+fn the_profiles_are_those_of_the_code() {
+    let code =
+        SHIPPED.map(|(name, _)| vec![name.to_owned(), Profile::load(name).expect("it is right").about]);
+    assert_eq!(table("\n## Profiles\n"), code);
+}
+
+#[test]
 fn the_faults_are_those_of_the_code() {
     let code = FaultKind::ALL.map(|kind| vec![kind.name().to_owned(), kind.summary().to_owned()]);
     assert_eq!(table("\n## Faults\n"), code);
@@ -41,6 +49,8 @@ fn every_file_of_a_run_directory_is_listed() {
         table("\n## The run directory\n").into_iter().map(|row| row[0].clone()).collect::<Vec<_>>().join(" ");
     for path in [
         dir.run_json(),
+        dir.system(),
+        dir.driver_log(),
         dir.schedule(),
         dir.history(),
         dir.trace(7),

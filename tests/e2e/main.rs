@@ -2,6 +2,7 @@
 //! One cluster at a time; each test leaves the machine as it was, and says so.
 #![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
 
+mod any_system;
 mod by_hand;
 mod campaign;
 mod ctrl_c;

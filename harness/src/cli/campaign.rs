@@ -48,7 +48,8 @@ fn keep(text: &str) -> Result<Keep, String> {
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let interrupted = interrupts()?;
     let seed = args.seed.unwrap_or_else(fresh_seed);
-    let spec = args.spec.spec(seed);
+    let system = args.spec.system()?;
+    let spec = args.spec.spec(seed, system.as_ref())?;
     let dir =
         args.out.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PARENT).join(format!("campaign-{seed:#x}")));
     if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
@@ -60,7 +61,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         runs: args.runs,
         budget: args.budget,
         jobs: args.jobs,
-        flags: args.spec.flags(),
+        flags: args.spec.flags(&spec),
         keep: args.keep,
         dir,
         run_time_max: Duration::from_millis(spec.time_ms) + RUN_BESIDE_LOAD_MAX,

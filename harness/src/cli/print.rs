@@ -11,9 +11,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::campaign::{Campaign, Row, worst};
 use crate::fault::FaultKind;
+use crate::profile::{self, Profile};
 use crate::run::{Finished, Stage};
 use crate::run_dir::RunDir;
 use crate::spec::{Spec, WorkloadKind};
+use crate::system::description;
 use crate::tally::{FaultTally, Tally};
 
 /// Column in which the duration of a phase ends.
@@ -89,7 +91,11 @@ impl Printer {
 
     pub(super) fn verdict(&self, finished: &Finished, dir: &RunDir) {
         let Finished { elections, elections_by_fault, .. } = finished;
-        self.say(&format!("  leaders {elections} elected during the load   {elections_by_fault} by a fault"));
+        if finished.tells_elections {
+            self.say(&format!(
+                "  leaders {elections} elected during the load   {elections_by_fault} by a fault"
+            ));
+        }
         for warning in &finished.warnings {
             self.say(&format!("  warning {warning}"));
         }
@@ -118,6 +124,9 @@ fn timed(text: &str, took: Duration) -> String {
 fn spec_words(spec: &Spec) -> String {
     let mut words =
         format!("{} nodes   {}   {} s", spec.nodes, spec.workload.name(), spec.time_ms as f64 / 1_000.0);
+    if let Some(system) = &spec.system {
+        words = format!("{system}   {words}");
+    }
     if let Some(bug) = &spec.bug {
         let _ = write!(words, "   planted {bug}");
     }
@@ -186,6 +195,15 @@ pub(super) fn list() -> String {
     text += "faults\n";
     for kind in FaultKind::ALL {
         let _ = writeln!(text, "  {:<10} {}", kind.name(), kind.summary());
+    }
+    text += "profiles\n";
+    for (name, _) in profile::SHIPPED {
+        let about = Profile::load(name).map_or_else(|error| error.to_string(), |profile| profile.about);
+        let _ = writeln!(text, "  {name:<10} {about}");
+    }
+    text += "systems\n";
+    for (name, _) in description::SHIPPED {
+        let _ = writeln!(text, "  {name}");
     }
     text
 }

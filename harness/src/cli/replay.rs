@@ -8,6 +8,7 @@ use super::run::execute;
 use crate::run_dir::RunDir;
 use crate::run_file::RunFile;
 use crate::schedule::Schedule;
+use crate::system::Described;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -27,5 +28,12 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let file = RunFile::read(&dir).map_err(|error| Failure::hint(error, hint))?;
     let schedule = Schedule::read(&dir.schedule()).map_err(|error| Failure::hint(error, hint))?;
     let name = format!("{:#x}-replay", file.spec.seed);
-    execute(file.spec, schedule, args.out.as_deref(), &name, args.json)
+    // The description as it was: its file may have changed since.
+    let text = dir.system().display().to_string();
+    let system = file.spec.system.as_ref().map(|_| Described::load(&text, file.spec.binary.as_deref()));
+    let system = system.transpose().map_err(|error| {
+        let hint = error.hint();
+        Failure::hint(error, hint)
+    })?;
+    execute(file.spec, schedule, system, args.out.as_deref(), &name, args.json)
 }

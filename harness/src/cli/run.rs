@@ -14,6 +14,7 @@ use crate::schedule::Schedule;
 use crate::spec::Spec;
 use crate::summary::Summary;
 use crate::system::whitewater::Whitewater;
+use crate::system::{Described, System};
 use crate::{planted, system};
 
 #[derive(Debug, clap::Args)]
@@ -32,16 +33,18 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
-    let spec = args.spec.spec(args.seed.unwrap_or_else(fresh_seed));
+    let system = args.spec.system()?;
+    let spec = args.spec.spec(args.seed.unwrap_or_else(fresh_seed), system.as_ref())?;
     let schedule = Schedule::plan(&spec);
     let name = format!("{:#x}", spec.seed);
-    execute(spec, schedule, args.out.as_deref(), &name, args.json)
+    execute(spec, schedule, system, args.out.as_deref(), &name, args.json)
 }
 
 /// Runs `schedule` on a new cluster in `out`, or in a fresh directory called `name`.
 pub(super) fn execute(
     spec: Spec,
     schedule: Schedule,
+    described: Option<Described>,
     out: Option<&Path>,
     name: &str,
     json: bool,
@@ -49,7 +52,7 @@ pub(super) fn execute(
     let interrupted = interrupts()?;
     let printer = Printer::new(json);
     printer.head(&spec);
-    let system = our_node(&spec)?;
+    let ours = if described.is_none() { Some(our_node(&spec)?) } else { None };
     let dir = match out {
         Some(path) => RunDir::create(path),
         None => RunDir::create_fresh(Path::new(DEFAULT_PARENT), name),
@@ -62,8 +65,13 @@ pub(super) fn execute(
             Failure::hint(error, "name a directory below one that you may write, with --out")
         }
     })?;
+    let system: Arc<dyn System> = match (described, ours) {
+        (Some(described), _) => Arc::new(described.in_run(&dir)),
+        (None, Some(ours)) => Arc::new(ours),
+        (None, None) => return Err(Failure::from(anyhow::anyhow!("there is no system to run"))),
+    };
     let (seed, time_ms) = (spec.seed, spec.time_ms);
-    let plan = Plan { spec, schedule, dir, system: Arc::new(system), command: std::env::args().collect() };
+    let plan = Plan { spec, schedule, dir, system, command: std::env::args().collect() };
     let bar = printer.bar(time_ms);
     let finished = run::run(&plan, &interrupted, &mut |stage| printer.stage(&stage, &bar));
     bar.finish_and_clear();
@@ -107,6 +115,7 @@ fn failure(error: RunError, dir: &RunDir) -> Failure {
         RunError::Cluster(ClusterError::NoLeader { .. } | ClusterError::Died(_)) => {
             format!("read the stderr.log of the nodes; {kept}")
         }
+        RunError::Broken(_) => format!("read {}; {kept}", dir.driver_log().display()),
         RunError::Network(_) => {
             "look for other runs that hold addresses or file descriptors (ulimit -n)".to_owned()
         }

@@ -1,11 +1,16 @@
 //! The flags that make a spec, shared by the commands that run something.
 //! What they mean is in [`crate::spec`].
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::fault::FaultKind;
+use super::Failure;
+use crate::fault::{Cluster, FaultKind};
+use crate::profile::{self, Profile};
 use crate::spec::{Spec, WorkloadKind};
+use crate::system::description::Defaults;
+use crate::system::{Described, System, Transport};
 
 /// More nodes than this say nothing new on one machine.
 const NODES_MAX: i64 = 9;
@@ -15,26 +20,36 @@ const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct SpecArgs {
-    /// Nodes of the cluster
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX))]
-    nodes: u32,
-    /// How long clients load the cluster
-    #[arg(long, default_value = "30s", value_parser = time)]
-    time: Duration,
-    /// Workers, each with one operation open at a time
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    clients: u32,
-    /// Operations a second over all clients; 0 is as fast as they go
-    #[arg(long, default_value_t = 2_000)]
-    rate: u32,
-    /// What clients do; see `harness list`
-    #[arg(long, default_value = "mixed", value_parser = workload)]
-    workload: WorkloadKind,
-    /// Faults to inject: kinds of `harness list`, separated by commas, or `none`, or `all` that the number of nodes allows
-    #[arg(long, default_value = "all")]
-    faults: Faults,
+    /// A system other than our own node: a name of `harness list`, or a description file
+    #[arg(long, value_name = "NAME|FILE")]
+    system: Option<String>,
+    /// The program that its nodes run, in place of the one that its description names
+    #[arg(long, value_name = "FILE", requires = "system")]
+    binary: Option<PathBuf>,
+    /// Nodes of the cluster [default: 5, or what the system's description says; so for all below]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX))]
+    nodes: Option<u32>,
+    /// How long clients load the cluster [default: 30s]
+    #[arg(long, value_parser = time)]
+    time: Option<Duration>,
+    /// Workers, each with one operation open at a time [default: 10]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    clients: Option<u32>,
+    /// Operations a second over all clients; 0 is as fast as they go [default: 2000]
+    #[arg(long)]
+    rate: Option<u32>,
+    /// What clients do; see `harness list` [default: mixed]
+    #[arg(long, value_parser = workload)]
+    workload: Option<WorkloadKind>,
+    /// Faults to inject: kinds of `harness list`, separated by commas, or `none`, or `all` that this cluster can have [default: those
+    /// of the profile]
+    #[arg(long)]
+    faults: Option<Faults>,
+    /// Which faults, how many at once, how dense: a name of `harness list`, or a TOML file [default: steady]
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "system")]
     bug: Option<String>,
 }
 
@@ -42,17 +57,6 @@ pub(super) struct SpecArgs {
 enum Faults {
     All,
     Listed(Vec<FaultKind>),
-}
-
-impl Faults {
-    /// The kinds, for a cluster of so many nodes: one node has no links.
-    fn kinds(&self, nodes: u32) -> Vec<FaultKind> {
-        let possible = |kind: &FaultKind| nodes > 1 || matches!(kind, FaultKind::Kill | FaultKind::Pause);
-        match self {
-            Faults::All => FaultKind::ALL.into_iter().filter(possible).collect(),
-            Faults::Listed(kinds) => kinds.clone(),
-        }
-    }
 }
 
 impl FromStr for Faults {
@@ -66,10 +70,8 @@ impl FromStr for Faults {
         }
         let mut kinds = Vec::new();
         for name in text.split(',') {
-            let Some(kind) = FaultKind::ALL.into_iter().find(|kind| kind.name() == name.trim()) else {
-                let known = FaultKind::ALL.map(FaultKind::name).join(", ");
-                return Err(format!("there is no fault {name:?}; there are {known}, all, none"));
-            };
+            let kind = name.trim().parse::<FaultKind>();
+            let kind = kind.map_err(|error| format!("{error}, all, none"))?;
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }
@@ -116,32 +118,115 @@ pub(super) fn fresh_seed() -> u64 {
 }
 
 impl SpecArgs {
-    /// The spec with this seed.
-    pub(super) fn spec(&self, seed: u64) -> Spec {
-        Spec {
-            nodes: self.nodes,
-            time_ms: u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX),
-            clients: self.clients,
-            rate: self.rate,
-            workload: self.workload,
-            faults: self.faults.kinds(self.nodes),
+    /// The system that it names; `None` for our own node.
+    pub(super) fn system(&self) -> Result<Option<Described>, Failure> {
+        let load = |name: &String| {
+            Described::load(name, self.binary.as_deref()).map_err(|error| {
+                let hint = error.hint();
+                Failure::hint(error, hint)
+            })
+        };
+        self.system.as_ref().map(load).transpose()
+    }
+
+    /// The spec with this seed, of this system.
+    pub(super) fn spec(&self, seed: u64, system: Option<&Described>) -> Result<Spec, Failure> {
+        let none = Defaults::default();
+        let described = system.map_or(&none, |system| system.defaults());
+        let ours = Spec::default();
+        let time_ms = match (self.time, &described.time) {
+            (Some(time), _) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            (None, Some(text)) => {
+                let wrong = |error| anyhow::anyhow!("[run] of the description: time: {error}");
+                u64::try_from(time(text).map_err(wrong)?.as_millis()).unwrap_or(u64::MAX)
+            }
+            (None, None) => ours.time_ms,
+        };
+        let nodes = self.nodes.or(described.nodes).unwrap_or(ours.nodes);
+        if !(1..=NODES_MAX).contains(&i64::from(nodes)) {
+            let error = anyhow::anyhow!("[run] of the description: nodes is 1 to {NODES_MAX}, not {nodes}");
+            return Err(Failure::hint(error, "say another number, or --nodes"));
+        }
+        let name = self.profile.as_ref().or(described.profile.as_ref());
+        let profile = Profile::load(name.map_or(profile::DEFAULT, String::as_str)).map_err(|error| {
+            let known = profile::SHIPPED.map(|(name, _)| name).join(", ");
+            Failure::hint(error, format!("name a file, or one of: {known}"))
+        })?;
+        let cluster = Cluster {
+            nodes,
+            transport: system.map_or(Transport::Udp, |system| system.transport()),
+            survives_wipe: system.is_some_and(|system| system.survives_wipe()),
+        };
+        let all = || -> Vec<FaultKind> {
+            FaultKind::ALL.into_iter().filter(|kind| kind.possible(cluster)).collect()
+        };
+        let asked = match (&self.faults, &described.faults) {
+            (Some(Faults::Listed(kinds)), _) => Some(kinds),
+            (Some(Faults::All), _) => None,
+            (None, _) if self.profile.is_some() => profile.faults.as_ref(),
+            (None, described) => described.as_ref().or(profile.faults.as_ref()),
+        };
+        let faults = match (asked, &self.faults) {
+            (None, _) => all(),
+            // Who lists a fault that cannot be is told so; a profile holds what there is of it.
+            (Some(kinds), Some(_)) => match kinds.iter().find(|kind| !kind.possible(cluster)) {
+                Some(kind) => {
+                    let error =
+                        anyhow::anyhow!("this cluster cannot have the fault {kind}: {}", kind.condition());
+                    let known = all().into_iter().map(FaultKind::name).collect::<Vec<_>>().join(", ");
+                    return Err(Failure::hint(error, format!("it can have {known}")));
+                }
+                None => kinds.clone(),
+            },
+            (Some(kinds), None) => kinds.iter().copied().filter(|kind| kind.possible(cluster)).collect(),
+        };
+        let workload = self.workload.or(described.workload).unwrap_or(ours.workload);
+        if let Some(system) = system {
+            let has = system.functions();
+            if let Some(missing) = workload.needs().iter().find(|need| !has.iter().any(|has| has == *need)) {
+                let error = anyhow::anyhow!(
+                    "the workload {} needs clients that can {missing}; those of {} can {}",
+                    workload.name(),
+                    system.name(),
+                    has.join(", ")
+                );
+                let can =
+                    |kind: &WorkloadKind| kind.needs().iter().all(|need| has.iter().any(|has| has == need));
+                let possible = WorkloadKind::ALL.into_iter().filter(can).map(WorkloadKind::name);
+                let possible = possible.collect::<Vec<_>>().join(", ");
+                return Err(Failure::hint(error, format!("--workload {possible}")));
+            }
+        }
+        Ok(Spec {
+            nodes,
+            time_ms,
+            clients: self.clients.or(described.clients).unwrap_or(ours.clients),
+            rate: self.rate.or(described.rate).unwrap_or(ours.rate),
+            workload,
+            faults,
             seed,
             bug: self.bug.clone(),
-        }
+            pace: profile.pace,
+            system: self.system.clone(),
+            binary: self.binary.clone(),
+        })
     }
 
     /// The flags that say the same to a child.
-    pub(super) fn flags(&self) -> Vec<String> {
-        let faults: Vec<&str> = self.faults.kinds(self.nodes).into_iter().map(FaultKind::name).collect();
+    pub(super) fn flags(&self, spec: &Spec) -> Vec<String> {
+        let faults: Vec<&str> = spec.faults.iter().map(|kind| kind.name()).collect();
         let faults = if faults.is_empty() { "none".to_owned() } else { faults.join(",") };
         let mut flags = vec![
-            format!("--nodes={}", self.nodes),
-            format!("--time={}ms", self.time.as_millis()),
-            format!("--clients={}", self.clients),
-            format!("--rate={}", self.rate),
-            format!("--workload={}", self.workload.name()),
+            format!("--nodes={}", spec.nodes),
+            format!("--time={}ms", spec.time_ms),
+            format!("--clients={}", spec.clients),
+            format!("--rate={}", spec.rate),
+            format!("--workload={}", spec.workload.name()),
             format!("--faults={faults}"),
         ];
+        flags.extend(self.profile.iter().map(|profile| format!("--profile={profile}")));
+        flags.extend(self.system.iter().map(|system| format!("--system={system}")));
+        flags.extend(self.binary.iter().map(|binary| format!("--binary={}", binary.display())));
         flags.extend(self.bug.iter().map(|bug| format!("--bug={bug}")));
         flags
     }
@@ -165,8 +250,9 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_spec() {
-        assert_eq!(parse(&[]).unwrap().spec(0), Spec::default());
-        let one = parse(&["--nodes=1"]).unwrap().spec(0);
+        let spec = |flags: &[&str]| parse(flags).unwrap().spec(0, None).unwrap();
+        assert_eq!(spec(&[]), Spec::default());
+        let one = spec(&["--nodes=1"]);
         assert_eq!(one.faults, [FaultKind::Kill, FaultKind::Pause], "one node has no links");
     }
 
@@ -181,18 +267,19 @@ mod tests {
             "--faults=kill,loss",
             "--bug=Q01",
         ];
-        for flags in [&flags[..], &[], &["--faults", "none"]] {
+        for flags in [&flags[..], &[], &["--faults", "none"], &["--profile", "network"]] {
             let args = parse(flags).unwrap();
-            let told = args.flags();
+            let spec = args.spec(9, None).unwrap();
+            let told = args.flags(&spec);
             let again = parse(&told.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-            assert_eq!(again.spec(9), args.spec(9), "{flags:?}");
+            assert_eq!(again.spec(9, None).unwrap(), spec, "{flags:?}");
         }
     }
 
     #[test]
     fn wrong_values_are_named_with_what_would_be_right() {
         for (flag, said) in [
-            ("--faults=kill,fire", "there is no fault \"fire\"; there are kill, pause"),
+            ("--faults=kill,fire", "no fault is called \"fire\"; there are kill, pause"),
             ("--workload=bank", "there is no workload \"bank\"; there are mixed"),
             ("--time=10", "such as 30s"),
             ("--time=0s", "between 1s and 24h"),

@@ -1,10 +1,12 @@
 //! A cluster of real node processes on addresses of its own, and what may be done to them.
 //! How our node is started and asked is in [`crate::system`], one process in `process`, addresses in `ports`.
 
+mod logs;
 mod ports;
 mod process;
 
-pub use ports::{Addresses, NODES_MAX};
+pub use logs::{LogWatch, Trouble};
+pub use ports::{Addresses, NODES_MAX, Roster};
 pub(crate) use process::{Process, Spawner};
 
 use std::collections::BTreeMap;
@@ -311,6 +313,7 @@ impl Cluster {
         let doing = format!("start {}", command.get_program().display());
         let process = self.spawner.spawn(command).map_err(|source| refused(&doing, source))?;
         let pid = process.pid();
+        self.addresses.roster().note(node, pid);
         *slot = Slot::Up(process);
         Ok(Seen { pid, saw: "started".to_owned(), confirmed: true })
     }

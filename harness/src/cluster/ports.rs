@@ -1,9 +1,11 @@
 //! The addresses of one run: loopback addresses 127.a.b.* of its own, claimed against every other run on this machine.
 //! Needs no root: all of 127.0.0.0/8 is local on Linux.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::{RngExt, SeedableRng};
@@ -15,17 +17,44 @@ use crate::NodeId;
 const ATTEMPTS_MAX: u32 = 100;
 /// The host that stands guard: while it is bound no other run takes the subnet.
 const GUARD_HOST: u8 = 254;
+/// Ports of described systems come behind those of the links.
+const FIRST_PORT: u16 = 64;
+/// Fronts are hosts behind the nodes.
+const FIRST_FRONT: u8 = 100;
 /// Largest cluster: nodes are hosts 1.. of one subnet, and the guard is a host too.
 pub const NODES_MAX: u32 = 63;
 
-/// Node i listens on 127.a.b.i:P and reaches node j through 127.a.b.i:P+j. The port is fixed too, so that a node has the same
+/// Node i listens on 127.a.b.i:P and reaches node j through 127.a.b.i:P+j; a node of a described system
+/// listens at 127.a.b.i:P+64+k, and is reached at 127.a.b.(100+i):P+64+k. The port is fixed too, so that a node has the same
 /// address after a restart. The subnet is free again when this is dropped.
 #[derive(Debug)]
 pub struct Addresses {
     nodes: u32,
     subnet: (u8, u8),
     port: u16,
+    roster: Roster,
     _guard: UdpSocket,
+}
+
+/// Which process is a node at the moment: the cluster writes it, and who sees a connection looks who made it.
+#[derive(Clone, Debug, Default)]
+pub struct Roster(Arc<Mutex<BTreeMap<NodeId, u32>>>);
+
+impl Roster {
+    /// Notes that a node is this process, the leader of its group.
+    pub fn note(&self, node: NodeId, pid: u32) {
+        self.lock().insert(node, pid);
+    }
+
+    /// Every node that was ever started, with its newest process.
+    pub fn all(&self) -> BTreeMap<NodeId, u32> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, u32>> {
+        // Single insertions leave no half-made map behind a panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Addresses {
@@ -52,7 +81,8 @@ impl Addresses {
             let port = rng.random_range(100..300) * 100;
             match UdpSocket::bind(address(subnet, GUARD_HOST, port)) {
                 Ok(guard) => {
-                    let addresses = Addresses { nodes, subnet, port, _guard: guard };
+                    let addresses =
+                        Addresses { nodes, subnet, port, roster: Roster::default(), _guard: guard };
                     match addresses.check_free() {
                         Ok(()) => return Ok(addresses),
                         Err(error) => refusal = error,
@@ -74,6 +104,11 @@ impl Addresses {
         self.nodes
     }
 
+    /// Who lives here.
+    pub fn roster(&self) -> Roster {
+        self.roster.clone()
+    }
+
     /// Where a node listens, for peers' proxies and for clients.
     pub fn node(&self, node: NodeId) -> SocketAddr {
         address(self.subnet, node as u8, self.port)
@@ -82,6 +117,17 @@ impl Addresses {
     /// What node `from` takes for the address of node `to`.
     pub fn proxy(&self, from: NodeId, to: NodeId) -> SocketAddr {
         address(self.subnet, from as u8, self.port + to as u16)
+    }
+
+    /// Where a node of a described system listens with its port of this rank, 0 to 15.
+    pub fn port(&self, node: NodeId, rank: u16) -> SocketAddr {
+        address(self.subnet, node as u8, self.port + FIRST_PORT + rank)
+    }
+
+    /// What the others take for that address, if it is reached through the harness: the same port of another host, because systems
+    /// hand out one address for everybody.
+    pub fn front(&self, node: NodeId, rank: u16) -> SocketAddr {
+        address(self.subnet, FIRST_FRONT + node as u8, self.port + FIRST_PORT + rank)
     }
 
     /// The peer list for a node, in order of ids, with itself at its own position.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
 use crate::net::{Counters, Direction, Link, Rule};
+use crate::system::Transport;
 use crate::target::Target;
 
 /// A kind of fault, as `--faults` names it.
@@ -75,6 +76,30 @@ impl FaultKind {
         }
     }
 
+    /// Whether a cluster can have it.
+    pub fn possible(self, cluster: Cluster) -> bool {
+        match self {
+            FaultKind::Kill | FaultKind::Pause => true,
+            FaultKind::Partition | FaultKind::Delay | FaultKind::Loss => {
+                cluster.nodes > 1 && cluster.transport != Transport::Direct
+            }
+            FaultKind::Duplicate | FaultKind::Reorder => {
+                cluster.nodes > 1 && cluster.transport == Transport::Udp
+            }
+        }
+    }
+
+    /// What a cluster must have for it, in words.
+    pub fn condition(self) -> &'static str {
+        match self {
+            FaultKind::Kill | FaultKind::Pause => "any can",
+            FaultKind::Partition | FaultKind::Delay | FaultKind::Loss => {
+                "it needs two nodes or more, whose links pass the harness"
+            }
+            FaultKind::Duplicate | FaultKind::Reorder => "it needs two nodes or more that send datagrams",
+        }
+    }
+
     /// Whether it is there to make a leader fall, rather than to make its life hard.
     pub(crate) fn deposes_leader(self) -> bool {
         matches!(self, FaultKind::Kill | FaultKind::Pause | FaultKind::Partition)
@@ -99,6 +124,17 @@ impl std::fmt::Display for FaultKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
     }
+}
+
+/// What decides which faults a cluster can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its nodes.
+    pub nodes: u32,
+    /// How they talk to each other.
+    pub transport: Transport,
+    /// Whether a node that lost its data comes back as a member.
+    pub survives_wipe: bool,
 }
 
 /// A name that is no kind of fault.
@@ -171,7 +207,8 @@ impl Fault {
     pub fn bit(&self, counters: &Counters) -> bool {
         match self {
             Fault::Kill(_) | Fault::Pause(_) => false,
-            Fault::Partition(_) | Fault::Loss(_) => counters.dropped > 0,
+            Fault::Partition(_) => counters.dropped + counters.held > 0,
+            Fault::Loss(_) => counters.dropped + counters.stalled > 0,
             Fault::Delay(_) => counters.delayed > 0,
             Fault::Duplicate(_) => counters.duplicated > 0,
             Fault::Reorder(_) => counters.reordered > 0,

@@ -5,7 +5,7 @@
 //! the address that node j takes for node i: senders keep their identity, and payloads are never looked at.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -20,7 +20,9 @@ use nix::sys::time::TimeSpec;
 use rand_chacha::ChaCha8Rng;
 
 use super::rules::{Rules, Sending, Tally, bump};
+use super::streams::Streams;
 use super::{Counters, Link, Rule};
+use crate::NodeId;
 use crate::cluster::Addresses;
 use crate::random::{Purpose, stream};
 
@@ -34,6 +36,12 @@ const HELD_MAX: usize = 1 << 16;
 const SLEEP_MAX: Duration = Duration::from_millis(20);
 /// Largest UDP datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// One datagram of so many is remembered for a replay, so that memory reaches back further.
+const REMEMBERED_EVERY: u64 = 16;
+/// So many are remembered of each link.
+const REMEMBERED_MAX: usize = 64;
+/// A datagram of this age is old: later than any delay or retry of an idle link brings it.
+const OLD: Duration = Duration::from_millis(300);
 
 /// What passed a directed link since the start, in datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +66,7 @@ struct LinkTally {
 
 /// What the forwarding thread shares with those who command it.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     rules: Mutex<Rules>,
     links: BTreeMap<Link, LinkTally>,
     lag_ns_max: AtomicU64,
@@ -66,8 +74,33 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(nodes: u32) -> Arc<Shared> {
+        Arc::new(Shared {
+            rules: Mutex::default(),
+            links: Link::all(nodes).map(|link| (link, LinkTally::default())).collect(),
+            lag_ns_max: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Counts what was passed on of a stream.
+    pub(super) fn forwarded(&self, link: Link) {
+        if let Some(tally) = self.links.get(&link) {
+            bump(&tally.forwarded);
+        }
+    }
+
+    /// Notes that something left `late` after its deadline.
+    pub(super) fn lagged(&self, late: Duration) {
+        self.lag_ns_max.fetch_max(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// A poisoned lock is taken all the same: rules are changed by single map operations, which leave no half-made state.
-    fn rules(&self) -> MutexGuard<'_, Rules> {
+    pub(super) fn rules(&self) -> MutexGuard<'_, Rules> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,17 +133,29 @@ impl Fabric {
                 rng: stream(seed, Purpose::Link, link.from << 16 | link.to),
                 received: 0,
                 newest_sent: 0,
+                remembered: VecDeque::new(),
             });
         }
-        let shared = Arc::new(Shared {
-            rules: Mutex::default(),
-            links: Link::all(nodes).map(|link| (link, LinkTally::default())).collect(),
-            lag_ns_max: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-        });
+        let shared = Shared::new(nodes);
         let forwarder =
             Forwarder { shared: Arc::clone(&shared), sockets, ports, held: BinaryHeap::new(), next_rank: 0 };
         let thread = std::thread::Builder::new().name("fabric".to_owned()).spawn(move || forwarder.run())?;
+        Ok(Fabric { shared, thread: Some(thread) })
+    }
+
+    /// Passes streams on: `fronts` are, of each node, addresses at which the others take it to be, and those at which it is. Who dials
+    /// is found out by who lives at `addresses`.
+    ///
+    /// # Errors
+    /// When an address cannot be bound or the thread not started.
+    pub fn start_streams(
+        addresses: &Addresses,
+        fronts: &[(NodeId, SocketAddr, SocketAddr)],
+        seed: u64,
+    ) -> io::Result<Fabric> {
+        let shared = Shared::new(addresses.nodes());
+        let streams = Streams::new(shared.clone(), fronts, addresses.roster(), seed)?;
+        let thread = std::thread::Builder::new().name("streams".to_owned()).spawn(move || streams.run())?;
         Ok(Fabric { shared, thread: Some(thread) })
     }
 
@@ -180,6 +225,34 @@ struct Port {
     received: u64,
     /// Highest rank sent so far: a datagram of lower rank was overtaken.
     newest_sent: u64,
+    /// Some of the datagrams of the last seconds, oldest first.
+    remembered: VecDeque<(Instant, Box<[u8]>)>,
+}
+
+impl Port {
+    fn remember(&mut self, now: Instant, bytes: &[u8]) {
+        if self.received.is_multiple_of(REMEMBERED_EVERY) {
+            if self.remembered.len() >= REMEMBERED_MAX {
+                self.remembered.pop_front();
+            }
+            self.remembered.push_back((now, bytes.into()));
+        }
+    }
+
+    /// An old datagram, by a draw.
+    fn old(&self, now: Instant, draw: u32) -> Option<&[u8]> {
+        let old = self.remembered.iter().take_while(|(at, _)| now - *at >= OLD).count();
+        Some(&self.remembered.get(draw as usize % old.max(1)).filter(|_| old > 0)?.1)
+    }
+}
+
+/// Changes one bit by a draw.
+fn change(bytes: &mut [u8], draw: u32) {
+    let bits = bytes.len() * 8;
+    if bits > 0 {
+        let bit = draw as usize % bits;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
 }
 
 /// A datagram that is held back. Ordered by deadline, ties in the order of arrival: equal delays do not reorder.
@@ -230,7 +303,7 @@ struct Forwarder {
 impl Forwarder {
     fn run(mut self) {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while !self.shared.stopped() {
             self.send_due();
             for port in self.readable() {
                 self.receive(port, &mut buffer);
@@ -271,23 +344,29 @@ impl Forwarder {
                 continue;
             }
             state.received += 1;
-            let rank = state.received;
-            let sendings = shared.rules().decide(state.link, &mut state.rng);
-            for Sending { delay, held_by } in sendings {
-                if delay.is_zero() {
+            let (rank, now) = (state.received, Instant::now());
+            let sendings = shared.rules().decide(state.link, len, now, &mut state.rng);
+            state.remember(now, &buffer[..len]);
+            for Sending { delay, held_by, changes, old } in sendings {
+                if delay.is_zero() && changes.is_empty() && old.is_none() {
                     self.send(port, rank, &buffer[..len], held_by.as_deref());
-                } else if self.held.len() >= HELD_MAX {
+                    continue;
+                }
+                let mut bytes: Box<[u8]> = match &old {
+                    None => buffer[..len].into(),
+                    Some((draw, fault)) => {
+                        let Some(bytes) = self.ports[port].old(now, *draw) else { continue };
+                        bump(&fault.replayed);
+                        bytes.into()
+                    }
+                };
+                changes.iter().for_each(|draw| change(&mut bytes, *draw));
+                if self.held.len() >= HELD_MAX {
                     bump(&tally.overflow);
                 } else {
                     self.next_rank += 1;
-                    self.held.push(Reverse(Held {
-                        deadline: Instant::now() + delay,
-                        arrival: self.next_rank,
-                        port,
-                        rank,
-                        bytes: buffer[..len].into(),
-                        held_by,
-                    }));
+                    let (deadline, arrival) = (now + delay, self.next_rank);
+                    self.held.push(Reverse(Held { deadline, arrival, port, rank, bytes, held_by }));
                 }
             }
         }
@@ -299,8 +378,7 @@ impl Forwarder {
             if held.deadline > now {
                 return;
             }
-            let lag_ns = u64::try_from((now - held.deadline).as_nanos()).unwrap_or(u64::MAX);
-            self.shared.lag_ns_max.fetch_max(lag_ns, Ordering::Relaxed);
+            self.shared.lagged(now - held.deadline);
             if let Some(Reverse(held)) = self.held.pop() {
                 self.send(held.port, held.rank, &held.bytes, held.held_by.as_deref());
             }

@@ -1,8 +1,9 @@
 //! Links between nodes and what faults do to them: the vocabulary of the network below a cluster.
-//! Deciding over a datagram is in `rules`, moving it in `fabric`.
+//! Deciding over bytes is in `rules`, moving datagrams in `fabric`, and streams in `streams`.
 
 mod fabric;
 mod rules;
+mod streams;
 
 pub use fabric::{Fabric, LinkCounters};
 pub use rules::{Counters, Rule};

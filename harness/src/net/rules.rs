@@ -1,10 +1,10 @@
-//! What active faults decide over a datagram, and the evidence that they did.
-//! Pure: the datagram is moved, and time is read, by [`super::fabric`].
+//! What active faults decide over a datagram or a piece of a stream, and the evidence that they did.
+//! Pure: bytes are moved, and time is read, by [`super::fabric`] and [`super::streams`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -12,12 +12,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Link;
 
-/// What a fault does to each datagram on a directed link. Chances are in percent, times in milliseconds.
+/// What a piece of a stream waits that was lost once: the shortest retransmission timeout of Linux.
+const RETRANSMISSION: Duration = Duration::from_millis(200);
+/// Longest queue before a link of limited rate; a datagram that would wait longer is dropped, as a router does.
+const RATE_QUEUE_MAX: Duration = Duration::from_millis(500);
+
+/// What a fault does to each datagram on a directed link. Chances are in percent, times in milliseconds. Bytes of a stream are never
+/// dropped, doubled, moved or changed, because TCP never does that: see each rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Drops it.
+    /// Drops it. A stream is held until the rule is gone.
     Drop,
-    /// Drops some.
+    /// Drops some. A piece of a stream is late by one retransmission.
     Lose {
         /// Chance of each.
         percent: u8,
@@ -43,6 +49,23 @@ pub enum Rule {
         /// For 0 to so many milliseconds, uniformly.
         hold_ms: u32,
     },
+    /// Changes one bit of some.
+    Corrupt {
+        /// Chance of each.
+        percent: u8,
+    },
+    /// Sends an old datagram of the same link behind some.
+    Replay {
+        /// Chance of each.
+        percent: u8,
+    },
+    /// Lets no more pass than this; what comes on top waits, and what would wait too long is dropped. A stream waits.
+    Rate {
+        /// Kilobytes (1,000 bytes) a second.
+        kbytes_per_s: u32,
+    },
+    /// Resets connections, those there are and those that are made. Means nothing to datagrams.
+    Reset,
 }
 
 /// What a rule decided over one datagram.
@@ -51,10 +74,13 @@ enum Action {
     Drop,
     Delay(Duration),
     Duplicate(Duration),
+    Corrupt(u32),
+    Replay(u32),
 }
 
 impl Rule {
-    fn decide(self, rng: &mut ChaCha8Rng) -> Action {
+    /// `free_at` is when a link of limited rate has sent what came before.
+    fn decide(self, len: usize, now: Instant, free_at: &mut Option<Instant>, rng: &mut ChaCha8Rng) -> Action {
         match self {
             Rule::Drop => Action::Drop,
             Rule::Lose { percent } if hits(rng, percent) => Action::Drop,
@@ -65,9 +91,42 @@ impl Rule {
                 Action::Duplicate(up_to_ms(rng, within_ms))
             }
             Rule::Hold { percent, hold_ms } if hits(rng, percent) => Action::Delay(up_to_ms(rng, hold_ms)),
-            Rule::Lose { .. } | Rule::Duplicate { .. } | Rule::Hold { .. } => Action::Pass,
+            Rule::Corrupt { percent } if hits(rng, percent) => Action::Corrupt(rng.random()),
+            Rule::Replay { percent } if hits(rng, percent) => Action::Replay(rng.random()),
+            Rule::Rate { kbytes_per_s } => {
+                let waits = queue(len, kbytes_per_s, now, free_at, Some(RATE_QUEUE_MAX));
+                waits.map_or(
+                    Action::Drop,
+                    |waits| if waits.is_zero() { Action::Pass } else { Action::Delay(waits) },
+                )
+            }
+            Rule::Lose { .. }
+            | Rule::Duplicate { .. }
+            | Rule::Hold { .. }
+            | Rule::Corrupt { .. }
+            | Rule::Replay { .. }
+            | Rule::Reset => Action::Pass,
         }
     }
+}
+
+/// How long `len` bytes wait for what came before them on a link of this rate; `None` if they would wait longer than `longest`, and so
+/// do not join the queue. Sending them takes its time, too, but they leave when it begins.
+fn queue(
+    len: usize,
+    kbytes_per_s: u32,
+    now: Instant,
+    free_at: &mut Option<Instant>,
+    longest: Option<Duration>,
+) -> Option<Duration> {
+    let starts = free_at.unwrap_or(now).max(now);
+    let waits = starts - now;
+    if longest.is_some_and(|longest| waits > longest) {
+        return None;
+    }
+    let micros = len as u64 * 1_000 / u64::from(kbytes_per_s.max(1));
+    *free_at = Some(starts + Duration::from_micros(micros));
+    Some(waits)
 }
 
 fn hits(rng: &mut ChaCha8Rng, percent: u8) -> bool {
@@ -92,6 +151,21 @@ pub struct Counters {
     pub duplicated: u64,
     /// Held back by it and sent after one that came later on the same link.
     pub reordered: u64,
+    /// Sent on with a changed bit.
+    #[serde(default)]
+    pub corrupted: u64,
+    /// Old ones that it sent again.
+    #[serde(default)]
+    pub replayed: u64,
+    /// Pieces of streams that it held until it was healed.
+    #[serde(default)]
+    pub held: u64,
+    /// Pieces of streams that it made late by a retransmission.
+    #[serde(default)]
+    pub stalled: u64,
+    /// Connections that it reset.
+    #[serde(default)]
+    pub reset: u64,
 }
 
 /// [`Counters`] that the forwarding thread writes and others read.
@@ -102,6 +176,11 @@ pub(super) struct Tally {
     delayed: AtomicU64,
     duplicated: AtomicU64,
     pub(super) reordered: AtomicU64,
+    corrupted: AtomicU64,
+    pub(super) replayed: AtomicU64,
+    held: AtomicU64,
+    stalled: AtomicU64,
+    pub(super) reset: AtomicU64,
 }
 
 impl Tally {
@@ -113,6 +192,11 @@ impl Tally {
             delayed: load(&self.delayed),
             duplicated: load(&self.duplicated),
             reordered: load(&self.reordered),
+            corrupted: load(&self.corrupted),
+            replayed: load(&self.replayed),
+            held: load(&self.held),
+            stalled: load(&self.stalled),
+            reset: load(&self.reset),
         }
     }
 }
@@ -127,36 +211,65 @@ pub(super) struct Sending {
     pub(super) delay: Duration,
     /// The fault that holds it back; it gets the credit if the datagram is overtaken.
     pub(super) held_by: Option<Arc<Tally>>,
+    /// Draws of the bits that are changed.
+    pub(super) changes: Vec<u32>,
+    /// The draw and the account of an old datagram to be sent in its place.
+    pub(super) old: Option<(u32, Arc<Tally>)>,
+}
+
+/// How a piece of a stream goes on.
+#[derive(Debug)]
+pub(super) enum Passage {
+    /// It leaves after so long, and after all before it.
+    After(Duration),
+    /// Its connection ends here.
+    Reset(Arc<Tally>),
+}
+
+/// An active fault.
+#[derive(Debug, Default)]
+struct Active {
+    /// With the time at which a link of limited rate is free.
+    rules: BTreeMap<Link, (Rule, Option<Instant>)>,
+    tally: Arc<Tally>,
 }
 
 /// The active faults, by id.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    active: BTreeMap<u32, (BTreeMap<Link, Rule>, Arc<Tally>)>,
+    active: BTreeMap<u32, Active>,
 }
 
 impl Rules {
     pub(super) fn install(&mut self, fault: u32, rules: Vec<(Link, Rule)>) {
-        self.active.insert(fault, (rules.into_iter().collect(), Arc::default()));
+        let rules = rules.into_iter().map(|(link, rule)| (link, (rule, None))).collect();
+        self.active.insert(fault, Active { rules, tally: Arc::default() });
     }
 
     pub(super) fn remove(&mut self, fault: u32) -> Option<Arc<Tally>> {
-        self.active.remove(&fault).map(|(_, tally)| tally)
+        self.active.remove(&fault).map(|active| active.tally)
     }
 
     pub(super) fn tally(&self, fault: u32) -> Option<&Arc<Tally>> {
-        self.active.get(&fault).map(|(_, tally)| tally)
+        self.active.get(&fault).map(|active| &active.tally)
     }
 
     /// The sendings that come of one datagram: none if a fault drops it, several if one duplicates it. Delays add up, and a copy
     /// takes the delays of its original on top of its own.
-    pub(super) fn decide(&self, link: Link, rng: &mut ChaCha8Rng) -> Vec<Sending> {
-        let mut original = Sending { delay: Duration::ZERO, held_by: None };
-        let mut copies = Vec::new();
-        for (rules, tally) in self.active.values() {
-            let Some(rule) = rules.get(&link) else { continue };
+    pub(super) fn decide(
+        &mut self,
+        link: Link,
+        len: usize,
+        now: Instant,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<Sending> {
+        let plain = |delay| Sending { delay, held_by: None, changes: Vec::new(), old: None };
+        let mut original = plain(Duration::ZERO);
+        let (mut copies, mut replays) = (Vec::new(), Vec::new());
+        for Active { rules, tally } in self.active.values_mut() {
+            let Some((rule, free_at)) = rules.get_mut(&link) else { continue };
             bump(&tally.matched);
-            match rule.decide(rng) {
+            match rule.decide(len, now, free_at, rng) {
                 Action::Pass => {}
                 Action::Drop => {
                     bump(&tally.dropped);
@@ -171,11 +284,63 @@ impl Rules {
                     bump(&tally.duplicated);
                     copies.push(after);
                 }
+                Action::Corrupt(draw) => {
+                    bump(&tally.corrupted);
+                    original.changes.push(draw);
+                }
+                // Counted when one was found that is old enough.
+                Action::Replay(draw) => replays.push((draw, Arc::clone(tally))),
             }
         }
         let delay = original.delay;
-        let copies = copies.into_iter().map(|after| Sending { delay: delay + after, held_by: None });
-        std::iter::once(original).chain(copies).collect()
+        let copies = copies.into_iter().map(|after| plain(delay + after));
+        let replays = replays.into_iter().map(|old| Sending { old: Some(old), ..plain(delay) });
+        std::iter::once(original).chain(copies).chain(replays).collect()
+    }
+
+    /// Whether streams of a link are held.
+    pub(super) fn holds(&self, link: Link) -> bool {
+        self.active.values().any(|active| matches!(active.rules.get(&link), Some((Rule::Drop, _))))
+    }
+
+    /// The fault that resets the connections of a link, if there is one.
+    pub(super) fn resets(&self, link: Link) -> Option<&Arc<Tally>> {
+        let resets = |active: &&Active| matches!(active.rules.get(&link), Some((Rule::Reset, _)));
+        self.active.values().find(resets).map(|active| &active.tally)
+    }
+
+    /// How a piece of a stream goes on: never dropped, doubled or changed.
+    pub(super) fn passage(&mut self, link: Link, len: usize, now: Instant, rng: &mut ChaCha8Rng) -> Passage {
+        let mut delay = Duration::ZERO;
+        for Active { rules, tally } in self.active.values_mut() {
+            let Some((rule, free_at)) = rules.get_mut(&link) else { continue };
+            bump(&tally.matched);
+            match *rule {
+                Rule::Drop => bump(&tally.held),
+                Rule::Lose { percent } if hits(rng, percent) => {
+                    bump(&tally.stalled);
+                    delay += RETRANSMISSION;
+                }
+                Rule::Delay { delay_ms, jitter_ms } => {
+                    bump(&tally.delayed);
+                    delay += Duration::from_millis(delay_ms.into()) + up_to_ms(rng, jitter_ms);
+                }
+                Rule::Rate { kbytes_per_s } => {
+                    let waits = queue(len, kbytes_per_s, now, free_at, None).unwrap_or_default();
+                    if !waits.is_zero() {
+                        bump(&tally.delayed);
+                    }
+                    delay += waits;
+                }
+                Rule::Reset => return Passage::Reset(Arc::clone(tally)),
+                Rule::Lose { .. }
+                | Rule::Duplicate { .. }
+                | Rule::Hold { .. }
+                | Rule::Corrupt { .. }
+                | Rule::Replay { .. } => {}
+            }
+        }
+        Passage::After(delay)
     }
 }
 
@@ -193,15 +358,20 @@ mod tests {
             active.install(id as u32, vec![(LINK, *rule)]);
         }
         let mut rng = stream(1, Purpose::Link, 0);
+        let now = Instant::now();
         let delays = (0..1_000)
-            .flat_map(|_| active.decide(LINK, &mut rng))
+            .flat_map(|_| active.decide(LINK, 100, now, &mut rng))
             .map(|sending| sending.delay.as_millis())
             .collect::<Vec<_>>();
-        assert_eq!(active.decide(Link { from: 2, to: 1 }, &mut rng).len(), 1, "the other direction is free");
+        assert_eq!(
+            active.decide(Link { from: 2, to: 1 }, 100, now, &mut rng).len(),
+            1,
+            "the other direction is free"
+        );
         let counters =
             (0..rules.len() as u32).map(|id| active.remove(id).unwrap().read()).collect::<Vec<_>>();
         assert_eq!(counters[0].matched, 1_000);
-        assert_eq!(active.decide(LINK, &mut rng)[0].delay, Duration::ZERO, "removed is healed");
+        assert_eq!(active.decide(LINK, 100, now, &mut rng)[0].delay, Duration::ZERO, "removed is healed");
         (counters, delays)
     }
 
@@ -225,6 +395,64 @@ mod tests {
         let (counters, sent) = check(&[Rule::Hold { percent: 50, hold_ms: 40 }]);
         assert!((400..600).contains(&counters[0].delayed), "{counters:?}");
         assert!(sent.len() == 1_000 && sent.iter().all(|&ms| ms <= 40));
+
+        let (counters, sent) = check(&[Rule::Corrupt { percent: 30 }]);
+        assert!((200..400).contains(&counters[0].corrupted) && sent.len() == 1_000, "{counters:?}");
+        let (counters, sent) = check(&[Rule::Replay { percent: 50 }]);
+        assert!((1_400..1_600).contains(&sent.len()), "{}", sent.len());
+        assert_eq!(counters[0].replayed, 0, "counted when an old one was found");
+
+        // 100 bytes take 1 ms; all come at once, and the queue is half a second.
+        let (counters, sent) = check(&[Rule::Rate { kbytes_per_s: 100 }]);
+        assert_eq!((counters[0].delayed, counters[0].dropped, sent.len()), (500, 499, 501));
+        assert_eq!((sent[0], sent[1], sent[500]), (0, 1, 500));
+    }
+
+    /// Sends 1,000 pieces of a stream over `LINK` under one rule: its counters, and the delays in milliseconds.
+    fn check_stream(rule: Rule) -> (Counters, Vec<u128>) {
+        let mut active = Rules::default();
+        active.install(1, vec![(LINK, rule)]);
+        let (mut rng, now) = (stream(1, Purpose::Link, 0), Instant::now());
+        let mut delays = Vec::new();
+        for _ in 0..1_000 {
+            match active.passage(LINK, 100, now, &mut rng) {
+                Passage::After(delay) => delays.push(delay.as_millis()),
+                Passage::Reset(tally) => bump(&tally.reset),
+            }
+        }
+        assert_eq!(active.holds(LINK), rule == Rule::Drop);
+        assert!(!active.holds(Link { from: 2, to: 1 }));
+        assert_eq!(active.resets(LINK).is_some(), rule == Rule::Reset);
+        (active.remove(1).unwrap().read(), delays)
+    }
+
+    #[test]
+    fn pieces_of_streams_are_late_or_held_but_all_pass() {
+        for rule in [
+            Rule::Drop,
+            Rule::Lose { percent: 30 },
+            Rule::Delay { delay_ms: 5, jitter_ms: 0 },
+            Rule::Duplicate { percent: 100, within_ms: 0 },
+            Rule::Hold { percent: 100, hold_ms: 5 },
+            Rule::Corrupt { percent: 100 },
+            Rule::Replay { percent: 100 },
+            Rule::Rate { kbytes_per_s: 100 },
+        ] {
+            let (counters, delays) = check_stream(rule);
+            assert_eq!((delays.len(), counters.dropped), (1_000, 0), "{rule:?}");
+            match rule {
+                Rule::Drop => assert_eq!(counters.held, 1_000),
+                Rule::Lose { .. } => {
+                    assert!((200..400).contains(&counters.stalled), "{counters:?}");
+                    assert!(delays.iter().all(|ms| [0, 200].contains(ms)));
+                }
+                Rule::Delay { .. } => assert_eq!((counters.delayed, delays[0]), (1_000, 5)),
+                Rule::Rate { .. } => assert_eq!((counters.delayed, delays[999]), (999, 999)),
+                _ => assert!(delays.iter().all(|ms| *ms == 0), "{rule:?}"),
+            }
+        }
+        let (counters, delays) = check_stream(Rule::Reset);
+        assert_eq!((counters.reset, delays.len()), (1_000, 0));
     }
 
     #[test]

@@ -1,7 +1,16 @@
 //! Systems under test: how one is started, asked and talked to, for ours and for those that a file describes.
 //! What is done to their processes is the cluster's business, what clients ask the workload's.
 
+mod described;
+pub mod description;
+mod http;
+mod pointer;
+mod program;
+mod template;
 pub mod whitewater;
+mod wire;
+
+pub use described::{Described, DescribedError};
 
 use std::fmt::Debug;
 use std::io;
@@ -24,11 +33,21 @@ pub trait System: Debug + Send + Sync {
     /// Its name, for people.
     fn name(&self) -> &str;
 
+    /// The text of its description, if a file describes it.
+    fn description(&self) -> Option<&str> {
+        None
+    }
+
     /// Functions of a history that its clients can perform: `read`, `write`, `cas`, `append`, `add`.
     fn functions(&self) -> Vec<String>;
 
     /// How its nodes talk to each other, and so which faults its links can have.
     fn transport(&self) -> Transport;
+
+    /// Of each node the addresses at which others take it to be, and those at which it is: the streams that pass the harness.
+    fn fronts(&self, _addresses: &Addresses) -> Vec<(NodeId, SocketAddr, SocketAddr)> {
+        Vec::new()
+    }
 
     /// Whether a node that lost its data directory comes back as a member.
     fn survives_wipe(&self) -> bool;
@@ -48,6 +67,11 @@ pub trait System: Debug + Send + Sync {
     /// Whether [`System::status`] tells what a node has applied.
     fn tells_applied(&self) -> bool;
 
+    /// Whether [`Session::local`] tells what a node itself holds.
+    fn tells_state(&self) -> bool {
+        false
+    }
+
     /// What a node says of itself; `None` if it does not answer in time, or is not ready.
     fn status(&self, place: &Place<'_>, timeout: Duration) -> Option<Status>;
 
@@ -57,8 +81,15 @@ pub trait System: Debug + Send + Sync {
     /// No socket can be had, or no driver started.
     fn session(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>>;
 
-    /// A line of a node's output since the last look that means trouble, if there is one.
-    fn trouble(&self, line: &str) -> Option<String>;
+    /// Texts that mean trouble in the output of a node.
+    fn trouble(&self) -> &[String] {
+        &[]
+    }
+
+    /// Why its clients can do nothing any more, if that is so: an error of the tool.
+    fn broken(&self) -> Option<String> {
+        None
+    }
 
     /// The program that is run.
     ///
@@ -66,11 +97,11 @@ pub trait System: Debug + Send + Sync {
     /// It cannot be read.
     fn binary(&self) -> io::Result<Binary>;
 
-    /// Makes what a judge reads of what nodes wrote, when all of them are dead; the elections that they tell of.
+    /// Makes what a judge reads of what nodes wrote, when all of them are dead; the elections that they tell of, if they do.
     ///
     /// # Errors
     /// What they wrote is malformed.
-    fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Vec<Election>, TranslateError>;
+    fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Option<Vec<Election>>, TranslateError>;
 }
 
 /// Where a node lives.

@@ -125,9 +125,9 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// A workload of this kind with no key used yet.
-    pub fn new(kind: WorkloadKind) -> Workload {
-        let register = || -> Box<dyn Family> { Box::new(register::Registers::new()) };
+    /// A workload of this kind with no key used yet; `cas` tells whether clients can compare and set.
+    pub fn new(kind: WorkloadKind, cas: bool) -> Workload {
+        let register = || -> Box<dyn Family> { Box::new(register::Registers::new(cas)) };
         let append = || -> Box<dyn Family> { Box::new(append::Lists::new()) };
         let families = match kind {
             WorkloadKind::Mixed => vec![(60, register()), (40, append())],
@@ -186,7 +186,7 @@ mod tests {
 
     /// `count` operations of three workers in turn; every worker believes that each of its writes took effect.
     fn operations(kind: WorkloadKind, seed: u64, count: usize) -> (Vec<Operation>, Workload) {
-        let mut workload = Workload::new(kind);
+        let mut workload = Workload::new(kind, true);
         let mut workers: Vec<(ChaCha8Rng, Seen)> =
             (0..3).map(|k| (ChaCha8Rng::seed_from_u64(seed + k), Seen::new())).collect();
         let operations = (0..count)
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn the_probe_uses_a_key_of_its_own_and_a_fresh_value_each_time() {
         for kind in WorkloadKind::ALL {
-            let mut workload = Workload::new(kind);
+            let mut workload = Workload::new(kind, true);
             let key = workload.probe_key();
             let (first, read) = workload.probe(&key);
             let (second, _) = workload.probe(&key);
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn models_are_named_by_prefix() {
-        let models = |kind| serde_json::to_string(&Workload::new(kind).models()).unwrap();
+        let models = |kind| serde_json::to_string(&Workload::new(kind, true).models()).unwrap();
         assert_eq!(models(WorkloadKind::Mixed), r#"{"a":"list-append","r":"cas-register"}"#);
         assert_eq!(models(WorkloadKind::Set), r#"{"s":"set"}"#);
         assert_eq!(

@@ -11,11 +11,15 @@ use super::{Action, Family, Operation, Seen, Values};
 pub(super) const PREFIX: &str = "r";
 
 #[derive(Debug)]
-pub(super) struct Registers(Slots);
+pub(super) struct Registers {
+    slots: Slots,
+    /// Whether clients can compare and set.
+    cas: bool,
+}
 
 impl Registers {
-    pub(super) fn new() -> Registers {
-        Registers(Slots::new(PREFIX, 5, 400))
+    pub(super) fn new(cas: bool) -> Registers {
+        Registers { slots: Slots::new(PREFIX, 5, 400), cas }
     }
 }
 
@@ -29,11 +33,11 @@ impl Family for Registers {
     }
 
     fn next(&mut self, rng: &mut ChaCha8Rng, seen: &Seen, values: &mut Values) -> Operation {
-        let (slot, key) = self.0.draw(rng);
-        self.0.spend(slot);
+        let (slot, key) = self.slots.draw(rng);
+        self.slots.spend(slot);
         let action = match (rng.random_range(0..100), seen.get(&key)) {
             (0..40, _) => Action::Read,
-            (70..100, Some(&from)) => Action::Cas { from, to: values.next() },
+            (70..100, Some(&from)) if self.cas => Action::Cas { from, to: values.next() },
             _ => Action::Write(values.next()),
         };
         Operation { key, action }
@@ -44,6 +48,6 @@ impl Family for Registers {
     }
 
     fn slots(&mut self) -> &mut Slots {
-        &mut self.0
+        &mut self.slots
     }
 }

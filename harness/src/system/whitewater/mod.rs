@@ -158,6 +158,10 @@ impl System for Whitewater {
         true
     }
 
+    fn tells_state(&self) -> bool {
+        true
+    }
+
     fn status(&self, place: &Place<'_>, timeout: Duration) -> Option<Status> {
         let addr = place.addresses.node(place.node);
         let status = Client::new(self.config(timeout, timeout), vec![addr]).ok()?.status(addr)?;
@@ -176,16 +180,12 @@ impl System for Whitewater {
         Ok(Box::new(NodeSession::new(self.config(ATTEMPT_TIMEOUT, patience), nodes)?))
     }
 
-    fn trouble(&self, _line: &str) -> Option<String> {
-        None
-    }
-
     fn binary(&self) -> io::Result<Binary> {
         Binary::describe(&self.binary, if self.bug.is_some() { planted::FEATURE } else { "" })
     }
 
-    fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Vec<Election>, TranslateError> {
-        translate_all(dir, nodes)
+    fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Option<Vec<Election>>, TranslateError> {
+        translate_all(dir, nodes).map(Some)
     }
 }
 

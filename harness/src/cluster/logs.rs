@@ -1,0 +1,106 @@
+//! What nodes print, looked at while they run: lines that mean trouble.
+//! Which texts those are is said by the system.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use crate::NodeId;
+use crate::run_dir::RunDir;
+
+/// Longest part of a log that is looked at in one go, bytes.
+const LOOK_BYTES_MAX: u64 = 4 << 20;
+/// Longest line that is shown, characters.
+const LINE_CHARS_MAX: usize = 500;
+
+/// A line that means trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Who printed it.
+    pub node: NodeId,
+    /// The text that gave it away.
+    pub text: String,
+    /// The line.
+    pub line: String,
+}
+
+/// The logs of a cluster, and how far they were looked at.
+#[derive(Debug)]
+pub struct LogWatch {
+    files: Vec<(NodeId, PathBuf, u64)>,
+    texts: Vec<String>,
+}
+
+impl LogWatch {
+    /// Watches for these texts from the start of each log.
+    pub fn new(run_dir: &RunDir, nodes: u32, texts: &[String]) -> LogWatch {
+        let of = |node| [run_dir.stdout(node), run_dir.stderr(node)].map(|path| (node, path, 0));
+        let files = if texts.is_empty() { Vec::new() } else { (1..=nodes).flat_map(of).collect() };
+        LogWatch { files, texts: texts.to_vec() }
+    }
+
+    /// The first line of each log since the last look that means trouble. A line is looked at when it is whole.
+    pub fn look(&mut self) -> Vec<Trouble> {
+        let mut found = Vec::new();
+        for (node, path, offset) in &mut self.files {
+            let mut bytes = Vec::new();
+            let read = File::open(path).and_then(|mut file| {
+                file.seek(SeekFrom::Start(*offset))?;
+                file.take(LOOK_BYTES_MAX).read_to_end(&mut bytes)
+            });
+            // A log that is not there yet says nothing.
+            if read.is_err() {
+                continue;
+            }
+            let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
+                Some(end) => end + 1,
+                // A line longer than a look never becomes whole.
+                None if bytes.len() as u64 == LOOK_BYTES_MAX => bytes.len(),
+                None => 0,
+            };
+            *offset += whole as u64;
+            let text = String::from_utf8_lossy(&bytes[..whole]);
+            let trouble = text.lines().find_map(|line| {
+                let text = self.texts.iter().find(|text| line.contains(text.as_str()))?;
+                let line = line.chars().take(LINE_CHARS_MAX).collect();
+                Some(Trouble { node: *node, text: text.clone(), line })
+            });
+            found.extend(trouble);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{OpenOptions, create_dir_all};
+    use std::io::Write;
+
+    #[test]
+    fn trouble_is_found_once_in_whole_lines_of_either_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::open(dir.path());
+        create_dir_all(run_dir.node(2)).unwrap();
+        let append = |path: PathBuf, text: &str| {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+        };
+        let mut watch = LogWatch::new(&run_dir, 2, &["panic:".to_owned()]);
+        assert_eq!(watch.look(), []);
+        append(run_dir.stderr(2), "fine\npanic: at");
+        assert_eq!(watch.look(), [], "the line is not whole");
+        append(run_dir.stderr(2), " the disk\npanic: again\n");
+        let line = "panic: at the disk".to_owned();
+        assert_eq!(watch.look(), [Trouble { node: 2, text: "panic:".to_owned(), line }]);
+        assert_eq!(watch.look(), []);
+        append(run_dir.stdout(2), "a panic: on stdout\n");
+        assert_eq!(watch.look().len(), 1);
+        assert!(LogWatch::new(&run_dir, 2, &[]).look().is_empty());
+    }
+}

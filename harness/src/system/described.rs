@@ -1,0 +1,381 @@
+//! A system that a file describes: its commands, files and addresses, and the clients that talk to it.
+//! What a description may say, and how it is checked, is in `description`.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::description::{Defaults, Description, DescriptionError, PortKind, Ready};
+use super::http::{self, HttpSession};
+use super::program::{Program, ProgramSession};
+use super::template::expand;
+use super::{Place, Session, Status, System, Transport};
+use crate::NodeId;
+use crate::cluster::Addresses;
+use crate::run_dir::{RunDir, node_name};
+use crate::run_file::Binary;
+use crate::translate::{Election, TranslateError};
+
+/// A described system.
+#[derive(Debug)]
+pub struct Described {
+    description: Description,
+    text: String,
+    /// The program that nodes run.
+    program: PathBuf,
+    /// Where its driver writes its stderr.
+    driver_log: PathBuf,
+    /// The processes of its driver, started when the first client needs them.
+    drivers: Mutex<Vec<Arc<Program>>>,
+    /// Clients so far: they take turns with the processes.
+    sessions: std::sync::atomic::AtomicUsize,
+}
+
+/// Why there is no such system.
+#[derive(Debug, thiserror::Error)]
+pub enum DescribedError {
+    /// The description.
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+    /// No program to run.
+    #[error("there is no program {program:?} {place}, which {name} runs")]
+    NoProgram {
+        /// As the description or the command line has it.
+        program: String,
+        /// Where it was looked for.
+        place: &'static str,
+        /// The system.
+        name: String,
+    },
+}
+
+impl DescribedError {
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            DescribedError::Description(error) => error.hint(),
+            DescribedError::NoProgram { .. } => "install it, or say where it is: --binary FILE".to_owned(),
+        }
+    }
+}
+
+impl Described {
+    /// The system of this shipped name or description file. `binary` is run in place of the first word of its command.
+    ///
+    /// # Errors
+    /// The description is wrong, or its program is nowhere.
+    pub fn load(name: &str, binary: Option<&Path>) -> Result<Described, DescribedError> {
+        let (description, text) = Description::load(name)?;
+        let wanted = match (binary, description.command.get_ref().first()) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(word)) => word.get_ref().clone(),
+            (None, None) => String::new(),
+        };
+        let program = find_program(&wanted, binary.is_some()).map_err(|place| DescribedError::NoProgram {
+            program: wanted,
+            place,
+            name: description.name.clone(),
+        })?;
+        Ok(Described {
+            description,
+            text,
+            program,
+            driver_log: PathBuf::new(),
+            drivers: Mutex::default(),
+            sessions: 0.into(),
+        })
+    }
+
+    /// The same, with its driver's stderr in a run directory.
+    #[must_use]
+    pub fn in_run(self, dir: &RunDir) -> Described {
+        Described { driver_log: dir.driver_log(), ..self }
+    }
+
+    /// What a run of it is, unless the command line says otherwise.
+    pub fn defaults(&self) -> &Defaults {
+        &self.description.run
+    }
+
+    fn rank(&self, port: &str) -> u16 {
+        let rank = self.description.ports.get_ref().keys().position(|name| name == port);
+        u16::try_from(rank.unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn kind(&self, port: &str) -> PortKind {
+        self.description.ports.get_ref().get(port).copied().unwrap_or(PortKind::Direct)
+    }
+
+    /// Where a node listens.
+    fn listens(&self, addresses: &Addresses, node: NodeId, port: &str) -> SocketAddr {
+        match self.kind(port) {
+            PortKind::Udp => addresses.node(node),
+            PortKind::Direct | PortKind::Tcp => addresses.port(node, self.rank(port)),
+        }
+    }
+
+    /// Where `viewer` reaches a node.
+    fn public(&self, place: &Place<'_>, node: NodeId, port: &str) -> SocketAddr {
+        match self.kind(port) {
+            PortKind::Udp if place.proxied && node != place.node => place.addresses.proxy(place.node, node),
+            PortKind::Tcp if place.proxied => place.addresses.front(node, self.rank(port)),
+            _ => self.listens(place.addresses, node, port),
+        }
+    }
+
+    fn of_node(&self, place: &Place<'_>, node: NodeId, word: &str) -> Option<String> {
+        let addresses = place.addresses;
+        if let Some((first, port)) = word.split_once(':') {
+            return match first {
+                "port" => Some(self.listens(addresses, node, port).port().to_string()),
+                "addr" => Some(self.listens(addresses, node, port).to_string()),
+                "public" => Some(self.public(place, node, port).to_string()),
+                _ => None,
+            };
+        }
+        match word {
+            "id" => Some(node.to_string()),
+            "name" => Some(node_name(node)),
+            "ip" => Some(addresses.node(node).ip().to_string()),
+            _ => None,
+        }
+    }
+
+    /// Fills in a text of the node at `place`.
+    fn expand(&self, place: &Place<'_>, text: &str) -> io::Result<String> {
+        let absolute = |path: PathBuf| std::path::absolute(path).map(|path| path.display().to_string()).ok();
+        let fill = |word: &str| match word {
+            "data" => absolute(place.run_dir.data(place.node)),
+            "dir" => absolute(place.run_dir.node(place.node)),
+            "nodes" => Some(place.addresses.nodes().to_string()),
+            "peers" => {
+                let each = self.description.peers.as_ref()?.get_ref();
+                let of = |node| expand(each, &|word| self.of_node(place, node, word)).ok();
+                let all = (1..=place.addresses.nodes()).map(of).collect::<Option<Vec<_>>>()?;
+                Some(all.join(&self.description.peers_separator))
+            }
+            word => self.of_node(place, place.node, word),
+        };
+        // Checked when the description was read, except that a path may be no text.
+        expand(text, &fill).map_err(|word| io::Error::other(format!("nothing to put in for {{{word}}}")))
+    }
+
+    fn client_port(&self) -> &str {
+        match (&self.description.http, &self.description.driver) {
+            (Some(http), _) => http.get_ref().port.get_ref(),
+            (None, Some(driver)) => driver.get_ref().port.get_ref(),
+            (None, None) => "",
+        }
+    }
+
+    /// The process of the driver for the next client.
+    fn driver(&self) -> io::Result<Option<Arc<Program>>> {
+        let Some(driver) = &self.description.driver else { return Ok(None) };
+        let driver = driver.get_ref();
+        let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn =
+            self.sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % driver.processes as usize;
+        while drivers.len() <= turn {
+            drivers.push(Arc::new(Program::start(driver.command.get_ref(), &self.driver_log)?));
+        }
+        Ok(drivers.get(turn).cloned())
+    }
+}
+
+/// The program that a word of a command means.
+fn find_program(word: &str, given: bool) -> Result<PathBuf, &'static str> {
+    use std::os::unix::fs::PermissionsExt;
+    let executable = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if given || word.contains('/') {
+        let path = PathBuf::from(word);
+        return if executable(&path) { Ok(path) } else { Err("that may be executed") };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(word)).find(|file| executable(file));
+    found.ok_or("on the PATH")
+}
+
+impl System for Described {
+    fn name(&self) -> &str {
+        &self.description.name
+    }
+
+    fn description(&self) -> Option<&str> {
+        Some(&self.text)
+    }
+
+    fn functions(&self) -> Vec<String> {
+        if let Some(driver) = &self.description.driver {
+            return driver.get_ref().functions.iter().map(|function| function.get_ref().clone()).collect();
+        }
+        let Some(http) = &self.description.http else { return Vec::new() };
+        let http = http.get_ref();
+        let has = [
+            ("read", http.read.is_some()),
+            ("write", http.write.is_some()),
+            ("cas", http.cas.is_some()),
+            ("append", http.append.is_some()),
+            ("add", http.add.is_some()),
+        ];
+        has.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    fn transport(&self) -> Transport {
+        let kinds = || self.description.ports.get_ref().values();
+        if self.description.tcp().is_some() {
+            Transport::Tcp
+        } else if kinds().any(|kind| *kind == PortKind::Udp) {
+            Transport::Udp
+        } else {
+            Transport::Direct
+        }
+    }
+
+    fn fronts(&self, addresses: &Addresses) -> Vec<(NodeId, SocketAddr, SocketAddr)> {
+        let ports = self.description.ports.get_ref().iter().filter(|(_, kind)| **kind == PortKind::Tcp);
+        ports
+            .flat_map(|(port, _)| {
+                let rank = self.rank(port);
+                (1..=addresses.nodes())
+                    .map(move |node| (node, addresses.front(node, rank), addresses.port(node, rank)))
+            })
+            .collect()
+    }
+
+    fn survives_wipe(&self) -> bool {
+        self.description.survives_wipe
+    }
+
+    fn command(&self, place: &Place<'_>) -> io::Result<Command> {
+        for (path, text) in &self.description.files {
+            let path = PathBuf::from(self.expand(place, path)?);
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::write(&path, self.expand(place, text.get_ref())?)?;
+        }
+        let mut command = Command::new(&self.program);
+        for word in self.description.command.get_ref().iter().skip(1) {
+            command.arg(self.expand(place, word.get_ref())?);
+        }
+        for (name, value) in &self.description.env {
+            command.env(name, self.expand(place, value.get_ref())?);
+        }
+        Ok(command)
+    }
+
+    fn client_addr(&self, addresses: &Addresses, node: NodeId) -> SocketAddr {
+        self.listens(addresses, node, self.client_port())
+    }
+
+    fn tells_leader(&self) -> bool {
+        let status = self.description.http.as_ref().and_then(|http| http.get_ref().status.as_ref());
+        status.is_some_and(|status| status.id.is_some() && status.leader.is_some())
+    }
+
+    fn tells_applied(&self) -> bool {
+        let status = self.description.http.as_ref().and_then(|http| http.get_ref().status.as_ref());
+        status.is_some_and(|status| status.applied.is_some())
+    }
+
+    fn status(&self, place: &Place<'_>, timeout: Duration) -> Option<Status> {
+        let addr = self.client_addr(place.addresses, place.node);
+        if let Some(http) = &self.description.http
+            && let Some(status) = &http.get_ref().status
+        {
+            return http::status(status, addr, timeout);
+        }
+        let ready = match &self.description.ready {
+            Some(Ready::Log(text)) => {
+                let said = |path: PathBuf| std::fs::read_to_string(path).is_ok_and(|log| log.contains(text));
+                said(place.run_dir.stdout(place.node)) || said(place.run_dir.stderr(place.node))
+            }
+            Some(Ready::Tcp(port)) => {
+                let addr = self.listens(place.addresses, place.node, port.get_ref());
+                TcpStream::connect_timeout(&addr, timeout).is_ok()
+            }
+            None => TcpStream::connect_timeout(&addr, timeout).is_ok(),
+        };
+        ready.then(|| Status {
+            id: place.node.to_string(),
+            leads: false,
+            leader: None,
+            term: 0,
+            commit_index: 0,
+            last_applied: 0,
+        })
+    }
+
+    fn session(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>> {
+        if let Some(program) = self.driver()? {
+            return Ok(Box::new(ProgramSession::new(program, nodes, patience)));
+        }
+        let http = self.description.http.as_ref().map(|http| http.get_ref().clone());
+        let http = http.ok_or_else(|| io::Error::other("the description has no client"))?;
+        Ok(Box::new(HttpSession::new(http, nodes, patience)))
+    }
+
+    fn trouble(&self) -> &[String] {
+        &self.description.trouble
+    }
+
+    fn broken(&self) -> Option<String> {
+        let drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
+        drivers.iter().find_map(|driver| driver.ended())
+    }
+
+    fn binary(&self) -> io::Result<Binary> {
+        Binary::foreign(&self.program)
+    }
+
+    fn translate(&self, _dir: &RunDir, _nodes: u32) -> Result<Option<Vec<Election>>, TranslateError> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_started_as_described() {
+        let addresses = Addresses::claim(3).unwrap();
+        let run_dir = RunDir::open(Path::new("/run"));
+        let place = Place { node: 2, addresses: &addresses, proxied: true, run_dir: &run_dir };
+        let system = Described::load("etcd", Some(Path::new("/bin/sh"))).unwrap();
+        let command = system.command(&place).unwrap();
+        let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        // Ports by name: client is the first, peer the second.
+        let (client, peer) = (addresses.port(2, 0), addresses.port(2, 1));
+        let fronts = [1, 2, 3].map(|node| addresses.front(node, 1));
+        for expected in [
+            "--data-dir=/run/nodes/n2/data".to_owned(),
+            format!("--listen-client-urls=http://{client}"),
+            format!("--listen-peer-urls=http://{peer}"),
+            format!("--initial-advertise-peer-urls=http://{}", fronts[1]),
+            format!(
+                "--initial-cluster=n1=http://{},n2=http://{},n3=http://{}",
+                fronts[0], fronts[1], fronts[2]
+            ),
+        ] {
+            assert!(args.contains(&expected), "{expected} is not in {args:?}");
+        }
+        assert_eq!(system.functions(), ["read", "write", "cas", "append", "add"]);
+        assert_eq!((system.transport(), system.fronts(&addresses).len()), (Transport::Tcp, 3));
+        assert_eq!(system.client_addr(&addresses, 2), client);
+    }
+
+    #[test]
+    fn a_program_that_is_nowhere_is_named() {
+        let error = Described::load("etcd", Some(Path::new("/nonexistent/etcd"))).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/etcd"), "{error}");
+        assert!(error.hint().contains("--binary"));
+        assert_eq!(find_program("no-such-program", false), Err("on the PATH"));
+        assert!(find_program("sh", false).is_ok());
+    }
+}

@@ -1,0 +1,165 @@
+//! Systems that we did not write: etcd where it is installed, and a small store with the driver that the README shows.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tests::recorded::Recorded;
+use tests::sandbox::Sandbox;
+use tests::workspace::read;
+
+/// Whether a program can be started; says so if not, because a test that is skipped must not look like one that ran.
+fn there_is(program: &str, argument: &str) -> bool {
+    let there = Command::new(program).arg(argument).output().is_ok_and(|output| output.status.success());
+    if !there {
+        println!("skipped: there is no {program} here");
+    }
+    there
+}
+
+#[test]
+fn etcd_is_valid_under_every_fault_that_streams_can_have() {
+    if !there_is("etcd", "--version") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let out = sandbox.out("etcd");
+    let args = [
+        "run",
+        "--system",
+        "etcd",
+        "--profile",
+        "steady",
+        "--workload",
+        "mixed",
+        "--clients",
+        "10",
+        "--rate",
+        "400",
+    ];
+    let said = sandbox.run(&[&args[..], &["--time", "12s", "--seed", "0x51f2"]].concat(), &out).exits(0);
+    let run = Recorded::at(&out);
+    assert_eq!(run.verdict(), "valid", "{said}");
+    for (kind, counter) in [("partition", "held"), ("delay", "delayed"), ("loss", "stalled")] {
+        let healed = run.nemesis(kind);
+        let bit = |value: &&serde_json::Value| {
+            value["phase"] == "heal" && value["evidence"][counter].as_u64() > Some(0)
+        };
+        assert!(healed.iter().any(|value| bit(&value)), "no {kind} has {counter}: {healed:?}");
+    }
+    assert!(run.operations("ok") >= 300, "{said}");
+    sandbox.assert_nothing_left();
+}
+
+/// A store of one node: `PUT` and `GET` of `/KEY`, every write in a file before it is acknowledged. Started with a number, it
+/// acknowledges one write in so many without keeping it.
+const STORE: &str = r#"
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ip, port, path, forgets = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+os.makedirs(os.path.dirname(path), exist_ok=True)
+data, writes = {}, 0
+if os.path.exists(path):
+    for line in open(path):
+        if line.endswith("\n"):
+            data.update(json.loads(line))
+log = open(path, "a")
+
+class Store(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def say(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        self.say(json.dumps(data.get(self.path)).encode())
+    def do_PUT(self):
+        global writes
+        value = int(self.rfile.read(int(self.headers["Content-Length"])))
+        writes += 1
+        if forgets == 0 or writes % forgets != 0:
+            log.write(json.dumps({self.path: value}) + "\n")
+            log.flush()
+            data[self.path] = value
+        self.say(b"")
+    def log_message(self, *words):
+        pass
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+print("serving", flush=True)
+Server((ip, port), Store).serve_forever()
+"#;
+
+/// The program that the README shows.
+fn driver() -> String {
+    let text = read("harness/README.md");
+    let block = text.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());
+    block.expect("the README shows a driver").to_owned()
+}
+
+/// Describes the store, with the README's driver as its client.
+fn describe(sandbox: &Sandbox, forgets: u32) -> PathBuf {
+    let write = |name: &str, text: &str| {
+        let path = sandbox.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (store, driver) = (write("store.py", STORE), write("driver.py", &driver()));
+    let text = format!(
+        "name = \"store\"\ncommand = [\"python3\", \"{store}\", \"{{ip}}\", \"{{port:web}}\", \"{{data}}/log\", \"{forgets}\"]\n\
+         ready = {{ log = \"serving\" }}\n[ports]\nweb = \"direct\"\n[run]\nnodes = 1\nworkload = \"register\"\nrate = 300\ntime = \"5s\"\n\
+         [driver]\ncommand = [\"python3\", \"{driver}\"]\nport = \"web\"\nfunctions = [\"read\", \"write\"]\n"
+    );
+    sandbox.path().join(write("store.toml", &text))
+}
+
+#[test]
+fn a_store_with_the_driver_of_the_readme_is_valid_until_it_forgets() {
+    assert!(driver().lines().count() <= 40, "the README promises a short example");
+    if !there_is("python3", "--version") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for (forgets, code) in [(0, 0), (40, 1)] {
+        let description = describe(&sandbox, forgets).display().to_string();
+        let out = sandbox.out(&format!("store-{forgets}"));
+        let said = sandbox.run(&["run", "--system", &description, "--seed", "7"], &out).exits(code);
+        let run = Recorded::at(&out);
+        let ok = run.operations("ok");
+        assert!(ok > 200, "{ok} operations\n{said}");
+        assert!(run.nemesis("kill").iter().any(|value| value["bit"] == true), "{said}");
+        let replay = sandbox.out(&format!("replay-{forgets}"));
+        sandbox.run(&["replay", &out.display().to_string()], &replay).exits(code);
+    }
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_driver_that_ends_is_an_error_of_the_tool_and_trouble_in_a_log_is_not() {
+    if !there_is("python3", "--version") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let description = describe(&sandbox, 0);
+    let text = std::fs::read_to_string(&description).unwrap();
+    let path = description.display().to_string();
+
+    let driver = sandbox.path().join("driver.py").display().to_string();
+    std::fs::write(
+        &description,
+        text.replace(&driver, &sandbox.path().join("none.py").display().to_string()),
+    )
+    .unwrap();
+    let said = sandbox.run(&["run", "--system", &path], &sandbox.out("ended")).exits(3);
+    said.tells("the driver python3", "driver.log");
+
+    std::fs::write(&description, text.replace("ready =", "trouble = [\"serving\"]\nready =")).unwrap();
+    let out = sandbox.out("trouble");
+    let said = sandbox.run(&["run", "--system", &path], &out).exits(1);
+    assert!(said.stdout.contains("its log says \"serving\""), "{said}");
+    assert_eq!(Recorded::at(&out).checks("invalid"), ["self_exit"]);
+    sandbox.assert_nothing_left();
+}
