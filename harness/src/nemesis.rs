@@ -217,6 +217,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn leader(&self, needed: bool) -> Option<Leader> {
+        let needed = needed && self.cluster.system().tells_leader();
         let asked = Instant::now();
         loop {
             let leader = self.cluster.leader();

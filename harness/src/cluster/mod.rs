@@ -233,6 +233,9 @@ impl Cluster {
 
     /// The leader of the highest term among the nodes that answer.
     pub fn leader(&self) -> Option<Leader> {
+        if !self.system.tells_leader() {
+            return None;
+        }
         leader_of(&self.statuses())
     }
 
