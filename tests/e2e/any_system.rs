@@ -110,7 +110,7 @@ fn describe(sandbox: &Sandbox, forgets: u32) -> PathBuf {
     let (store, driver) = (write("store.py", STORE), write("driver.py", &driver()));
     let text = format!(
         "name = \"store\"\ncommand = [\"python3\", \"{store}\", \"{{ip}}\", \"{{port:web}}\", \"{{data}}/log\", \"{forgets}\"]\n\
-         ready = {{ log = \"serving\" }}\n[ports]\nweb = \"direct\"\n[run]\nnodes = 1\nworkload = \"register\"\nrate = 300\ntime = \"5s\"\n\
+         ready = {{ log = \"serving\" }}\n[ports]\nweb = \"direct\"\n[run]\nnodes = 1\nworkload = \"register\"\nrate = 300\nfaults = [\"pause\"]\ntime = \"5s\"\n\
          [driver]\ncommand = [\"python3\", \"{driver}\"]\nport = \"web\"\nfunctions = [\"read\", \"write\"]\n"
     );
     sandbox.path().join(write("store.toml", &text))
@@ -123,14 +123,14 @@ fn a_store_with_the_driver_of_the_readme_is_valid_until_it_forgets() {
         return;
     }
     let sandbox = Sandbox::new();
-    for (forgets, code) in [(0, 0), (40, 1)] {
+    for (forgets, code) in [(0, 0), (5, 1)] {
         let description = describe(&sandbox, forgets).display().to_string();
         let out = sandbox.out(&format!("store-{forgets}"));
         let said = sandbox.run(&["run", "--system", &description, "--seed", "7"], &out).exits(code);
         let run = Recorded::at(&out);
         let ok = run.operations("ok");
         assert!(ok > 200, "{ok} operations\n{said}");
-        assert!(run.nemesis("kill").iter().any(|value| value["bit"] == true), "{said}");
+        assert!(run.nemesis("pause").iter().any(|value| value["bit"] == true), "{said}");
         let replay = sandbox.out(&format!("replay-{forgets}"));
         sandbox.run(&["replay", &out.display().to_string()], &replay).exits(code);
     }

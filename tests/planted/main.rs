@@ -5,6 +5,7 @@
 mod honest_build;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use checker::Verdict;
@@ -13,6 +14,7 @@ use harness::run::{Plan, run};
 use harness::run_dir::RunDir;
 use harness::schedule::Schedule;
 use harness::spec::Spec;
+use harness::system::whitewater::Whitewater;
 use tests::binaries::binaries;
 use tests::recorded::Recorded;
 use tests::sandbox::Sandbox;
@@ -107,7 +109,8 @@ fn the_same_build_without_its_bug_is_valid() {
     };
     let dir = RunDir::create(&sandbox.out("honest")).unwrap();
     let schedule = Schedule::plan(&spec);
-    let plan = Plan { spec, schedule, dir, binary, command: std::env::args().collect() };
+    let system = Arc::new(Whitewater::of(&spec, binary));
+    let plan = Plan { spec, schedule, dir, system, command: std::env::args().collect() };
     let finished = run(&plan, &AtomicBool::new(false), &mut |_| ()).unwrap();
     assert_eq!(finished.report.verdict, Verdict::Valid, "{}", finished.report.render());
     sandbox.assert_nothing_left();

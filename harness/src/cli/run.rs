@@ -52,7 +52,11 @@ pub(super) fn execute(
     let interrupted = interrupts()?;
     let printer = Printer::new(json);
     printer.head(&spec);
-    let ours = if described.is_none() { Some(our_node(&spec)?) } else { None };
+    let ours = if described.is_none() {
+        Some(Whitewater::of(&spec, node_binary(spec.bug.as_deref())?))
+    } else {
+        None
+    };
     let dir = match out {
         Some(path) => RunDir::create(path),
         None => RunDir::create_fresh(Path::new(DEFAULT_PARENT), name),
@@ -83,17 +87,6 @@ pub(super) fn execute(
         printer.verdict(&finished, &plan.dir);
     }
     Ok(code)
-}
-
-/// Our node, as a spec asks for it.
-fn our_node(spec: &Spec) -> Result<Whitewater, Failure> {
-    Ok(Whitewater {
-        binary: node_binary(spec.bug.as_deref())?,
-        cluster_name: format!("whitewater-{:x}", spec.seed),
-        bug: spec.bug.clone(),
-        log_level: "info".to_owned(),
-        trace: true,
-    })
 }
 
 /// The node to run: the one beside this program, or one with planted bugs.

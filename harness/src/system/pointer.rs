@@ -37,7 +37,7 @@ impl Pointer {
     pub(super) fn pick(&self, answer: &Value) -> Value {
         let mut found = Vec::new();
         collect(answer, &self.steps, &mut found);
-        let found = found.into_iter().map(|value| match value.as_str().filter(|_| self.encoded) {
+        let mut found = found.into_iter().map(|value| match value.as_str().filter(|_| self.encoded) {
             // What is no base64 is shown as it is: the judge sees a value that nobody wrote.
             Some(text) => Value::from(decode(text).unwrap_or_else(|| text.to_owned())),
             None => value.clone(),
@@ -45,7 +45,7 @@ impl Pointer {
         if self.steps.iter().any(|step| step == "*") {
             found.collect()
         } else {
-            found.last().unwrap_or(Value::Null)
+            found.next().unwrap_or(Value::Null)
         }
     }
 

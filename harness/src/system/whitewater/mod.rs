@@ -17,6 +17,7 @@ use crate::cluster::Addresses;
 use crate::planted;
 use crate::run_dir::RunDir;
 use crate::run_file::Binary;
+use crate::spec::Spec;
 use crate::translate::{Election, TranslateError, translate_all};
 use client::NodeSession;
 
@@ -106,6 +107,17 @@ pub struct Whitewater {
 }
 
 impl Whitewater {
+    /// Our node as a run of this spec starts it.
+    pub fn of(spec: &Spec, binary: PathBuf) -> Whitewater {
+        Whitewater {
+            binary,
+            cluster_name: format!("whitewater-{:x}", spec.seed),
+            bug: spec.bug.clone(),
+            log_level: "info".to_owned(),
+            trace: true,
+        }
+    }
+
     fn config(&self, attempt_timeout: Duration, operation_timeout: Duration) -> ClientConfig {
         ClientConfig { cluster: self.cluster_name.clone(), attempt_timeout, operation_timeout }
     }
