@@ -10,6 +10,7 @@
 pub mod client;
 pub mod clock;
 pub mod config;
+mod hash;
 pub mod inspect;
 pub mod kv;
 pub mod planted;

@@ -7,6 +7,7 @@ pub mod session;
 
 use std::collections::BTreeMap;
 
+use crate::hash::hash_pieces;
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::types::Index;
 use command::{Command, Operation, Reply, VALUE_BYTES_MAX};
@@ -224,22 +225,15 @@ impl Store {
     fn put(&mut self, key: &[u8], value: Value) {
         self.note(key);
         self.values_hash ^= pair_hash(key, &value);
-        if let Some(old) = self.values.insert(key.to_vec(), value) {
-            self.values_hash ^= pair_hash(key, &old);
+        // Most writes are to a key that is there: its bytes need not be copied.
+        match self.values.get_mut(key) {
+            Some(there) => {
+                self.values_hash ^= pair_hash(key, there);
+                *there = value;
+            }
+            None => drop(self.values.insert(key.to_vec(), value)),
         }
     }
-}
-
-/// 64-bit FNV-1a over the pieces, each with its length, so that no two lists of pieces look alike.
-pub(crate) fn hash_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for piece in pieces {
-        let length = (piece.len() as u64).to_le_bytes();
-        for byte in length.iter().chain(piece) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-    hash
 }
 
 fn pair_hash(key: &[u8], value: &[u8]) -> u64 {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Applied, hash_pieces};
+use super::Applied;
+use crate::hash::hash_pieces;
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::types::Index;
 

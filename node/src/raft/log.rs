@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::types::{Entry, Index, LogId, Lsn, Term};
+use crate::hash::hash;
 use crate::trace::TermRun;
 
 /// One entry with what the node knows of it.
@@ -51,20 +52,13 @@ pub struct RaftLog {
     bytes: usize,
 }
 
-/// The chain after `entry`, given the chain before it: 64-bit FNV-1a over both. Two logs with equal chains at an index
-/// are equal up to it (accidental collisions aside: 2⁻⁶⁴ a pair).
+/// The chain after `entry`, given the chain before it: a hash over both. Two logs with equal chains at an index are equal up to
+/// it (accidental collisions aside: 2⁻⁶⁴ a pair).
 pub fn chain_after(chain: u64, entry: &Entry) -> u64 {
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let kind = entry.payload.kind();
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let head = [chain, entry.id.index, entry.id.term];
-    for byte in head.iter().flat_map(|word| word.to_le_bytes()).chain([kind]) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
-    }
-    for byte in entry.payload.bytes() {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
-    }
-    hash
+    let mut head = [entry.payload.kind(); 17];
+    head[..8].copy_from_slice(&entry.id.index.to_le_bytes());
+    head[8..16].copy_from_slice(&entry.id.term.to_le_bytes());
+    hash(hash(chain, &head), entry.payload.bytes())
 }
 
 impl RaftLog {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::kv::hash_pieces;
+use crate::hash::hash_pieces;
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::types::{NUMBER_MAX, NodeId, ProcessId, Term};
 
