@@ -361,15 +361,15 @@ impl Raft {
         }
         if self.role == Role::Leader {
             self.heartbeat(now, effects);
-        } else if self.admission.is_pending() {
-            self.ask_for_admission(now, effects);
-        } else if self.membership().is_voter(self.config.id) {
-            effects.info(|| Event::ElectionTimeout { term: self.hard_state.term });
-            self.start_pre_vote(now, effects);
-        } else {
+        } else if !self.membership().is_voter(self.config.id) {
             // Nobody would be asked to vote for it: it waits for a leader that knows it.
             self.leader = None;
             self.reset_election_deadline(now);
+        } else if self.admission.is_pending() {
+            self.ask_for_admission(now, effects);
+        } else {
+            effects.info(|| Event::ElectionTimeout { term: self.hard_state.term });
+            self.start_pre_vote(now, effects);
         }
     }
 

@@ -2,11 +2,14 @@
 //! a single node or a scripted cluster can show. Random schedules are the business of `tests/cluster`.
 #![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
 
+mod admission;
 mod core;
+mod directory;
 mod elections;
 mod hostile;
 mod lab;
 mod large;
+mod membership;
 mod reads;
 mod replica;
 mod replication;

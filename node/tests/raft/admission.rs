@@ -1,0 +1,271 @@
+//! What a node with an empty directory may promise, by the rules of `node/src/raft/admission.rs`.
+
+use node::raft::event::Event;
+use node::raft::membership::Membership;
+use node::raft::message::{AppendResult, Message};
+use node::raft::types::{Entry, HardState, NodeId, Payload, ProcessId, Record, Term};
+use node::raft::{Effects, Input, Recovered};
+
+use crate::core::*;
+
+/// A node of `voters` that nobody is bound to yet.
+fn unbound(voters: u32, term: Term, terms: &[Term]) -> Recovered {
+    let hard_state = HardState { term, voted_for: None };
+    let mut recovered = recovered(voters, hard_state, entries(0, terms), terms.len() as u64 + 1);
+    let members = Membership::of_voters((1..=voters).map(|id| (id, format!("127.0.0.1:{id}"))));
+    recovered.mark.membership = members.encode().into();
+    recovered
+}
+
+/// Node 1 of `voters`, in a new directory.
+fn empty(voters: u32) -> Core {
+    Core::start(config(1), unbound(voters, 0, &[]))
+}
+
+fn answer(blank: bool, known: u64) -> Message {
+    Message::HelloReply { blank, known }
+}
+
+fn admitted(effects: &Effects) -> bool {
+    effects.events.contains(&Event::Admitted)
+}
+
+fn asked(effects: &Effects) -> Vec<NodeId> {
+    effects.messages.iter().filter(|m| m.envelope.message == Message::Hello).map(|m| m.envelope.to).collect()
+}
+
+/// It asks at the pace of heartbeats, and neither stands nor votes meanwhile (defect D09).
+#[test]
+fn an_empty_node_asks_and_promises_nothing() {
+    let mut core = empty(3);
+    assert!(!core.raft.may_vote());
+    for _ in 0..20 {
+        let before = core.now;
+        let effects = core.timeout();
+        assert_eq!((core.now - before, asked(&effects)), (HEARTBEAT, vec![2, 3]));
+        assert_eq!((effects.messages.len(), effects.records.len(), core.role()), (2, 0, "follower"));
+    }
+    let question = Message::PreVoteRequest { candidate_term: 1, last: id(0, 0) };
+    let granted = Message::PreVoteReply { candidate_term: 1, granted: false };
+    assert_eq!(only(&core.receive(2, 0, question), 2).envelope.message, granted);
+    let request = Message::VoteRequest { last: id(9, 1), transfer: false };
+    let reply = only(&core.receive(2, 1, request), 2);
+    assert_eq!(reply.envelope.message, Message::VoteReply { granted: false });
+    assert_eq!(core.raft.hard_state(), HardState { term: 1, voted_for: None }, "the term it takes");
+    core.receive(2, 1, append(id(0, 0), 0, &[]));
+    core.receive(2, 1, Message::TimeoutNow);
+    assert_eq!((core.role(), core.raft.term()), ("follower", 1));
+}
+
+/// A leader may send it entries all the while: what it acknowledges is on its disk.
+#[test]
+fn an_empty_node_takes_entries() {
+    let mut core = empty(3);
+    let effects = core.receive(2, 4, append(id(0, 0), 1, &[4, 4]));
+    let reply = only(&effects, 2);
+    assert_eq!(result(&reply), AppendResult::Accepted { match_index: 2 });
+    assert_eq!((reply.after, core.raft.commit_index()), (effects.records[2].0, 1));
+    assert!(!core.raft.may_vote());
+}
+
+#[test]
+fn a_majority_of_empty_nodes_makes_a_new_cluster() {
+    for (voters, needed) in [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2)] {
+        let mut core = empty(voters);
+        let mut effects = core.timeout();
+        for peer in 2..2 + needed {
+            assert!(!core.raft.may_vote(), "{voters} voters, {} other answers", peer - 2);
+            effects = core.receive(peer, 0, answer(true, 0));
+        }
+        assert!(admitted(&effects) && core.raft.may_vote(), "{voters} voters, {needed} other answers");
+        // The usual patience begins now: nobody was waited for yet.
+        assert!(core.raft.next_deadline() >= core.now + ELECTION_MIN);
+    }
+}
+
+/// The same node twice is one node, and its last answer counts.
+#[test]
+fn answers_are_counted_by_node() {
+    let mut core = empty(5);
+    for _ in 0..5 {
+        assert!(!admitted(&core.receive(2, 0, answer(true, 0))));
+    }
+    core.receive(2, 0, answer(false, 0));
+    assert!(!admitted(&core.receive(3, 0, answer(true, 0))), "two are empty, itself among them");
+    assert!(admitted(&core.receive(4, 0, answer(true, 0))));
+}
+
+#[test]
+fn where_a_majority_has_a_past_everybody_must_be_asked() {
+    let mut core = empty(3);
+    assert!(!admitted(&core.receive(2, 0, answer(false, 0))));
+    assert!(!admitted(&core.receive(2, 0, answer(false, 0))));
+    assert!(admitted(&core.receive(3, 0, answer(false, 0))));
+}
+
+/// A node that took a term or entries is not empty any more, for itself as for others.
+#[test]
+fn a_node_with_a_past_is_not_counted_as_empty() {
+    for message in [Message::VoteRequest { last: id(0, 0), transfer: false }, append(id(0, 0), 0, &[1])] {
+        let mut core = empty(3);
+        core.receive(2, 1, message);
+        assert!(!admitted(&core.receive(3, 1, answer(true, 0))));
+        let effects = core.receive(2, 1, Message::Hello);
+        let hello = only(&effects, 2);
+        assert_eq!(hello.envelope.message, answer(false, 0));
+        assert!(hello.after > core.raft.durable_lsn(), "what it says of itself is on disk first");
+        assert!(admitted(&core.receive(2, 1, answer(false, 0))), "both of the others know nobody else");
+    }
+}
+
+/// Somebody knows this id by another directory: a former self may have promised anything.
+#[test]
+fn one_that_is_known_by_another_directory_is_not_admitted() {
+    let mut core = empty(3);
+    core.receive(3, 0, answer(false, 0));
+    let effects = core.receive(2, 0, answer(true, 77));
+    assert!(effects.events.contains(&Event::Forgotten { by: 2 }) && !core.raft.may_vote());
+    // An answer that was fine before is taken back.
+    let mut core = empty(5);
+    core.receive(2, 0, answer(true, 0));
+    core.receive(2, 0, answer(true, 77));
+    assert!(!admitted(&core.receive(3, 0, answer(true, 0))));
+    // Its own directory is no other one.
+    let mut core = empty(3);
+    core.receive(3, 0, answer(false, 0));
+    assert!(admitted(&core.receive(2, 0, answer(false, config(1).directory))));
+}
+
+/// Who is no member, or not the one that the membership knows, has no say in it.
+#[test]
+fn answers_of_strangers_do_not_count() {
+    let mut start = unbound(3, 0, &[]);
+    let mut members = Membership::decode(&start.mark.membership).unwrap();
+    members.members.get_mut(&2).unwrap().directory = process(2, 1).directory;
+    start.mark.membership = members.encode().into();
+    let mut core = Core::start(config(1), start);
+    let stranger = ProcessId { directory: 5, incarnation: 1 };
+    assert!(!admitted(&core.receive_from(2, stranger, 0, answer(true, 0))));
+    assert!(!admitted(&core.receive(9, 0, answer(true, 0))));
+    assert!(admitted(&core.receive(2, 0, answer(true, 0))));
+    assert!(!admitted(&core.receive(3, 0, answer(true, 77))), "once is for ever");
+    assert!(core.raft.may_vote());
+}
+
+/// The answer itself is a promise, and a term that is only talked about is nobody's.
+#[test]
+fn a_question_changes_no_term() {
+    let mut core = Core::new(2, 3, 4, None, &[1]);
+    let effects = core.receive(1, 9, Message::Hello);
+    assert_eq!((only(&effects, 1).envelope.message, core.raft.term()), (answer(false, 1_001), 4));
+    let mut core = empty(3);
+    core.receive(2, 9, answer(false, 0));
+    assert_eq!(core.raft.term(), 0);
+    assert!(admitted(&core.receive(3, 9, answer(false, 0))), "whatever the term of who answers");
+}
+
+/// By which directory a node knows another: the membership says it, or a leader that has heard from it.
+#[test]
+fn who_is_asked_tells_what_it_knows() {
+    let knows = |core: &mut Core| match only(&core.receive(2, 5, Message::Hello), 2).envelope.message {
+        Message::HelloReply { blank, known } => (blank, known),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(knows(&mut empty(3)), (true, 0));
+    assert_eq!(knows(&mut Core::start(config(1), unbound(3, 4, &[]))), (false, 0));
+    assert_eq!(knows(&mut Core::start(config(1), unbound(3, 0, &[1]))), (false, 0));
+    assert_eq!(knows(&mut Core::new(1, 3, 4, None, &[])), (false, 1_002));
+    let mut leader = Core::start(config(1), unbound(3, 4, &[]));
+    for peer in [2, 3] {
+        leader.receive(peer, 4, answer(false, 0));
+    }
+    leader.win();
+    assert_eq!(knows(&mut leader), (false, 0));
+    leader.receive(2, 5, echo(0));
+    assert_eq!(knows(&mut leader), (false, 1_002));
+}
+
+/// Whether it may vote is on disk before it does, and then it need not ask again.
+#[test]
+fn an_admission_survives_a_restart() {
+    let mut core = empty(3);
+    let effects = core.receive(2, 0, answer(true, 0));
+    let [(lsn, record @ Record::Snapshot(mark))] = &effects.records[..] else {
+        panic!("{:?}", effects.records)
+    };
+    let members = Membership::decode(&mark.membership).unwrap();
+    let bound = |id| members.member(id).unwrap().directory;
+    assert_eq!(([bound(1), bound(2), bound(3)], mark.last, mark.base), ([1_001, 0, 0], id(0, 0), id(0, 0)));
+    assert_eq!(&members, core.raft.membership());
+    let reply = only(&core.receive(2, 0, Message::PreVoteRequest { candidate_term: 1, last: id(0, 0) }), 2);
+    assert_eq!(reply.envelope.message, Message::PreVoteReply { candidate_term: 1, granted: true });
+    assert_eq!(reply.after, *lsn, "no promise before");
+    let mut disk = unbound(3, 0, &[]);
+    assert!(!Core::start(config(1), disk.clone()).raft.may_vote(), "without the record it asks again");
+    replay(&mut disk, *lsn, record);
+    let mut again = Core::start(config(1), disk.clone());
+    assert!(again.raft.may_vote() && again.raft.next_deadline() >= ELECTION_MIN);
+    again.timeout();
+    assert_eq!(again.role(), "pre_candidate");
+    // In another directory it is nothing.
+    let mut other = config(1);
+    other.directory = 5;
+    assert!(!Core::start(other, disk).raft.may_vote());
+}
+
+/// A membership that names this very directory as a voter's: it was made one after it had caught up.
+#[test]
+fn an_entry_that_names_the_directory_admits() {
+    let learner = |directory| {
+        let mut members = membership(3);
+        members.members.get_mut(&1).unwrap().directory = directory;
+        members.voters.remove(&1);
+        members
+    };
+    let voter = |directory| {
+        let mut members = learner(directory);
+        members.voters.insert(1);
+        members
+    };
+    for (members, expected) in
+        [(voter(1_001), true), (voter(77), false), (voter(0), false), (learner(1_001), false)]
+    {
+        let mut core = empty(3);
+        let payload = Payload::Membership(members.encode().into());
+        let entries = vec![Entry { id: id(1, 4), payload }];
+        core.receive(2, 4, Message::Append { prev: id(0, 0), commit_index: 0, round: 0, entries });
+        assert_eq!(core.raft.may_vote(), expected, "{members:?}");
+    }
+    let mut leaving = voter(1_001);
+    leaving.voters.remove(&1);
+    leaving.outgoing = [1, 2, 3].into();
+    let mut start = unbound(3, 4, &[]);
+    start.mark.membership = leaving.encode().into();
+    assert!(Core::start(config(1), start).raft.may_vote(), "half a voter is a voter");
+}
+
+/// One that joins is no voter of anything, so no answers admit it.
+#[test]
+fn who_is_no_voter_is_not_admitted_by_answers() {
+    let mut members = membership(3);
+    members.voters.remove(&1);
+    members.members.get_mut(&1).unwrap().directory = 0;
+    let mut start = unbound(3, 0, &[]);
+    start.mark.membership = members.encode().into();
+    let mut core = Core::start(config(1), start);
+    for peer in [2, 3] {
+        assert!(!admitted(&core.receive(peer, 0, answer(false, 0))));
+    }
+    assert!(!core.raft.may_vote());
+    core.input(Input::Tick);
+}
+
+/// Answers that come late change nothing for one that may vote.
+#[test]
+fn an_admitted_node_takes_no_more_answers() {
+    let mut core = Core::new(1, 3, 4, None, &[]);
+    for known in [0, 77] {
+        let effects = core.receive(2, 4, answer(true, known));
+        assert!(effects.events.is_empty() && effects.records.is_empty() && core.raft.may_vote());
+    }
+}
