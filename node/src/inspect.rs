@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use crate::kv::command::Command;
 use crate::raft::membership::Membership;
-use crate::raft::types::{HardState, Index, Lsn, NodeId, Payload, Record, Term};
+use crate::raft::types::{HardState, Index, Lsn, NodeId, Payload, Record, Recovering, Term};
+use crate::storage::checkpoint::Checkpoint;
 use crate::storage::disk::Disk;
+use crate::storage::record::Content;
 use crate::storage::recovery::{self, Replay, SegmentFile};
 use crate::storage::segment::Piece;
 use crate::storage::{RealDisk, StorageError};
@@ -20,6 +22,10 @@ const READS_MAX: usize = 5;
 /// Bytes shown of a payload that is no command.
 const PAYLOAD_SHOWN: usize = 64;
 
+/// The way out when what is lost is not needed to begin with.
+const RECOVERABLE: &str = "start the node beside its peers: it fetches from them what it lost, and until then elects nobody \
+                           to whom that could be unknown";
+
 /// What a data directory is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,7 +34,7 @@ pub enum Verdict {
     Intact,
     /// The last batch was not written as a whole. The node cuts it off when it starts; nothing acknowledged is in it.
     TornTail,
-    /// Something that was durable is not there, or not as it was written. The node refuses to start.
+    /// Something that was durable is not there, or not as it was written. The hint says whether the node starts.
     Corrupt,
     /// Nothing can be said: no data directory, another format version, or it cannot be read.
     Unknown,
@@ -116,7 +122,7 @@ pub struct Line {
     pub bytes: u64,
     /// `None`: there is no record here.
     pub lsn: Option<Lsn>,
-    /// `boot`, `hard_state`, `truncate`, `entry`, `unknown` or `gap`.
+    /// `checkpoint`, `boot`, `hard_state`, `truncate`, `entry`, `snapshot`, `recovering`, `unknown` or `gap`.
     pub kind: &'static str,
     /// Index of an entry; last one kept by a truncation.
     pub index: Option<Index>,
@@ -169,11 +175,14 @@ pub fn run_verify(dir: &Path, out: &mut dyn Write) -> io::Result<u8> {
 }
 
 fn read(disk: &dyn Disk, dir: &Path) -> Inspection {
-    match recovery::read_segments(disk, dir) {
-        Ok(files) if files.is_empty() => {
+    match recovery::read(disk, dir) {
+        Ok(files) if files.segments.is_empty() && files.superblock.is_none() => {
             let reason =
                 format!("{} is not a data directory: there is no segment of a log in it", dir.display());
-            Inspection { reasons: vec![reason], ..summarize(&files, Replay::default(), Verdict::Unknown) }
+            Inspection {
+                reasons: vec![reason],
+                ..summarize(&files.segments, Replay::empty(), Verdict::Unknown)
+            }
         }
         Ok(files) => {
             let mut replay = recovery::replay(&files, None);
@@ -181,17 +190,19 @@ fn read(disk: &dyn Disk, dir: &Path) -> Inspection {
             let verdict = match &damage {
                 Some(StorageError::Version { .. }) => Verdict::Unknown,
                 Some(_) => Verdict::Corrupt,
-                None if replay.notes.is_empty() => Verdict::Intact,
-                None => Verdict::TornTail,
+                None if replay.lost_anything() => Verdict::Corrupt,
+                None if replay.tail.is_some_and(|tail| tail.torn) => Verdict::TornTail,
+                None => Verdict::Intact,
             };
-            let mut inspection = summarize(&files, replay, verdict);
-            inspection.hint = damage.as_ref().map(StorageError::hint);
+            let recoverable = (verdict == Verdict::Corrupt && damage.is_none()).then_some(RECOVERABLE);
+            let mut inspection = summarize(&files.segments, replay, verdict);
+            inspection.hint = damage.as_ref().map(StorageError::hint).or(recoverable);
             inspection.reasons.extend(damage.map(|damage| damage.to_string()));
             inspection
         }
         Err(error) => {
             let reasons = vec![error.to_string()];
-            Inspection { reasons, ..summarize(&[], Replay::default(), Verdict::Unknown) }
+            Inspection { reasons, ..summarize(&[], Replay::empty(), Verdict::Unknown) }
         }
     }
 }
@@ -206,13 +217,13 @@ fn summarize(files: &[SegmentFile], replay: Replay, verdict: Verdict) -> Inspect
         format: "whitewater-inspect",
         version: "1.0",
         verdict,
-        reasons: replay.notes,
+        reasons: replay.notes.into_iter().chain(replay.faults.iter().map(ToString::to_string)).collect(),
         hint: None,
         owner,
         incarnation: replay.incarnation,
         term: replay.hard_state.term,
         voted_for: replay.hard_state.voted_for,
-        last_index: replay.entries.last().map_or(0, |entry| entry.id.index),
+        last_index: replay.slots.last_index(),
         last_lsn: replay.last_lsn,
         segments: files.iter().map(segment).collect(),
     }
@@ -233,9 +244,19 @@ fn line(piece: &Piece) -> Line {
             let (offset, bytes, text) = (*offset, *bytes, reason.to_string());
             return Line { offset, bytes, lsn: None, kind: "gap", index: None, term: None, text };
         }
-        Piece::Record { offset, frame } => (*offset, frame),
+        Piece::Record { offset, frame } => (offset, frame),
     };
-    let (kind, index, term, text) = match frame.record() {
+    let content = match frame.content() {
+        Ok(Content::Checkpoint(checkpoint)) => {
+            let (offset, bytes, lsn) = (*offset, frame.encoded_bytes(), Some(frame.lsn));
+            let (index, term) = (Some(checkpoint.last.index), Some(checkpoint.hard_state.term));
+            let text = describe(&checkpoint);
+            return Line { offset, bytes, lsn, kind: "checkpoint", index, term, text };
+        }
+        Ok(Content::Record { record, .. }) => Ok(record),
+        Err(problem) => Err(problem),
+    };
+    let (kind, index, term, text) = match content {
         Ok(Record::Boot { incarnation }) => ("boot", None, None, format!("incarnation {incarnation}")),
         Ok(Record::HardState(HardState { term, voted_for })) => {
             ("hard_state", None, Some(term), format!("term {term}, {}", vote(voted_for)))
@@ -252,9 +273,36 @@ fn line(piece: &Piece) -> Line {
             let text = format!("snapshot at {}, the log begins after {}", mark.last, mark.base);
             ("snapshot", Some(mark.last.index), Some(mark.last.term), text)
         }
+        Ok(Record::Recovering(None)) => ("recovering", None, None, "caught up: no restriction".to_owned()),
+        Ok(Record::Recovering(Some(recovering))) => {
+            ("recovering", Some(recovering.last.index), Some(recovering.last.term), restriction(&recovering))
+        }
         Err(problem) => ("unknown", None, None, problem),
     };
-    Line { offset, bytes: frame.encoded_bytes(), lsn: Some(frame.lsn), kind, index, term, text }
+    Line { offset: *offset, bytes: frame.encoded_bytes(), lsn: Some(frame.lsn), kind, index, term, text }
+}
+
+fn describe(checkpoint: &Checkpoint) -> String {
+    let Checkpoint { incarnation, hard_state, mark, recovering, last, repaired } = checkpoint;
+    let mut text =
+        format!("incarnation {incarnation}, term {}, {}", hard_state.term, vote(hard_state.voted_for));
+    if let Some(mark) = mark {
+        text += &format!(", snapshot at {}, the log begins after {}", mark.last, mark.base);
+    }
+    text += &format!(" and ends at {last}");
+    if *repaired {
+        text += ", made by recovery";
+    }
+    if let Some(recovering) = recovering {
+        text += &format!(", {}", restriction(recovering));
+    }
+    text
+}
+
+fn restriction(recovering: &Recovering) -> String {
+    let Recovering { last, last_known, vote_known } = recovering;
+    let known = |known: bool| if known { "known" } else { "lost" };
+    format!("recovering: had {last}, its last entry {}, its vote {}", known(*last_known), known(*vote_known))
 }
 
 fn plural(count: usize) -> &'static str {

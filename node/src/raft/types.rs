@@ -122,6 +122,28 @@ pub enum Record {
     Entry(Entry),
     /// From here on the log begins after `base`, and what `last` and all before it did is in a snapshot.
     Snapshot(SnapshotMark),
+    /// From here on this restriction holds; with `None`, none does any more.
+    Recovering(Option<Recovering>),
+}
+
+/// What a node may not do, because its disk lost something that was durable. Storage finds it and keeps it, over further
+/// restarts, until [`Record::Recovering`] with `None` is durable.
+///
+/// While it holds, the node is no candidate, leads nothing and serves nothing that a lease or a majority with it would prove;
+/// it appends, acknowledges what its log has *now*, and answers pre-votes and votes as the fields allow. It ends when the log
+/// is durable up to `last.index` and up to the last entry that a leader had when it first heard from this process: everything
+/// that the node ever acknowledged and that was committed is then in its log again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Recovering {
+    /// The last entry that the log is known to have had.
+    pub last: LogId,
+    /// Whether `last` was the last for sure. Then a candidate whose log is at least as up to date as `last`, rather than as
+    /// what is left, may have this node's vote. Otherwise nobody may: an entry that the node acknowledged may be one that
+    /// nobody knows of any more.
+    pub last_known: bool,
+    /// Whether the recovered term and vote are the last for sure. Otherwise the node may have voted in any later term: it
+    /// votes again only above every term that any member was in when it caught up, for those it may have voted in before.
+    pub vote_known: bool,
 }
 
 /// What a node must know of a snapshot to go on from it. The first record of a directory after its `Boot` is a mark at index

@@ -4,18 +4,22 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{ServerError, system};
 use crate::raft::types::{Lsn, Record};
-use crate::storage::{StorageError, Wal};
+use crate::storage::{Progress, StorageError, Wal};
+
+/// How soon what waits for space is tried again.
+const SPACE_RETRY: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct State {
     records: Vec<(Lsn, Record)>,
-    completed: Option<Lsn>,
+    progress: Option<Progress>,
     failure: Option<StorageError>,
 }
 
@@ -58,8 +62,10 @@ impl DiskThread {
         }
     }
 
-    /// The last record that became durable since the last call.
-    pub(super) fn completed(&self) -> Result<Option<Lsn>, ServerError> {
+    /// How far the log is, if that is news since the last call. While it is out of space, records wait in their order, and
+    /// those who wait for them wait too; term and vote alone go on, and what waits for a vote may go out at
+    /// `hard_state`. Whoever could add to what waits refuses it; it is over when an answer says so.
+    pub(super) fn completed(&self) -> Result<Option<Progress>, ServerError> {
         match self.shared.wake.read() {
             Ok(_) => {}
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
@@ -68,7 +74,7 @@ impl DiskThread {
         let mut state = self.shared.lock();
         match state.failure.take() {
             Some(failure) => Err(failure.into()),
-            None => Ok(state.completed.take()),
+            None => Ok(state.progress.take()),
         }
     }
 
@@ -78,20 +84,33 @@ impl DiskThread {
 }
 
 fn write_batches(shared: &Shared, mut wal: Wal) {
+    let mut out_of_space = false;
+    let mut told = None;
     loop {
+        // In the first idle moment, and again in each until there is space for it.
+        let prepared = if shared.lock().records.is_empty() { wal.prepare() } else { Ok(()) };
         let batch = {
             let mut state = shared.lock();
-            while state.records.is_empty() {
+            while state.records.is_empty() && prepared.is_ok() && !out_of_space {
                 state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.records.is_empty() && out_of_space {
+                let waited = shared.work.wait_timeout(state, SPACE_RETRY);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             std::mem::take(&mut state.records)
         };
-        let result = wal.append(&batch).and_then(|()| wal.sync());
+        let result = prepared.and_then(|()| wal.append(&batch)).and_then(|()| wal.sync());
         let failed = result.is_err();
         {
             let mut state = shared.lock();
             match result {
-                Ok(lsn) => state.completed = Some(lsn),
+                Ok(progress) if told == Some(progress) => continue,
+                Ok(progress) => {
+                    out_of_space = progress.out_of_space;
+                    told = Some(progress);
+                    state.progress = told;
+                }
                 Err(failure) => state.failure = Some(failure),
             }
         }

@@ -111,7 +111,8 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     config.validate()?;
     let logger = Logger::start(config.id, config.level);
     let identity = Identity { cluster_id: frame::cluster_id(&config.cluster), node_id: config.id };
-    let (wal, recovered) = Wal::open(Arc::new(RealDisk), &config.data_dir, &identity)?;
+    let founding = Some(config.founding_mark());
+    let (wal, recovered) = Wal::open(Arc::new(RealDisk), &config.data_dir, &identity, founding)?;
     let address = config.listen();
     let listen = |source| ServerError::Listen { address, source };
     let mut socket = bind(address).map_err(listen)?;
@@ -172,8 +173,8 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             }
         }
         wait(&socket, &disk, &snapshots.thread, replica.next_deadline())?;
-        if let Some(lsn) = disk.completed()? {
-            replica.durable(monotonic_ns(), lsn);
+        if let Some(progress) = disk.completed()? {
+            replica.durable(monotonic_ns(), progress.durable);
         }
         for outcome in snapshots.thread.completed()? {
             replica.snapshot_outcome(monotonic_ns(), outcome);

@@ -1,31 +1,36 @@
 //! What survives a kill and a power loss: one write-ahead log for everything that Figure 2 calls persistent state, and
 //! snapshots of what it did. When a record must be durable, and what may leave the node before it is, the server decides.
 //!
-//! Reading order: [`disk`] (the seam to the operating system), [`record`] and [`segment`] (the bytes), [`recovery`] (what
-//! bytes mean after a failure), [`wal`] (append and sync), [`snapshot_file`], [`snapshot_dir`] and
-//! [`snapshot_job`] (bytes and files of snapshots, and the work on them). [`memory_disk`] is a disk that loses power on command.
+//! Reading order: [`disk`] (the seam to the operating system), [`record`], [`checkpoint`], [`segment`] and [`superblock`] (the
+//! bytes), [`slots`] and [`recovery`] (what bytes mean after a failure), [`open`] (what is repaired), [`wal`] (append, sync,
+//! remove), [`snapshot_file`], [`snapshot_dir`] and [`snapshot_job`] (bytes and files of snapshots, and the work on them).
+//! [`memory_disk`] is a disk that loses power on command.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub mod checkpoint;
 pub mod disk;
 pub mod memory_disk;
+pub mod open;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod slots;
 pub mod snapshot_dir;
 pub mod snapshot_file;
 pub mod snapshot_job;
+pub mod superblock;
 pub mod wal;
 
 pub use disk::{Disk, RealDisk};
 pub use memory_disk::MemoryDisk;
-pub use recovery::Recovered;
+pub use open::{Condition, Recovered};
 pub use snapshot_dir::{SnapshotDir, SnapshotWriter};
 pub use snapshot_file::SnapshotMeta;
-pub use wal::{Layout, Wal};
+pub use wal::{Layout, Progress, Wal};
 
 /// Whose data a directory holds. Written into every segment: a directory that was copied or mounted to the wrong place
 /// is refused instead of replayed.

@@ -5,10 +5,11 @@
 //! |---|---|---|
 //! | 0 | `len` u32 | bytes of payload |
 //! | 4 | `kind` u8 | see [`Kind`] |
-//! | 5 | zero, 3 bytes | |
+//! | 5 | `flags` u8 | what the kind says |
+//! | 6 | zero, 2 bytes | |
 //! | 8 | `index` u64 | what the kind says |
 //! | 16 | `term` u64 | what the kind says |
-//! | 24 | `lsn` u64 | exactly one more than the record before, across segments |
+//! | 24 | `lsn` u64 | exactly one more than the record before, across segments; a checkpoint has that of the record before it |
 //! | 32 | `durable_lsn` u64 | every record up to here had been synced before this one was written |
 //! | 40 | `header_crc` u32 | CRC32C of bytes 0..40, seeded with directory and segment |
 //! | 44 | `payload_crc` u32 | CRC32C of the payload, seeded with `header_crc` |
@@ -21,7 +22,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::raft::types::{Entry, HardState, Index, LogId, Lsn, NodeId, Payload, Record, SnapshotMark, Term};
+use crate::raft::types::{
+    Entry, HardState, Index, LogId, Lsn, NUMBER_MAX, NodeId, Payload, Record, Recovering, SnapshotMark, Term,
+};
+use crate::storage::checkpoint::Checkpoint;
 
 /// Length of a record's header in bytes.
 pub const HEADER_BYTES: usize = 48;
@@ -29,6 +33,13 @@ pub const HEADER_BYTES: usize = 48;
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 22;
 /// Bytes of a snapshot mark's payload before the membership: chain, base index, base term, base chain.
 const MARK_FIXED_BYTES: usize = 4 * 8;
+/// A snapshot mark's flag: no entry of before stays, for the log had no `base`. Explicit as truncation is, and for the same
+/// reason.
+pub const CLEARS: u8 = 1;
+/// A `recovering` record's flags: there is a restriction; its last entry is known; its vote is known.
+const RESTRICTS: u8 = 1;
+const LAST_KNOWN: u8 = 2;
+const VOTE_KNOWN: u8 = 4;
 
 /// What a record is. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +57,29 @@ pub enum Kind {
     Command = 5,
     /// `index` and `term` of an entry; the payload is its membership.
     Membership = 6,
-    /// `index` and `term` of the last entry in a snapshot; the payload is the rest of the mark.
+    /// `index` and `term` of the last entry in a snapshot; the payload is the rest of the mark. Flag 1: the log is empty
+    /// after it.
     Snapshot = 7,
+    /// First in each segment, and nowhere else: what the segments before it add up to. `index` and `term` of the last entry
+    /// of the log.
+    Checkpoint = 8,
+    /// `index` and `term` of the last entry that is known of. Flags: 1 a restriction, without it the end of one; 2 that entry
+    /// was the last; 4 the vote is known.
+    Recovering = 9,
+}
+
+/// What a frame says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A step.
+    Record {
+        /// The step.
+        record: Record,
+        /// It is a snapshot mark after which the log is empty.
+        clears: bool,
+    },
+    /// All steps before it.
+    Checkpoint(Checkpoint),
 }
 
 /// A record whose two checksums hold. That it makes sense is not yet said.
@@ -55,6 +87,8 @@ pub enum Kind {
 pub struct Frame {
     /// Kind as a number, perhaps one that only a later release knows.
     pub kind: u8,
+    /// What the kind says.
+    pub flags: u8,
     /// What the kind says.
     pub index: Index,
     /// What the kind says.
@@ -78,6 +112,8 @@ pub enum BadFrame {
     Header,
     /// The header holds, the payload fails its checksum.
     Payload {
+        /// What it was, as a number.
+        kind: u8,
         /// The record that this was.
         lsn: Lsn,
         /// The entry that this was, if it was one.
@@ -93,7 +129,7 @@ impl fmt::Display for BadFrame {
             BadFrame::Zeros => write!(f, "only zeros where a record should start"),
             BadFrame::Short => write!(f, "the file ends inside a record"),
             BadFrame::Header => write!(f, "the header of a record fails its checksum"),
-            BadFrame::Payload { lsn, index, term } => {
+            BadFrame::Payload { lsn, index, term, .. } => {
                 write!(f, "the payload of record lsn {lsn} (index {index}, term {term}) fails its checksum")
             }
         }
@@ -115,34 +151,65 @@ pub fn encoded_bytes(record: &Record) -> usize {
     match record {
         Record::Entry(entry) => padded(entry.payload.bytes().len()),
         Record::Snapshot(mark) => padded(MARK_FIXED_BYTES + mark.membership.len()),
-        Record::Boot { .. } | Record::HardState(_) | Record::Truncate { .. } => padded(0),
+        Record::Boot { .. } | Record::HardState(_) | Record::Truncate { .. } | Record::Recovering(_) => {
+            padded(0)
+        }
     }
 }
 
-/// Appends the bytes of `record` to `out`.
-pub fn encode(out: &mut Vec<u8>, seed: u32, lsn: Lsn, durable_lsn: Lsn, record: &Record) {
+/// What stands in a header beside lengths and checksums.
+struct Head {
+    kind: Kind,
+    flags: u8,
+    index: u64,
+    term: u64,
+    lsn: Lsn,
+    durable_lsn: Lsn,
+}
+
+/// Appends the bytes of `record` to `out`. `clears` says of a snapshot mark that the log is empty after it.
+pub fn encode(out: &mut Vec<u8>, seed: u32, lsn: Lsn, durable_lsn: Lsn, record: &Record, clears: bool) {
     let mark_payload;
-    let (kind, index, term, payload) = match record {
-        Record::Boot { incarnation } => (Kind::Boot, *incarnation, 0, [].as_slice()),
+    let (kind, flags, index, term, payload) = match record {
+        Record::Boot { incarnation } => (Kind::Boot, 0, *incarnation, 0, [].as_slice()),
         Record::HardState(state) => {
-            (Kind::HardState, state.voted_for.map_or(0, u64::from), state.term, [].as_slice())
+            (Kind::HardState, 0, state.voted_for.map_or(0, u64::from), state.term, [].as_slice())
         }
-        Record::Truncate { last_index } => (Kind::Truncate, *last_index, 0, [].as_slice()),
+        Record::Truncate { last_index } => (Kind::Truncate, 0, *last_index, 0, [].as_slice()),
         Record::Entry(Entry { id, payload }) => {
             let kind = match payload {
                 Payload::Noop => Kind::Noop,
                 Payload::Command(_) => Kind::Command,
                 Payload::Membership(_) => Kind::Membership,
             };
-            (kind, id.index, id.term, payload.bytes())
+            (kind, 0, id.index, id.term, payload.bytes())
         }
         Record::Snapshot(mark) => {
             let fixed = [mark.chain, mark.base.index, mark.base.term, mark.base_chain];
             let fixed: Vec<u8> = fixed.iter().flat_map(|word| word.to_le_bytes()).collect();
             mark_payload = [&fixed[..], &mark.membership].concat();
-            (Kind::Snapshot, mark.last.index, mark.last.term, &mark_payload[..])
+            let flags = if clears { CLEARS } else { 0 };
+            (Kind::Snapshot, flags, mark.last.index, mark.last.term, &mark_payload[..])
+        }
+        Record::Recovering(None) => (Kind::Recovering, 0, 0, 0, [].as_slice()),
+        Record::Recovering(Some(Recovering { last, last_known, vote_known })) => {
+            let last_known = if *last_known { LAST_KNOWN } else { 0 };
+            let vote_known = if *vote_known { VOTE_KNOWN } else { 0 };
+            let flags = RESTRICTS | last_known | vote_known;
+            (Kind::Recovering, flags, last.index, last.term, [].as_slice())
         }
     };
+    frame(out, seed, &Head { kind, flags, index, term, lsn, durable_lsn }, payload);
+}
+
+/// Appends the bytes of `checkpoint` to `out`: all records up to `lsn` add up to it, and are durable.
+pub fn encode_checkpoint(out: &mut Vec<u8>, seed: u32, lsn: Lsn, checkpoint: &Checkpoint) {
+    let LogId { index, term } = checkpoint.last;
+    let head = Head { kind: Kind::Checkpoint, flags: 0, index, term, lsn, durable_lsn: lsn };
+    frame(out, seed, &head, &checkpoint.encode());
+}
+
+fn frame(out: &mut Vec<u8>, seed: u32, head: &Head, payload: &[u8]) {
     assert!(
         payload.len() <= PAYLOAD_BYTES_MAX,
         "a payload of {} bytes, at most {PAYLOAD_BYTES_MAX}",
@@ -150,8 +217,8 @@ pub fn encode(out: &mut Vec<u8>, seed: u32, lsn: Lsn, durable_lsn: Lsn, record: 
     );
     let start = out.len();
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    out.extend_from_slice(&[kind as u8, 0, 0, 0]);
-    for field in [index, term, lsn, durable_lsn] {
+    out.extend_from_slice(&[head.kind as u8, head.flags, 0, 0]);
+    for field in [head.index, head.term, head.lsn, head.durable_lsn] {
         out.extend_from_slice(&field.to_le_bytes());
     }
     let header_crc = crc32c::crc32c_append(seed, &out[start..]);
@@ -184,10 +251,11 @@ pub fn decode(bytes: &[u8], seed: u32) -> Result<(Frame, usize), BadFrame> {
     if crc32c::crc32c_append(header_crc, payload) != u32_at(header, 44)
         || padding.iter().any(|&byte| byte != 0)
     {
-        return Err(BadFrame::Payload { lsn, index, term });
+        return Err(BadFrame::Payload { kind: header[4], lsn, index, term });
     }
     let frame = Frame {
         kind: header[4],
+        flags: header[5],
         index,
         term,
         lsn,
@@ -208,11 +276,24 @@ impl Frame {
         padded(self.payload.len()) as u64
     }
 
-    /// What the record says.
+    /// What it says.
     ///
     /// # Errors
     /// A sentence, if this release cannot know what it says: an unknown kind or an impossible field.
-    pub fn record(&self) -> Result<Record, String> {
+    pub fn content(&self) -> Result<Content, String> {
+        let numbers = [self.index, self.term, self.lsn, self.durable_lsn];
+        if let Some(number) = numbers.into_iter().find(|number| *number > NUMBER_MAX) {
+            return Err(format!("a record with the number {number}, at most {NUMBER_MAX}"));
+        }
+        if self.kind == Kind::Checkpoint as u8 {
+            let last = LogId { term: self.term, index: self.index };
+            return Checkpoint::decode(last, &self.payload).map(Content::Checkpoint);
+        }
+        let clears = self.kind == Kind::Snapshot as u8 && self.flags == CLEARS;
+        Ok(Content::Record { record: self.record()?, clears })
+    }
+
+    fn record(&self) -> Result<Record, String> {
         let id = LogId { term: self.term, index: self.index };
         let record = match self.kind {
             kind if kind == Kind::Boot as u8 => Record::Boot { incarnation: self.index },
@@ -233,11 +314,23 @@ impl Frame {
                 Record::Entry(Entry { id, payload: Payload::Membership(self.payload.clone()) })
             }
             kind if kind == Kind::Snapshot as u8 => Record::Snapshot(self.mark(id)?),
+            kind if kind == Kind::Recovering as u8 => Record::Recovering(self.recovering(id)?),
             kind => {
                 return Err(format!("a record of unknown kind {kind}; a later release may have written it"));
             }
         };
         Ok(record)
+    }
+
+    fn recovering(&self, last: LogId) -> Result<Option<Recovering>, String> {
+        let (last_known, vote_known) = (self.flags & LAST_KNOWN != 0, self.flags & VOTE_KNOWN != 0);
+        match self.flags {
+            0 => Ok(None),
+            flags if flags & RESTRICTS != 0 && flags <= RESTRICTS | LAST_KNOWN | VOTE_KNOWN => {
+                Ok(Some(Recovering { last, last_known, vote_known }))
+            }
+            flags => Err(format!("a restriction with flags {flags}")),
+        }
     }
 
     fn mark(&self, last: LogId) -> Result<SnapshotMark, String> {
@@ -250,7 +343,7 @@ impl Frame {
             u64::from_le_bytes(bytes)
         };
         let base = LogId { index: word(1), term: word(2) };
-        if base.index > last.index {
+        if base.index > last.index || base.term > NUMBER_MAX {
             return Err(format!("a snapshot at {last} after which the log begins at {base}"));
         }
         Ok(SnapshotMark { last, chain: word(0), base, base_chain: word(3), membership: membership.into() })
@@ -273,6 +366,10 @@ fn u64_at(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
 mod tests {
     use super::*;
 
+    fn encode(out: &mut Vec<u8>, seed: u32, lsn: Lsn, durable_lsn: Lsn, record: &Record) {
+        super::encode(out, seed, lsn, durable_lsn, record, false);
+    }
+
     fn records() -> Vec<Record> {
         let id = LogId { term: 3, index: 9 };
         vec![
@@ -291,6 +388,9 @@ mod tests {
                 base_chain: 12,
                 membership: Arc::from([1, 2, 3].as_slice()),
             }),
+            Record::Recovering(None),
+            Record::Recovering(Some(Recovering { last: id, last_known: false, vote_known: true })),
+            Record::Recovering(Some(Recovering { last: id, last_known: true, vote_known: false })),
         ]
     }
 
@@ -306,6 +406,21 @@ mod tests {
                 (record, 5, 4, bytes.len())
             );
         }
+    }
+
+    #[test]
+    fn a_mark_that_clears_the_log_and_a_checkpoint_come_back() {
+        let Record::Snapshot(mark) = records()[8].clone() else { panic!("{:?}", records()[8]) };
+        let mut bytes = Vec::new();
+        super::encode(&mut bytes, 1, 5, 4, &records()[8], true);
+        let record = records()[8].clone();
+        assert_eq!(decode(&bytes, 1).unwrap().0.content(), Ok(Content::Record { record, clears: true }));
+        let checkpoint = Checkpoint { last: mark.last, mark: Some(mark), ..Checkpoint::default() };
+        let mut bytes = Vec::new();
+        encode_checkpoint(&mut bytes, 1, 5, &checkpoint);
+        let (frame, _) = decode(&bytes, 1).unwrap();
+        assert_eq!(frame.content(), Ok(Content::Checkpoint(checkpoint)));
+        assert_eq!((frame.lsn, frame.durable_lsn), (5, 5));
     }
 
     #[test]
@@ -335,6 +450,9 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&mut bytes, 1, 5, 4, &records()[5]);
         bytes[HEADER_BYTES] ^= 1;
-        assert_eq!(decode(&bytes, 1), Err(BadFrame::Payload { lsn: 5, index: 9, term: 3 }));
+        assert_eq!(
+            decode(&bytes, 1),
+            Err(BadFrame::Payload { kind: Kind::Command as u8, lsn: 5, index: 9, term: 3 })
+        );
     }
 }

@@ -1,42 +1,35 @@
-//! What a data directory means after a failure: the state that its records add up to, or the reason to refuse it.
-//! It only reads. What it finds torn, [`super::wal`] repairs; what it finds, [`crate::inspect`] prints.
+//! What a data directory means after a failure: the state that its records add up to, what of it is lost, or the reason to
+//! refuse it. It only reads. What it finds torn or lost, [`super::open`] repairs; what it finds, [`crate::inspect`] prints.
 //!
 //! | what recovery sees | what it says |
 //! |---|---|
-//! | records, then zeros or the end of the file, in the newest segment | intact |
-//! | a gap in the newest segment, in the last batch that was written | torn tail: the batch was never acknowledged as a whole; cut it off |
-//! | a gap before a record that was written when the gap's records were already durable | corrupt |
-//! | a gap in any segment but the newest | corrupt: each was synced before the next was made |
-//! | no whole header in the newest segment, and no byte after it | torn at its creation: remove it |
-//! | no whole header in any other segment | corrupt |
-//! | a segment missing from the sequence, an lsn or an index missing | corrupt |
-//! | another cluster, node or directory; another format version | foreign; other version |
+//! | records, then zeros or the end of the file, at or beyond what the superblock says was durable | sound |
+//! | a gap in the newest segment, in the last batch that was written, beyond what was durable | torn tail: the batch was never acknowledged as a whole; cut it off; sound |
+//! | the log ends, torn or not, before what the superblock says was durable | tail lost: neither the last entry nor the vote is known |
+//! | a record of before the log's base, unreadable | nothing is lost; sound |
+//! | an entry whose header reads and whose payload does not | that entry is lost; the last entry is known, so the node may vote, not lead |
+//! | records missing that later ones follow | what they may have been is lost; the last entry is known if a later record tells |
+//! | … and a later vote, checkpoint or the superblock tells term and vote | they are used |
+//! | … and nothing does | the vote is not known |
+//! | a segment missing, or with a bad header | as records missing; a snapshot that stands for them makes up for it |
+//! | the snapshot of the newest mark missing or bad | an older one and the log after it, if both are there; otherwise all is lost but the last entry and the vote |
+//! | no superblock, or none of its slots readable, beside a log; a superblock beside no log | refuse: what was durable cannot be known |
+//! | records that contradict each other though their checksums hold; another cluster, node, directory or format version | refuse |
+//!
+//! How much a gap can have held is known from lsns: `n` records can have changed at most so many places of the log.
 
 use std::path::{Path, PathBuf};
 
-use crate::raft::types::{Entry, HardState, Incarnation, Index, LogId, Lsn, Record, SnapshotMark};
+use crate::raft::types::{
+    HardState, Incarnation, Index, LogId, Lsn, NUMBER_MAX, Record, Recovering, SnapshotMark,
+};
+use crate::storage::checkpoint::Checkpoint;
 use crate::storage::disk::Disk;
+use crate::storage::record::{self, BadFrame, Content, Kind};
 use crate::storage::segment::{self, Header, Piece};
+use crate::storage::slots::{Slot, Slots};
+use crate::storage::superblock::{self, Superblock, SuperblockFile};
 use crate::storage::{Identity, StorageError};
-
-/// What a node knows again after it opened its directory. All of it is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    /// Term and vote.
-    pub hard_state: HardState,
-    /// The snapshot to go on from, and where the log begins; `None` if no record says it: then at index 1.
-    pub mark: Option<SnapshotMark>,
-    /// The log, from the entry after the mark's `base`.
-    pub entries: Vec<Entry>,
-    /// Which opening of the directory this is, counted from 1.
-    pub incarnation: Incarnation,
-    /// Drawn when the directory was made.
-    pub directory_id: u64,
-    /// The last record. The caller's next one has the lsn after it.
-    pub last_lsn: Lsn,
-    /// What was repaired, one sentence each, for the node's stderr.
-    pub notes: Vec<String>,
-}
 
 /// A segment file as it was read.
 #[derive(Debug)]
@@ -53,7 +46,18 @@ pub struct SegmentFile {
     pub pieces: Vec<Piece>,
 }
 
-/// Where the log ends, in the newest segment that counts.
+/// The files of a log, as they were read.
+#[derive(Debug)]
+pub struct Files {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// The bytes of the superblock; `None` if there is no such file.
+    pub superblock: Option<Vec<u8>>,
+    /// The segments, oldest first.
+    pub segments: Vec<SegmentFile>,
+}
+
+/// Where the log ends, in the newest segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// The segment.
@@ -64,194 +68,430 @@ pub struct Tail {
     pub end: u64,
     /// There is something after `end` which must go before anything may be appended.
     pub torn: bool,
-    /// From here on no later record proves that the bytes were ever synced.
+    /// From here on nothing proves that the bytes were ever synced.
     pub unproven: u64,
 }
 
+/// A segment that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Its sequence.
+    pub sequence: u64,
+    /// The highest index of an entry in it, 0 if there is none.
+    pub max_index: Index,
+}
+
 /// What the records of a directory add up to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replay {
-    /// Term and vote.
+    /// The superblock, if one of its slots is whole.
+    pub superblock: Option<Superblock>,
+    /// Term and vote, as far as they are known.
     pub hard_state: HardState,
+    /// Whether they are the last for sure.
+    pub vote_known: bool,
     /// The latest snapshot mark.
     pub mark: Option<SnapshotMark>,
     /// The log, from the entry after the mark's `base`.
-    pub entries: Vec<Entry>,
-    /// The latest `Boot`, 0 if there is none.
+    pub slots: Slots,
+    /// The last entry that the log is known to have had.
+    pub last: LogId,
+    /// Whether it was the last for sure.
+    pub last_known: bool,
+    /// The restriction that an earlier start made durable.
+    pub recovering: Option<Recovering>,
+    /// The latest `Boot` that is known of, 0 if there is none.
     pub incarnation: Incarnation,
-    /// The last record, 0 if there is none.
+    /// The last record that is known of, readable or not, 0 if there is none.
     pub last_lsn: Lsn,
-    /// Where the log ends; `None` if there is no segment that counts.
+    /// Each segment, oldest first.
+    pub extents: Vec<Extent>,
+    /// Where the log ends; `None` if no segment may take records.
     pub tail: Option<Tail>,
-    /// A segment that was being created when the node stopped, to be removed.
-    pub unfinished: Option<PathBuf>,
-    /// What is torn, one sentence each.
+    /// The newest segment has a mark that is not in its checkpoint: the next record goes into another segment.
+    pub marked: bool,
+    /// What is torn or damaged and costs nothing, one sentence each.
     pub notes: Vec<String>,
+    /// What is damaged or missing.
+    pub faults: Vec<StorageError>,
     /// Why the directory must be refused. The rest is then the state up to that point.
     pub damage: Option<StorageError>,
+    /// The first whole header.
+    first: Option<Header>,
+    /// Records that are missing right before the next one, for what the log is.
+    hole: u64,
+    /// Records are missing since the last checkpoint.
+    doubt: bool,
+    /// Records that the newest segment may have held, of which nothing can be read.
+    unread: u64,
+    /// A gap at the end of a segment: whether anything is missing there, the next one says.
+    gap: Option<StorageError>,
 }
 
-/// Reads every segment of `dir`, oldest first.
+/// Reads the superblock and every segment of `dir`.
 ///
 /// # Errors
 /// Those of the operating system, with the path.
-pub fn read_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentFile>, StorageError> {
+pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Files, StorageError> {
     let names = disk.list(dir).map_err(StorageError::io("list", dir))?;
-    let mut files = Vec::new();
+    let read = |path: &Path| disk.read(path).map_err(StorageError::io("read", path));
+    let superblock = match names.iter().any(|name| name == superblock::FILE_NAME) {
+        true => Some(read(&SuperblockFile::path(dir))?),
+        false => None,
+    };
+    let mut segments = Vec::new();
     for name in names {
         let Some(sequence) = segment::parse_file_name(&name) else { continue };
         let path = dir.join(&name);
-        let bytes = disk.read(&path).map_err(StorageError::io("read", &path))?;
+        let bytes = read(&path)?;
         let header = Header::decode(&bytes);
         let pieces = match &header {
             Some(header) if header.version == segment::VERSION => segment::scan(header, &bytes),
             _ => Vec::new(),
         };
-        files.push(SegmentFile { path, sequence, bytes, header, pieces });
+        segments.push(SegmentFile { path, sequence, bytes, header, pieces });
     }
-    Ok(files)
+    Ok(Files { dir: dir.to_owned(), superblock, segments })
 }
 
-/// Adds up the records of `files`, up to the first damage. Whose they should be is checked if `identity` says it.
-pub fn replay(files: &[SegmentFile], identity: Option<&Identity>) -> Replay {
-    let mut replay = Replay::default();
-    if let Err(damage) = replay.segments(files, identity) {
+/// Adds up the records of `files`. Whose they should be is checked if `identity` says it.
+pub fn replay(files: &Files, identity: Option<&Identity>) -> Replay {
+    let mut replay = Replay::empty();
+    replay.superblock = files.superblock.as_deref().and_then(Superblock::latest);
+    if let Err(damage) = replay.files(files, identity) {
         replay.damage = Some(damage);
     }
     replay
 }
 
 impl Replay {
-    fn segments(&mut self, files: &[SegmentFile], identity: Option<&Identity>) -> Result<(), StorageError> {
-        for (position, file) in files.iter().enumerate() {
-            let newest = position + 1 == files.len();
-            let expected = position as u64 + 1;
-            if file.sequence != expected {
-                let missing = file.path.with_file_name(segment::file_name(expected));
-                return Err(corrupt(
-                    &missing,
-                    0,
-                    format!("the segment is missing, though {} is there", name(file)),
-                ));
-            }
-            let Some(header) = file.header else {
-                let empty = file.bytes.iter().skip(segment::HEADER_BYTES).all(|&byte| byte == 0);
-                if newest && empty {
-                    self.notes.push(format!(
-                        "{} was being created when the node stopped: there is nothing in it",
-                        name(file)
-                    ));
-                    self.unfinished = Some(file.path.clone());
-                    return Ok(());
-                }
-                return Err(corrupt(&file.path, 0, "no valid header at the start of a segment".to_owned()));
-            };
-            self.check_header(file, &header, identity)?;
-            self.records(file, header, newest)?;
+    /// That of a directory without a log.
+    pub fn empty() -> Replay {
+        Replay {
+            superblock: None,
+            hard_state: HardState::default(),
+            vote_known: true,
+            mark: None,
+            slots: Slots::default(),
+            last: LogId::default(),
+            last_known: true,
+            recovering: None,
+            incarnation: 0,
+            last_lsn: 0,
+            extents: Vec::new(),
+            tail: None,
+            marked: false,
+            notes: Vec::new(),
+            faults: Vec::new(),
+            damage: None,
+            first: None,
+            hole: 0,
+            doubt: false,
+            unread: 0,
+            gap: None,
+        }
+    }
+
+    /// The restriction that follows: that of an earlier start, and what this one finds lost.
+    pub fn restriction(&self) -> Option<Recovering> {
+        let lost = Recovering { last: self.last, last_known: self.last_known, vote_known: self.vote_known };
+        match (self.recovering, self.lost_anything()) {
+            (earlier, false) => earlier,
+            (None, true) => Some(lost),
+            (Some(earlier), true) => Some(Recovering {
+                last: earlier.last.max(lost.last),
+                last_known: earlier.last_known && lost.last_known,
+                vote_known: earlier.vote_known && lost.vote_known,
+            }),
+        }
+    }
+
+    /// Whether something is lost that no restriction speaks of yet.
+    pub fn lost_anything(&self) -> bool {
+        !self.last_known || !self.vote_known || self.slots.first_fault().is_some()
+    }
+
+    fn hint(&self) -> Lsn {
+        self.superblock.map_or(0, |superblock| superblock.durable_lsn)
+    }
+
+    fn files(&mut self, files: &Files, identity: Option<&Identity>) -> Result<(), StorageError> {
+        for (position, file) in files.segments.iter().enumerate() {
+            self.segment(file, position + 1 == files.segments.len(), identity)?;
+        }
+        self.check_superblock(files, identity)?;
+        if !files.segments.is_empty() {
+            self.end(files);
         }
         Ok(())
     }
 
-    fn check_header(
-        &self,
+    fn check_superblock(&self, files: &Files, identity: Option<&Identity>) -> Result<(), StorageError> {
+        let path = SuperblockFile::path(&files.dir);
+        let Some(found) = self.superblock else {
+            let detail = match (&files.superblock, files.segments.is_empty()) {
+                (None, true) => return Ok(()),
+                (None, false) => "it is missing, so that nobody knows how much of the log was durable",
+                (Some(_), _) => {
+                    "no slot in it is whole, so that nobody knows how much of the log was durable"
+                }
+            };
+            return Err(corrupt(&path, 0, detail.to_owned()));
+        };
+        check_owner(&path, (found.version, found.identity, found.directory_id), identity, self.first)?;
+        if files.segments.is_empty() && found.durable_lsn > 0 {
+            let detail = format!("lsn {} was durable, and there is no segment at all", found.durable_lsn);
+            return Err(corrupt(&path, 0, detail));
+        }
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
         file: &SegmentFile,
-        header: &Header,
+        newest: bool,
         identity: Option<&Identity>,
     ) -> Result<(), StorageError> {
-        if header.version != segment::VERSION {
-            let (found, supported) = (header.version, segment::VERSION);
-            return Err(StorageError::Version { file: file.path.clone(), found, supported });
+        if let Some(previous) = self.extents.last().filter(|previous| previous.sequence + 1 < file.sequence) {
+            let path = file.path.with_file_name(segment::file_name(previous.sequence + 1));
+            let detail = format!("the segment is missing, though {} is there", name(file));
+            self.faults.push(corrupt(&path, 0, detail));
         }
-        let first = self.tail.map(|tail| tail.header);
-        if let Some(expected) = identity.copied().or(first.map(|header| header.identity))
-            && expected != header.identity
-        {
-            let (found, expected) = (owner(&header.identity), owner(&expected));
-            return Err(StorageError::Foreign { file: file.path.clone(), found, expected });
-        }
-        if let Some(first) = first
-            && first.directory_id != header.directory_id
-        {
-            let found = format!("directory {:016x}", header.directory_id);
-            let expected = format!("directory {:016x} as the segments before it", first.directory_id);
-            return Err(StorageError::Foreign { file: file.path.clone(), found, expected });
-        }
+        self.extents.push(Extent { sequence: file.sequence, max_index: 0 });
+        self.marked = false;
+        let Some(header) = file.header else {
+            self.tail = None;
+            self.unread = most_records(file.bytes.len());
+            self.faults.push(corrupt(&file.path, 0, "no valid header at the start of a segment".to_owned()));
+            return Ok(());
+        };
+        let owner = (header.version, header.identity, header.directory_id);
+        check_owner(&file.path, owner, identity, self.first)?;
+        self.first = self.first.or(Some(header));
+        self.unread = 0;
         if header.sequence != file.sequence {
             let detail = format!("the header says segment {}, the name {}", header.sequence, file.sequence);
             return Err(corrupt(&file.path, 0, detail));
         }
-        if header.first_lsn != self.last_lsn + 1 {
+        let missing = header.first_lsn.checked_sub(self.last_lsn + 1);
+        let Some(missing) = missing.filter(|_| header.first_lsn <= NUMBER_MAX) else {
             let detail = format!(
                 "the segment starts at lsn {}, but the records before it end at lsn {}",
                 header.first_lsn, self.last_lsn
             );
             return Err(corrupt(&file.path, 0, detail));
+        };
+        self.missing(missing);
+        match self.gap.take() {
+            Some(gap) if missing > 0 => self.faults.push(gap),
+            Some(gap) => self.notes.push(format!("{gap}; no record is missing there")),
+            None => {}
         }
-        Ok(())
+        self.last_lsn += missing;
+        self.records(file, header, newest)
     }
 
     fn records(&mut self, file: &SegmentFile, header: Header, newest: bool) -> Result<(), StorageError> {
+        let refuse = |offset: u64| move |detail| corrupt(&file.path, offset, detail);
         let start = segment::HEADER_BYTES as u64;
-        let mut tail =
-            Tail { header, file_bytes: file.bytes.len() as u64, end: start, torn: false, unproven: 0 };
-        // Where the header and each record end: a record proves that those up to its `durable_lsn` were synced.
-        let mut ends = vec![start];
+        let file_bytes = file.bytes.len() as u64;
+        let mut tail = Tail { header, file_bytes, end: start, torn: false, unproven: 0 };
+        let mut usable = true;
+        // Where each record ends: a record proves that those up to its `durable_lsn` were synced.
+        let mut ends = vec![(header.first_lsn - 1, start)];
         for (position, piece) in file.pieces.iter().enumerate() {
             match piece {
                 Piece::Record { offset, frame } => {
-                    let expected = self.last_lsn + 1;
-                    if frame.lsn != expected {
+                    let content = frame.content().map_err(refuse(*offset))?;
+                    let expected = self.last_lsn + u64::from(position > 0 || !is_checkpoint(&content));
+                    if frame.lsn != expected || (position > 0 && is_checkpoint(&content)) {
                         let detail = format!("a record with lsn {}, expected lsn {expected}", frame.lsn);
                         return Err(corrupt(&file.path, *offset, detail));
                     }
-                    let record = frame.record().map_err(|detail| corrupt(&file.path, *offset, detail))?;
-                    self.apply(record).map_err(|detail| corrupt(&file.path, *offset, detail))?;
+                    self.apply(content).map_err(refuse(*offset))?;
                     self.last_lsn = frame.lsn;
                     tail.end = offset + frame.encoded_bytes();
-                    ends.push(tail.end);
-                    let proven = frame.durable_lsn.checked_sub(header.first_lsn - 1);
-                    if let Some(end) = proven.and_then(|records| ends.get(records as usize)) {
-                        tail.unproven = tail.unproven.max(*end);
-                    }
+                    ends.push((frame.lsn, tail.end));
+                    let proven = ends.partition_point(|(lsn, _)| *lsn <= frame.durable_lsn.max(self.hint()));
+                    tail.unproven = tail.unproven.max(ends[proven.saturating_sub(1)].1);
                 }
                 Piece::Gap { offset, bytes, reason } => {
                     let expected = self.last_lsn + 1;
                     let later = file.pieces[position..].iter().filter_map(Piece::frame);
-                    if let Some(proof) = later.clone().find(|frame| frame.durable_lsn >= expected) {
-                        let detail = format!(
-                            "{reason}; expected the record with lsn {expected}, which was durable before lsn {} was written after it",
-                            proof.lsn
-                        );
-                        return Err(corrupt(&file.path, *offset, detail));
+                    let proof = later.clone().find(|frame| frame.durable_lsn >= expected);
+                    if newest && position > 0 && proof.is_none() && self.hint() < expected {
+                        self.notes.push(format!(
+                            "{} has a torn tail at byte {offset}: {reason} ({bytes} bytes, {} later records of the same batch); the log ends at lsn {}",
+                            name(file),
+                            later.count(),
+                            self.last_lsn
+                        ));
+                        tail.end = *offset;
+                        tail.torn = true;
+                        break;
                     }
-                    if !newest {
-                        let detail =
-                            format!("{reason}, and a later segment exists; expected lsn {expected} or zeros");
-                        return Err(corrupt(&file.path, *offset, detail));
+                    let why = match proof {
+                        Some(proof) => format!("was durable before lsn {} was written after it", proof.lsn),
+                        None if self.hint() >= expected => {
+                            format!("was durable, as the superblock says of all up to lsn {}", self.hint())
+                        }
+                        None => "or zeros, for it is not the newest segment".to_owned(),
+                    };
+                    let detail = format!("{reason}; expected the record with lsn {expected}, which {why}");
+                    let fault = corrupt(&file.path, *offset, detail);
+                    self.gap(*reason, later.clone().next().map(|frame| frame.lsn), fault)
+                        .map_err(refuse(*offset))?;
+                    usable = later.clone().count() > 0;
+                    if position == 0 && !usable {
+                        // It was durable before anything followed it: what followed is as unreadable as it is.
+                        self.unread = most_records(file.bytes.len());
                     }
-                    self.notes.push(format!(
-                        "{} has a torn tail at byte {offset}: {reason} ({bytes} bytes, {} later records of the same batch); the log ends at lsn {}",
-                        name(file),
-                        later.count(),
-                        self.last_lsn
-                    ));
-                    tail.end = *offset;
-                    tail.torn = true;
-                    break;
                 }
             }
         }
-        self.tail = Some(tail);
+        if tail.unproven == 0 {
+            tail.unproven = tail.end;
+        }
+        self.tail = usable.then_some(tail);
         Ok(())
     }
 
-    fn apply(&mut self, record: Record) -> Result<(), String> {
-        let base = self.mark.as_ref().map_or(LogId::default(), |mark| mark.base);
-        let last_index = base.index + self.entries.len() as Index;
+    /// Accounts for a gap after which the record `next` stands in the same segment, if any does.
+    fn gap(&mut self, reason: BadFrame, next: Option<Lsn>, fault: StorageError) -> Result<(), String> {
+        let expected = self.last_lsn + 1;
+        let entry =
+            |kind: u8| [Kind::Noop, Kind::Command, Kind::Membership].iter().any(|entry| *entry as u8 == kind);
+        let faulty = match reason {
+            BadFrame::Payload { kind, lsn, index, term } if lsn == expected && entry(kind) => {
+                Some(LogId { index, term })
+            }
+            _ => None,
+        };
+        if let Some(id) = faulty {
+            self.place(id.index, Slot::Faulty(id))?;
+            self.last_lsn = expected;
+        }
+        match next {
+            Some(next) => {
+                let missing = next.saturating_sub(self.last_lsn + 1);
+                self.missing(missing);
+                self.last_lsn += missing;
+                if missing > 0 || faulty.is_some() {
+                    self.faults.push(fault);
+                } else {
+                    self.notes.push(format!("{fault}; no record is missing there"));
+                }
+            }
+            None if faulty.is_some() => self.faults.push(fault),
+            None => self.gap = Some(fault),
+        }
+        Ok(())
+    }
+
+    fn missing(&mut self, records: u64) {
+        if records > 0 {
+            self.hole = self.hole.saturating_add(records);
+            self.doubt = true;
+            self.vote_known = false;
+        }
+    }
+
+    /// What the end of all segments says, beside the superblock.
+    fn end(&mut self, files: &Files) {
+        let lost = self.hint().saturating_sub(self.last_lsn);
+        let lost = if self.unread > 0 { lost.max(1) } else { lost };
+        if let Some(gap) = self.gap.take() {
+            if lost > 0 {
+                self.faults.push(gap);
+            } else {
+                self.notes.push(format!("{gap}; no record is missing there"));
+            }
+        } else if lost > 0 && self.unread == 0 {
+            let path = files.segments.last().map_or(&files.dir, |file| &file.path);
+            let detail = format!(
+                "the log ends at lsn {}, though the superblock says that all up to lsn {} was durable",
+                self.last_lsn,
+                self.hint()
+            );
+            self.faults.push(corrupt(path, self.tail.map_or(0, |tail| tail.end), detail));
+        }
+        self.last_known = self.hole == 0 && lost == 0;
+        self.vote_known &= lost == 0;
+        if let Some(superblock) = self.superblock {
+            self.incarnation = self.incarnation.max(superblock.incarnation);
+            if superblock.durable_lsn == self.last_lsn && lost == 0 {
+                // Written after the last record: as good as a checkpoint there.
+                (self.hard_state, self.vote_known) = (superblock.hard_state, true);
+                if self.hole > 0 {
+                    self.end_hole_at(superblock.last);
+                    self.last_known = true;
+                }
+            } else if lost > 0 {
+                self.last = superblock.last;
+                // Whatever was there: no lsn of it is given to another record.
+                self.last_lsn = superblock.durable_lsn.max(self.last_lsn + self.unread);
+                if superblock.hard_state.term >= self.hard_state.term {
+                    self.hard_state = superblock.hard_state;
+                }
+            }
+        }
+        match self.slots.last() {
+            Some(last) if self.last_known => self.last = last,
+            Some(last) => self.last = self.last.max(last),
+            None => self.last_known = false,
+        }
+    }
+
+    /// The log ends at `last`, after a hole in which records are missing.
+    fn end_hole_at(&mut self, last: LogId) {
+        // One record must have cut the log off before the first place that the others could fill again.
+        self.slots.truncate((last.index + 1).saturating_sub(self.hole).min(last.index));
+        self.slots.fill(last.index);
+        self.settle_last(last);
+        self.hole = 0;
+    }
+
+    /// The last place of the log is `last`, whatever was taken for it.
+    fn settle_last(&mut self, last: LogId) {
+        if self.slots.last().is_some_and(|found| found != last) && last.index > self.slots.base().index {
+            self.slots.truncate(last.index - 1);
+            self.slots.fill(last.index);
+        }
+        self.slots.name_last(last);
+    }
+
+    /// Puts `slot` at `index` of the log.
+    fn place(&mut self, index: Index, slot: Slot) -> Result<(), String> {
+        let (base, next) = (self.slots.base(), self.slots.last_index() + 1);
+        if index <= base.index || (self.hole == 0 && index != next) {
+            return Err(format!("an entry with index {index}, expected index {next}"));
+        }
+        if self.hole > 0 {
+            self.slots.truncate(index.saturating_sub(self.hole).min(index - 1));
+            self.slots.fill(index - 1);
+            self.hole = 0;
+        }
+        self.slots.push(slot);
+        if let Some(extent) = self.extents.last_mut() {
+            extent.max_index = extent.max_index.max(index);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, content: Content) -> Result<(), String> {
+        let (record, clears) = match content {
+            Content::Checkpoint(checkpoint) => return self.apply_checkpoint(checkpoint),
+            Content::Record { record, clears } => (record, clears),
+        };
+        let (base, last_index) = (self.slots.base(), self.slots.last_index());
         match record {
             Record::Boot { incarnation } => self.incarnation = incarnation,
-            Record::HardState(hard_state) => self.hard_state = hard_state,
-            Record::Truncate { last_index: kept } if kept > last_index => {
+            Record::HardState(hard_state) => {
+                self.hard_state = hard_state;
+                self.vote_known = true;
+            }
+            Record::Recovering(recovering) => self.recovering = recovering,
+            Record::Truncate { last_index: kept } if kept > last_index && self.hole == 0 => {
                 return Err(format!(
                     "a truncation after index {kept}, but the log ends at index {last_index}"
                 ));
@@ -259,15 +499,16 @@ impl Replay {
             Record::Truncate { last_index: kept } if kept < base.index => {
                 return Err(format!("a truncation after index {kept}, but the log begins after {base}"));
             }
-            Record::Truncate { last_index: kept } => self.entries.truncate((kept - base.index) as usize),
-            Record::Entry(entry) if entry.id.index != last_index + 1 => {
-                return Err(format!(
-                    "an entry with index {}, expected index {}",
-                    entry.id.index,
-                    last_index + 1
-                ));
+            Record::Truncate { last_index: kept } => {
+                if self.hole > 0 {
+                    // As where a hole ends: what it held could reach back so far, and no further.
+                    self.slots.truncate((kept + 1).saturating_sub(self.hole).min(kept));
+                    self.slots.fill(kept);
+                    self.hole = 0;
+                }
+                self.slots.truncate(kept);
             }
-            Record::Entry(entry) => self.entries.push(entry),
+            Record::Entry(entry) => self.place(entry.id.index, Slot::Entry(entry))?,
             Record::Snapshot(mark) if mark.base.index < base.index => {
                 return Err(format!(
                     "a log that begins after {}, but it began after {base} before",
@@ -275,21 +516,110 @@ impl Replay {
                 ));
             }
             Record::Snapshot(mark) => {
-                let dropped = (mark.base.index - base.index) as usize;
-                let has_base = match dropped.checked_sub(1) {
-                    None => mark.base == base,
-                    Some(at) => self.entries.get(at).is_some_and(|entry| entry.id == mark.base),
-                };
-                if has_base {
-                    self.entries.drain(..dropped);
-                } else {
-                    self.entries.clear();
+                let other = self.slots.id(mark.base.index).is_some_and(|id| id != mark.base);
+                if !clears && self.hole == 0 && (other || mark.base.index > last_index) {
+                    return Err(format!("a log that begins after {}, which it does not hold", mark.base));
                 }
+                self.slots.rebase(mark.base, clears);
+                self.hole = if clears { 0 } else { self.hole };
+                self.marked |= mark.last.index > 0;
                 self.mark = Some(mark);
             }
         }
         Ok(())
     }
+
+    fn apply_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), String> {
+        let base = checkpoint.base();
+        let last = checkpoint.last;
+        let snapshot = |mark: &Option<SnapshotMark>| mark.as_ref().map_or(LogId::default(), |mark| mark.last);
+        let same_log = base == self.slots.base() && snapshot(&checkpoint.mark) == snapshot(&self.mark);
+        if checkpoint.repaired {
+            let faults =
+                self.faults.drain(..).map(|fault| format!("{fault}; an earlier start took care of it"));
+            self.notes.extend(faults);
+            if base.index < self.slots.base().index {
+                self.slots = Slots::unknown(base, last.index);
+            } else if base != self.slots.base() {
+                self.slots.rebase(base, self.slots.id(base.index) != Some(base));
+            }
+            self.slots.truncate(last.index);
+            self.slots.fill(last.index);
+            self.settle_last(last);
+        } else if self.extents.len() == 1 {
+            self.slots = Slots::unknown(base, last.index);
+            self.settle_last(last);
+        } else if !self.doubt {
+            let sum = Checkpoint {
+                incarnation: self.incarnation,
+                hard_state: self.hard_state,
+                mark: self.mark.clone(),
+                recovering: self.recovering,
+                last: self.slots.last().unwrap_or(last),
+                repaired: false,
+            };
+            if sum != checkpoint {
+                return Err(format!(
+                    "a checkpoint {checkpoint:?}, but the records before it come to {sum:?}"
+                ));
+            }
+        } else if same_log && self.hole > 0 {
+            self.end_hole_at(last);
+        } else if same_log {
+            self.slots.truncate(last.index);
+            self.slots.fill(last.index);
+            self.settle_last(last);
+        } else if self.hole == 1 && base.index >= self.slots.base().index {
+            // The one missing record is the mark.
+            self.slots.rebase(base, self.slots.last() != Some(last));
+            self.settle_last(last);
+        } else {
+            self.slots = Slots::unknown(base, last.index);
+            self.settle_last(last);
+        }
+        (self.hole, self.doubt, self.vote_known) = (0, false, true);
+        self.incarnation = checkpoint.incarnation;
+        self.hard_state = checkpoint.hard_state;
+        self.recovering = checkpoint.recovering;
+        self.mark = checkpoint.mark;
+        Ok(())
+    }
+}
+
+/// How many records so many bytes can hold.
+fn most_records(bytes: usize) -> u64 {
+    (bytes / record::HEADER_BYTES) as u64
+}
+
+fn is_checkpoint(content: &Content) -> bool {
+    matches!(content, Content::Checkpoint(_))
+}
+
+/// Checks version, owner and directory of a file, the latter against `first`, that of another.
+fn check_owner(
+    file: &Path,
+    (version, identity, directory_id): (u32, Identity, u64),
+    expected: Option<&Identity>,
+    first: Option<Header>,
+) -> Result<(), StorageError> {
+    let file = file.to_owned();
+    if version != segment::VERSION {
+        return Err(StorageError::Version { file, found: version, supported: segment::VERSION });
+    }
+    if let Some(expected) = expected.copied().or(first.map(|header| header.identity))
+        && expected != identity
+    {
+        let (found, expected) = (owner(&identity), owner(&expected));
+        return Err(StorageError::Foreign { file, found, expected });
+    }
+    if let Some(first) = first
+        && first.directory_id != directory_id
+    {
+        let found = format!("directory {directory_id:016x}");
+        let expected = format!("directory {:016x} as the segments before it", first.directory_id);
+        return Err(StorageError::Foreign { file, found, expected });
+    }
+    Ok(())
 }
 
 fn corrupt(file: &Path, offset: u64, detail: String) -> StorageError {

@@ -13,6 +13,8 @@
 //! | 48 | zero, 12 bytes |
 //! | 60 | CRC32C u32 of bytes 0..60 |
 //!
+//! The first record is a checkpoint of all segments before, with the lsn before the first; see [`super::checkpoint`].
+//!
 //! Length, magic, version and checksum of the header stay where they are in every version, so that a release can name
 //! a format that it does not know.
 
@@ -23,7 +25,7 @@ use crate::storage::record::{self, BadFrame, Frame};
 /// Length of a segment's header in bytes; the first record follows.
 pub const HEADER_BYTES: usize = 64;
 /// The format that this release writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"WWATRWAL";
 
 /// What a segment says of itself.
@@ -37,7 +39,7 @@ pub struct Header {
     pub directory_id: u64,
     /// Position among the segments, counted from 1.
     pub sequence: u64,
-    /// Lsn of its first record.
+    /// Lsn of the first record after its checkpoint.
     pub first_lsn: Lsn,
 }
 

@@ -1,15 +1,28 @@
-//! The write-ahead log: opens a directory, repairs its torn tail, appends records and makes them durable in batches.
-//! What the bytes of a directory mean is left to [`super::recovery`]; which record may be answered when, to the server.
+//! The write-ahead log: appends records, makes them durable in batches, goes on in new segments and removes those that a
+//! snapshot stands for. How a directory is opened is left to [`super::open`]; which record may be answered when, to the
+//! server.
+//!
+//! **Space.** A segment is filled with zeros ahead, and what is written into it afterwards overwrites them: it needs no space
+//! that is not there. Space can only lack where zeros are added or a segment is made, and both happen before a byte of the
+//! record that needs it is written. Then records wait, in their order, and nothing is lost. Votes do not wait: term and vote
+//! overtake what waits, out of a reserve at the end of each segment and a spare segment behind it. That is safe, because
+//! term and vote on the one side and the log on the other are read back independently of each other. What waits up to a
+//! snapshot mark may use the reserve too: that mark is what makes space.
 
+use std::collections::VecDeque;
 use std::io;
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::raft::types::{Lsn, Record};
-use crate::storage::disk::{Disk, DiskFile, Lock};
-use crate::storage::recovery::{self, Recovered, SegmentFile, Tail};
+use nix::errno::Errno;
+
+use crate::raft::types::{Lsn, Record, SnapshotMark};
+use crate::storage::checkpoint::Sum;
+use crate::storage::disk::{Disk, Lock};
+use crate::storage::open::{self, Open, Opened, Recovered};
+use crate::storage::recovery::Extent;
 use crate::storage::segment::{self, Header};
+use crate::storage::superblock::{Superblock, SuperblockFile};
 use crate::storage::{Identity, StorageError, record};
 
 /// Sizes of segment files.
@@ -21,13 +34,27 @@ pub struct Layout {
     /// A segment is filled with zeros this many bytes ahead. Most syncs then change no file length, and so need no
     /// commit of the file system's journal.
     pub zero_step_bytes: u64,
+    /// Zeros beyond those, which only votes and what makes space may use when the disk is full.
+    pub reserve_bytes: u64,
 }
 
 impl Default for Layout {
-    /// 16 MiB and 1 MiB.
+    /// 16 MiB, 1 MiB and 64 KiB: a reserve of 1,365 votes.
     fn default() -> Self {
-        Layout { segment_bytes: 16 << 20, zero_step_bytes: 1 << 20 }
+        Layout { segment_bytes: 16 << 20, zero_step_bytes: 1 << 20, reserve_bytes: 64 << 10 }
     }
+}
+
+/// How far a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Every record up to here is durable.
+    pub durable: Lsn,
+    /// Every record up to here that a vote waits for is durable: `HardState`, and a mark at index 0. Further than `durable`
+    /// only while space lacks.
+    pub hard_state: Lsn,
+    /// Records wait for space. The next [`Wal::sync`] tries again.
+    pub out_of_space: bool,
 }
 
 /// The write-ahead log of one directory, held by one process. One thread calls it.
@@ -36,20 +63,51 @@ pub struct Wal {
     dir: PathBuf,
     layout: Layout,
     header: Header,
-    file: Box<dyn DiskFile>,
-    /// Where the next record goes.
-    position: u64,
-    /// Length of the file; zeros from `position` on.
-    zeroed: u64,
-    staged: Vec<(Lsn, Record)>,
+    open: Open,
+    /// What all records in segments come to.
+    sum: Sum,
+    /// Each segment, oldest first; the last one is open.
+    extents: Vec<Extent>,
+    superblock: Superblock,
+    superblock_file: SuperblockFile,
+    /// A segment is ready for when no other can be made.
+    spare: bool,
+    /// The last record is a snapshot mark, and the segment that should follow it waits for space.
+    marked: bool,
+    /// In the caller's order, with the caller's numbers.
+    staged: VecDeque<(Lsn, Record)>,
+    /// The last record that the caller appended.
+    last_lsn: Lsn,
+    /// The last record in the segments. They are numbered as they are written: apart from the caller's numbers only
+    /// while votes have overtaken what waits for space.
+    written_lsn: Lsn,
     durable_lsn: Lsn,
     failure: Option<String>,
     _lock: Lock,
 }
 
+/// What a vote waits for, and nothing else does: term and vote, and the mark of no snapshot that says whether this
+/// directory may vote at all.
+fn is_vote(record: &Record) -> bool {
+    match record {
+        Record::HardState(_) => true,
+        Record::Snapshot(mark) => mark.last.index == 0,
+        _ => false,
+    }
+}
+
+/// The mark of a snapshot stands for entries, which can then go.
+fn makes_space(record: &Record) -> bool {
+    matches!(record, Record::Snapshot(mark) if mark.last.index > 0)
+}
+
+/// The name of the spare segment.
+const SPARE: &str = "wal-spare.tmp";
+
 impl Wal {
     /// Opens the directory `dir` for the node `identity`, creates it if it is not there, and gives back what it holds.
-    /// On return all of that, and the `Boot` record of this incarnation, is durable.
+    /// On return all of that, and the `Boot` record of this incarnation, is durable. A new directory begins with
+    /// `bootstrap`: the membership that the node is started with, if it is to know any.
     ///
     /// # Errors
     /// [`StorageError::exit_code`] tells data that is refused as it is (locked, corrupt, foreign, other version) from a
@@ -58,8 +116,9 @@ impl Wal {
         disk: Arc<dyn Disk>,
         dir: &Path,
         identity: &Identity,
+        bootstrap: Option<SnapshotMark>,
     ) -> Result<(Wal, Recovered), StorageError> {
-        Wal::open_with(disk, dir, identity, Layout::default())
+        Wal::open_with(disk, dir, identity, bootstrap, Layout::default())
     }
 
     /// As [`Wal::open`], with segments of other sizes. Existing segments keep theirs.
@@ -70,60 +129,58 @@ impl Wal {
         disk: Arc<dyn Disk>,
         dir: &Path,
         identity: &Identity,
+        bootstrap: Option<SnapshotMark>,
         layout: Layout,
     ) -> Result<(Wal, Recovered), StorageError> {
-        ensure_dir(disk.as_ref(), dir)?;
+        open::ensure_dir(disk.as_ref(), dir)?;
         let lock = disk.lock(dir).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => StorageError::Locked { dir: dir.to_owned() },
             _ => StorageError::io("lock", dir)(source),
         })?;
-        let files = recovery::read_segments(disk.as_ref(), dir)?;
-        let replay = recovery::replay(&files, Some(identity));
-        if let Some(damage) = replay.damage {
-            return Err(damage);
-        }
-        if let Some(path) = &replay.unfinished {
-            disk.unlink(path).map_err(StorageError::io("remove", path))?;
-        }
-        let (header, (file, position, zeroed)) = match replay.tail {
-            Some(tail) => {
-                let recovered = settle(disk.as_ref(), dir, &files, &tail)?;
-                (tail.header, recovered)
-            }
-            None => {
-                let directory_id = disk.entropy().map_err(StorageError::io("draw an id for", dir))?;
-                let (version, first_lsn) = (segment::VERSION, 1);
-                let header = Header { version, identity: *identity, directory_id, sequence: 1, first_lsn };
-                (header, create_segment(disk.as_ref(), dir, &header, &layout)?)
-            }
-        };
+        let opened = open::open(&disk, dir, identity, bootstrap, &layout)?;
+        let Opened { header, open, sum, extents, superblock, superblock_file, last_lsn, mut recovered } =
+            opened;
         let mut wal = Wal {
             disk,
             dir: dir.to_owned(),
             layout,
             header,
-            file,
-            position,
-            zeroed,
-            staged: Vec::new(),
-            durable_lsn: replay.last_lsn,
+            open,
+            sum,
+            extents,
+            superblock: Superblock { dirty: false, ..superblock },
+            superblock_file,
+            spare: false,
+            marked: false,
+            staged: VecDeque::new(),
+            last_lsn,
+            written_lsn: last_lsn,
+            durable_lsn: last_lsn,
             failure: None,
             _lock: lock,
         };
         // Before any datagram leaves: after a power loss nobody else may be this incarnation.
-        let incarnation = replay.incarnation + 1;
-        wal.append(&[(replay.last_lsn + 1, Record::Boot { incarnation })])?;
-        let last_lsn = wal.sync()?;
-        let recovered = Recovered {
-            hard_state: replay.hard_state,
-            mark: replay.mark,
-            entries: replay.entries,
-            incarnation,
-            directory_id: header.directory_id,
-            last_lsn,
-            notes: replay.notes,
-        };
+        recovered.incarnation += 1;
+        recovered.last_lsn += 1;
+        wal.append(&[(recovered.last_lsn, Record::Boot { incarnation: recovered.incarnation })])?;
+        wal.boot()?;
         Ok((wal, recovered))
+    }
+
+    /// Writes the boot record, out of the reserve if need be.
+    fn boot(&mut self) -> Result<(), StorageError> {
+        let Some((_, record)) = self.staged.pop_front() else { return Ok(()) };
+        let mut batch = Vec::new();
+        if !self.reserve(record::encoded_bytes(&record) as u64, &mut batch)? {
+            let path = self.dir.join(segment::file_name(self.header.sequence));
+            return Err(StorageError::io("write", path)(Errno::ENOSPC.into()));
+        }
+        self.put(&record, &mut batch);
+        self.write(&mut batch)?;
+        // Not only in the log: a log that lost its tail must not give an incarnation twice.
+        self.superblock_file.sync()?;
+        // It may hold the beginning of a segment that it did not become.
+        open::remove(self.disk.as_ref(), &self.dir.join(SPARE))
     }
 
     /// Takes records for the next [`Wal::sync`]. The caller numbers them, without a gap, from the one after the last.
@@ -133,31 +190,57 @@ impl Wal {
     pub fn append(&mut self, records: &[(Lsn, Record)]) -> Result<(), StorageError> {
         self.check_usable()?;
         for (lsn, record) in records {
-            let expected = self.last_lsn() + 1;
+            let expected = self.last_lsn + 1;
             assert!(*lsn == expected, "record lsn {lsn} appended where lsn {expected} is next");
-            self.staged.push((*lsn, record.clone()));
+            self.staged.push_back((*lsn, record.clone()));
+            self.last_lsn = *lsn;
         }
         Ok(())
     }
 
-    /// Makes everything appended durable, with one write and one fdatasync unless a segment fills up, and returns the
-    /// lsn up to which all is durable. Without anything appended it touches nothing.
+    /// Makes everything appended durable, with one write and one fdatasync unless a segment fills up, and says how far the
+    /// log is. Without anything appended it touches nothing. After a snapshot mark it removes the segments of which
+    /// nothing is needed any more.
     ///
     /// # Errors
     /// The failure of the storage. What was appended since the last success may or may not survive, and nothing can be
-    /// appended or synced any more: only [`Wal::open`] finds out.
-    pub fn sync(&mut self) -> Result<Lsn, StorageError> {
+    /// appended or synced any more: only [`Wal::open`] finds out. That space lacks is no failure.
+    pub fn sync(&mut self) -> Result<Progress, StorageError> {
         self.check_usable()?;
-        if let Err(error) = self.flush() {
-            self.failure = Some(error.to_string());
-            return Err(error);
+        match self.flush() {
+            Ok(out_of_space) => Ok(self.progress(out_of_space)),
+            Err(error) => Err(self.fail(error)),
         }
-        Ok(self.durable_lsn)
+    }
+
+    /// Makes the spare segment, if there is none. For when nothing else is to do; it lacks only for want of space.
+    ///
+    /// # Errors
+    /// As [`Wal::sync`].
+    pub fn prepare(&mut self) -> Result<(), StorageError> {
+        self.check_usable()?;
+        if self.spare {
+            return Ok(());
+        }
+        match self.make_spare() {
+            Ok(()) => {
+                self.spare = true;
+                Ok(())
+            }
+            Err(error) if lacks_space(&error) => open::remove(self.disk.as_ref(), &self.dir.join(SPARE)),
+            Err(error) => Err(self.fail(error)),
+        }
     }
 
     /// The last record appended, durable or not.
     pub fn last_lsn(&self) -> Lsn {
-        self.staged.last().map_or(self.durable_lsn, |(lsn, _)| *lsn)
+        self.last_lsn
+    }
+
+    fn progress(&self, out_of_space: bool) -> Progress {
+        let before = |staged: Option<&(Lsn, Record)>| staged.map_or(self.last_lsn, |(lsn, _)| lsn - 1);
+        let votes = self.staged.iter().find(|(_, record)| is_vote(record));
+        Progress { durable: before(self.staged.front()), hard_state: before(votes), out_of_space }
     }
 
     fn check_usable(&self) -> Result<(), StorageError> {
@@ -167,119 +250,225 @@ impl Wal {
         }
     }
 
-    fn flush(&mut self) -> Result<(), StorageError> {
-        let mut batch = Vec::new();
-        let mut last_lsn = self.durable_lsn;
-        for (lsn, record) in mem::take(&mut self.staged) {
-            let used = self.position + batch.len() as u64;
-            let full = used + record::encoded_bytes(&record) as u64 > self.layout.segment_bytes;
-            if full && used > segment::HEADER_BYTES as u64 {
-                self.write(&mut batch, last_lsn)?;
-                self.roll()?;
-            }
-            record::encode(&mut batch, self.header.checksum_seed(), lsn, self.durable_lsn, &record);
-            last_lsn = lsn;
+    fn fail(&mut self, error: StorageError) -> StorageError {
+        self.failure = Some(error.to_string());
+        if matches!(&error, StorageError::Io { action: "sync", .. }) {
+            // Best effort, on another file: the next start then distrusts what it can read of this one.
+            self.superblock.dirty = true;
+            let marked = self.superblock_file.write(&mut self.superblock);
+            let _ = marked.and_then(|()| self.superblock_file.sync());
         }
-        self.write(&mut batch, last_lsn)
+        error
     }
 
-    fn write(&mut self, batch: &mut Vec<u8>, last_lsn: Lsn) -> Result<(), StorageError> {
+    /// Writes what is staged. Returns whether some of it has to wait for space.
+    fn flush(&mut self) -> Result<bool, StorageError> {
+        let mut batch = Vec::new();
+        loop {
+            // Each mark is in the checkpoint that follows it, before anything else of the log: what a segment loses is never
+            // what the log means.
+            if self.marked && !self.roll()? && !self.roll_to_spare()? {
+                self.overtake()?;
+                return Ok(true);
+            }
+            if std::mem::take(&mut self.marked) {
+                self.compact()?;
+            }
+            let Some((_, record)) = self.staged.front() else { break };
+            let bytes = record::encoded_bytes(record) as u64;
+            let mut room = self.room(bytes, &mut batch)?;
+            if !room && self.staged.iter().any(|(_, record)| makes_space(record)) {
+                room = self.reserve(bytes, &mut batch)?;
+            }
+            if !room {
+                self.write(&mut batch)?;
+                self.overtake()?;
+                return Ok(true);
+            }
+            let Some((_, record)) = self.staged.pop_front() else { break };
+            self.put(&record, &mut batch);
+            if makes_space(&record) {
+                self.write(&mut batch)?;
+                self.marked = true;
+            }
+        }
+        self.write(&mut batch)?;
+        Ok(false)
+    }
+
+    /// Writes the votes among what waits, out of the reserve.
+    fn overtake(&mut self) -> Result<(), StorageError> {
+        let mut batch = Vec::new();
+        while let Some(at) = self.staged.iter().position(|(_, record)| is_vote(record)) {
+            let bytes = record::encoded_bytes(&self.staged[at].1) as u64;
+            if !self.reserve(bytes, &mut batch)? {
+                break;
+            }
+            if let Some((_, record)) = self.staged.remove(at) {
+                self.put(&record, &mut batch);
+            }
+        }
+        self.write(&mut batch)
+    }
+
+    /// Encodes a record for which there is room.
+    fn put(&mut self, record: &Record, batch: &mut Vec<u8>) {
+        let clears = self.sum.add(record);
+        self.written_lsn += 1;
+        record::encode(
+            batch,
+            self.header.checksum_seed(),
+            self.written_lsn,
+            self.durable_lsn,
+            record,
+            clears,
+        );
+        if let (Record::Entry(entry), Some(extent)) = (record, self.extents.last_mut()) {
+            extent.max_index = extent.max_index.max(entry.id.index);
+        }
+    }
+
+    /// Makes room for a record of so many bytes after `batch`, which may be written to that end. Returns whether there is.
+    fn room(&mut self, bytes: u64, batch: &mut Vec<u8>) -> Result<bool, StorageError> {
+        let end = self.open.position + batch.len() as u64 + bytes;
+        if end <= self.layout.segment_bytes || (batch.is_empty() && self.open.position == self.open.first) {
+            return self.extend(end);
+        }
+        self.write(batch)?;
+        Ok(self.roll()? && self.extend(self.open.position + bytes)?)
+    }
+
+    /// As [`Wal::room`], for a record that may use the reserve.
+    fn reserve(&mut self, bytes: u64, batch: &mut Vec<u8>) -> Result<bool, StorageError> {
+        if self.open.position + batch.len() as u64 + bytes <= self.open.zeroed {
+            return Ok(true);
+        }
+        if self.extend(self.open.position + batch.len() as u64 + bytes)? {
+            return Ok(true);
+        }
+        self.write(batch)?;
+        Ok(self.roll_to_spare()? && self.open.position + bytes <= self.open.zeroed)
+    }
+
+    /// Has zeros up to `end`, and the reserve behind it. Returns whether there is space for them.
+    fn extend(&mut self, end: u64) -> Result<bool, StorageError> {
+        if end + self.layout.reserve_bytes <= self.open.zeroed {
+            return Ok(true);
+        }
+        let zeroed = open::zeroed_ahead(end, &self.layout);
+        let zeros = vec![0; (zeroed - self.open.zeroed) as usize];
+        let path = self.path();
+        match self.open.file.write_at(self.open.zeroed, &zeros).map_err(StorageError::io("write", path)) {
+            Ok(()) => {
+                self.open.zeroed = zeroed;
+                Ok(true)
+            }
+            Err(error) if lacks_space(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&mut self, batch: &mut Vec<u8>) -> Result<(), StorageError> {
         if batch.is_empty() {
             return Ok(());
         }
-        let end = self.position + batch.len() as u64;
-        if end > self.zeroed {
-            self.zeroed = zeroed_ahead(end, &self.layout);
-            batch.resize((self.zeroed - self.position) as usize, 0);
-        }
-        let path = self.dir.join(segment::file_name(self.header.sequence));
-        self.file.write_at(self.position, batch).map_err(StorageError::io("write", &path))?;
+        let path = self.path();
+        let file = &self.open.file;
+        file.write_at(self.open.position, batch).map_err(StorageError::io("write", &path))?;
         // Defends against power loss: whoever hears of a vote or an acknowledged entry may rely on it for ever.
-        self.file.fdatasync().map_err(StorageError::io("sync", &path))?;
-        (self.position, self.durable_lsn) = (end, last_lsn);
+        file.fdatasync().map_err(StorageError::io("sync", &path))?;
+        self.open.position += batch.len() as u64;
+        self.durable_lsn = self.written_lsn;
         batch.clear();
-        Ok(())
+        let sum = self.sum.checkpoint();
+        self.superblock.incarnation = sum.incarnation;
+        self.superblock.durable_lsn = self.durable_lsn;
+        self.superblock.last = sum.last;
+        self.superblock.hard_state = sum.hard_state;
+        // Before anybody hears of the records: after a kill nobody relies on one that is not counted here.
+        self.superblock_file.write(&mut self.superblock)
     }
 
-    /// Goes on in a new segment. The old one is synced: recovery relies on that.
-    fn roll(&mut self) -> Result<(), StorageError> {
-        self.header.sequence += 1;
-        self.header.first_lsn = self.durable_lsn + 1;
-        (self.file, self.position, self.zeroed) =
-            create_segment(self.disk.as_ref(), &self.dir, &self.header, &self.layout)?;
-        Ok(())
-    }
-}
-
-/// A file that takes records, where the next one goes, and its length.
-type Open = (Box<dyn DiskFile>, u64, u64);
-
-/// Length of a segment whose records end at `end`.
-fn zeroed_ahead(end: u64, layout: &Layout) -> u64 {
-    end.next_multiple_of(layout.zero_step_bytes).min(layout.segment_bytes).max(end)
-}
-
-/// Creates `dir` and what is missing above it.
-fn ensure_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
-    let Some(parent) = dir.parent() else { return Ok(()) };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    match disk.list(dir) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            ensure_dir(disk, parent)?;
-            match disk.create_dir(dir) {
-                // Several nodes that start side by side make the directory above theirs at the same moment.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => made.map_err(StorageError::io("create", dir))?,
+    /// Goes on in a new segment, if there is space for one. The old one is synced: recovery relies on that.
+    fn roll(&mut self) -> Result<bool, StorageError> {
+        let header = self.next_header();
+        let bytes = open::new_segment(&header, self.sum.checkpoint());
+        match open::create_segment(self.disk.as_ref(), &self.dir, &header, &bytes, &self.layout) {
+            Ok(open) => {
+                self.rolled(header, open);
+                Ok(true)
             }
+            Err(error) if lacks_space(&error) => Ok(false),
+            Err(error) => Err(error),
         }
-        Err(error) => return Err(StorageError::io("list", dir)(error)),
     }
-    // Defends against power loss, which would take the directory away with all that is synced in it. Also when it was
-    // there already: the process that made it may have been killed at this very point.
-    disk.fsync_dir(parent).map_err(StorageError::io("sync", parent))
+
+    /// Goes on in the spare segment, if there is one.
+    fn roll_to_spare(&mut self) -> Result<bool, StorageError> {
+        if !std::mem::take(&mut self.spare) {
+            return Ok(false);
+        }
+        let header = self.next_header();
+        let bytes = open::new_segment(&header, self.sum.checkpoint());
+        let path = self.dir.join(SPARE);
+        let file = self.disk.open(&path).map_err(StorageError::io("open", &path))?;
+        file.write_at(0, &bytes).map_err(StorageError::io("write", &path))?;
+        file.fdatasync().map_err(StorageError::io("sync", &path))?;
+        let named = self.dir.join(segment::file_name(header.sequence));
+        open::name_segment(self.disk.as_ref(), &self.dir, &path, &named)?;
+        let position = bytes.len() as u64;
+        let zeroed = self.spare_bytes().max(position);
+        self.rolled(header, Open { file, first: position, position, zeroed });
+        Ok(true)
+    }
+
+    fn next_header(&self) -> Header {
+        Header { sequence: self.header.sequence + 1, first_lsn: self.written_lsn + 1, ..self.header }
+    }
+
+    fn rolled(&mut self, header: Header, open: Open) {
+        (self.header, self.open) = (header, open);
+        self.extents.push(Extent { sequence: header.sequence, max_index: 0 });
+    }
+
+    fn make_spare(&self) -> Result<(), StorageError> {
+        let path = self.dir.join(SPARE);
+        let file = self.disk.create(&path).map_err(StorageError::io("create", &path))?;
+        let zeros = vec![0; self.spare_bytes() as usize];
+        file.write_at(0, &zeros).map_err(StorageError::io("write", &path))?;
+        // Not for what is in it: space that the file system has only promised may lack after all.
+        file.fdatasync().map_err(StorageError::io("sync", &path))
+    }
+
+    fn spare_bytes(&self) -> u64 {
+        self.layout.zero_step_bytes.max(self.layout.reserve_bytes)
+    }
+
+    /// Removes the oldest segments, as long as no entry in them comes after the log's base: the newest segment begins with
+    /// all else that they say.
+    fn compact(&mut self) -> Result<(), StorageError> {
+        let base = self.sum.checkpoint().base();
+        let sealed = &self.extents[..self.extents.len() - 1];
+        let removed = sealed.iter().take_while(|extent| extent.max_index <= base.index).count();
+        for extent in self.extents.drain(..removed) {
+            let path = self.dir.join(segment::file_name(extent.sequence));
+            self.disk.unlink(&path).map_err(StorageError::io("remove", &path))?;
+        }
+        if removed > 0 {
+            // Nothing relies on their absence; but space that a power loss gives back to them is space that is missing.
+            self.disk.fsync_dir(&self.dir).map_err(StorageError::io("sync", &self.dir))?;
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(segment::file_name(self.header.sequence))
+    }
 }
 
-/// Makes durable what recovery believes, and removes what it does not.
-fn settle(disk: &dyn Disk, dir: &Path, files: &[SegmentFile], tail: &Tail) -> Result<Open, StorageError> {
-    let newest = (tail.header.sequence - 1) as usize;
-    // The node itself synced these before it made the newest, but whoever restored a copy of the directory may not have.
-    for sealed in &files[..newest] {
-        let synced = disk.open(&sealed.path).and_then(|file| file.fdatasync());
-        synced.map_err(StorageError::io("sync", &sealed.path))?;
-    }
-    let SegmentFile { path, bytes, .. } = &files[newest];
-    let file = disk.open(path).map_err(StorageError::io("open", path))?;
-    // The last batch may be readable and yet not on disk: the process was killed before its fsync, or the fsync failed
-    // and the kernel marked the pages clean. Only written anew does the fsync below speak of it.
-    let unproven = &bytes[tail.unproven as usize..tail.end as usize];
-    file.write_at(tail.unproven, unproven).map_err(StorageError::io("write", path))?;
-    if tail.torn {
-        // Records appended over a torn tail could be followed by its remains and read as corrupt.
-        file.set_len(tail.end).map_err(StorageError::io("truncate", path))?;
-    }
-    file.fdatasync().map_err(StorageError::io("sync", path))?;
-    disk.fsync_dir(dir).map_err(StorageError::io("sync", dir))?;
-    Ok((file, tail.end, if tail.torn { tail.end } else { tail.file_bytes.max(tail.end) }))
-}
-
-/// Creates the segment `header` describes; on return it and its name are durable.
-fn create_segment(
-    disk: &dyn Disk,
-    dir: &Path,
-    header: &Header,
-    layout: &Layout,
-) -> Result<Open, StorageError> {
-    let path = dir.join(segment::file_name(header.sequence));
-    let file = disk.create(&path).map_err(StorageError::io("create", &path))?;
-    let mut bytes = header.encode();
-    let position = bytes.len() as u64;
-    let zeroed = zeroed_ahead(position, layout);
-    bytes.resize(zeroed as usize, 0);
-    file.write_at(0, &bytes).map_err(StorageError::io("write", &path))?;
-    // Before any record is in it: a record in a segment whose header or name a power loss takes away is lost with it,
-    // however well it was synced.
-    file.fdatasync().map_err(StorageError::io("sync", &path))?;
-    disk.fsync_dir(dir).map_err(StorageError::io("sync", dir))?;
-    Ok((file, position, zeroed))
+/// Whether the disk, or a quota on it, is full. A sync that says so has lost what it was to make durable: that is a failure.
+fn lacks_space(error: &StorageError) -> bool {
+    let full = [Errno::ENOSPC, Errno::EDQUOT].map(|errno| Some(errno as i32));
+    matches!(error, StorageError::Io { action, source, .. }
+        if *action != "sync" && full.contains(&source.raw_os_error()))
 }

@@ -127,7 +127,7 @@ impl Disk {
         let mut hard_state = HardState::default();
         for (_, record) in &self.durable {
             match record {
-                Record::Boot { .. } => {}
+                Record::Boot { .. } | Record::Recovering(_) => {}
                 Record::HardState(state) => hard_state = *state,
                 Record::Truncate { last_index } => entries.retain(|entry| entry.id.index <= *last_index),
                 Record::Snapshot(later) => {

@@ -41,7 +41,7 @@ pub(crate) fn replay(disk: &mut Recovered, lsn: Lsn, record: &Record) {
     let base = disk.mark.base.index;
     disk.last_lsn = lsn;
     match record {
-        Record::Boot { .. } => {}
+        Record::Boot { .. } | Record::Recovering(_) => {}
         Record::HardState(hard_state) => disk.hard_state = *hard_state,
         Record::Truncate { last_index } => disk.entries.truncate((last_index - base) as usize),
         Record::Entry(entry) => {

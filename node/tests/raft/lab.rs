@@ -192,7 +192,7 @@ impl Lab {
         let (mut state, mut log) = (HardState::default(), Vec::<Entry>::new());
         for (_, record) in &member.durable {
             match record {
-                Record::Boot { .. } | Record::Snapshot(_) => {}
+                Record::Boot { .. } | Record::Snapshot(_) | Record::Recovering(_) => {}
                 Record::HardState(recovered) => state = *recovered,
                 Record::Truncate { last_index } => log.truncate(*last_index as usize),
                 Record::Entry(entry) => log.push(entry.clone()),

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use node::raft::types::{Entry, HardState, LogId, Payload, Record};
-use node::storage::{RealDisk, Recovered, StorageError, Wal};
+use node::storage::{Condition, RealDisk, Recovered, StorageError, Wal};
 
 use crate::world::IDENTITY;
 
 fn open(dir: &Path) -> Result<(Wal, Recovered), StorageError> {
-    Wal::open(Arc::new(RealDisk), dir, &IDENTITY)
+    Wal::open(Arc::new(RealDisk), dir, &IDENTITY, None)
 }
 
 fn command(index: u64, bytes: &[u8]) -> Entry {
@@ -31,12 +31,14 @@ fn what_was_synced_is_there_after_reopening() {
     for (lsn, entry) in (3..).zip(&entries) {
         wal.append(&[(lsn, Record::Entry(entry.clone()))]).unwrap();
     }
-    assert_eq!(wal.sync().unwrap(), 102);
+    assert_eq!(wal.sync().unwrap().durable, 102);
     drop(wal);
 
     let (_wal, again) = open(&dir).unwrap();
     let expected = Recovered {
         mark: None,
+        snapshot: None,
+        condition: Condition::Sound,
         hard_state,
         entries,
         incarnation: 2,
@@ -45,7 +47,7 @@ fn what_was_synced_is_there_after_reopening() {
         notes: Vec::new(),
     };
     assert_eq!(again, expected);
-    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "one segment and no lock file");
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "one segment, the superblock, and no lock file");
 }
 
 #[test]

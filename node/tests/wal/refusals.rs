@@ -1,10 +1,13 @@
-//! Data that must be refused, by name, and left as it is: rot, gaps, and directories of somebody else.
-//! What an interrupted write leaves behind is left to `tails`.
+//! Data that must be refused, by name, and left as it is: contradictions, other formats, and directories of somebody else.
+//! What an interrupted write leaves behind is left to `tails`, rot to `damage`.
 
 use std::sync::Arc;
 
 use node::raft::types::{HardState, Record};
-use node::storage::segment::{HEADER_BYTES, Piece};
+use node::storage::checkpoint::Checkpoint;
+use node::storage::record::{self, Content};
+use node::storage::segment::HEADER_BYTES;
+use node::storage::superblock::{Superblock, SuperblockFile};
 use node::storage::{Disk, Identity, MemoryDisk, StorageError, Wal};
 
 use crate::world::{IDENTITY, LAYOUT, World, dir, entry, script, segment_path};
@@ -26,80 +29,6 @@ fn check_corrupt(world: &mut World, sequence: u64, offset: u64, says: &str) {
     assert!(detail.contains(says), "{error}");
 }
 
-#[test]
-fn a_flip_of_any_byte_before_the_last_batch_is_refused_by_name() {
-    let mut world = World::written(&script());
-    world.open().unwrap();
-    world.kill();
-    let segments = world.segments();
-    let boot = world.positions().last().copied().unwrap();
-    for file in &segments {
-        let newest = file.sequence == segments.len() as u64;
-        let end = if newest { boot.1 as usize } else { file.bytes.len() };
-        let mut starts: Vec<usize> = vec![0];
-        for piece in &file.pieces {
-            let Piece::Record { offset, frame } = piece else { panic!("{piece:?}") };
-            starts.push(*offset as usize);
-            starts.push((*offset + frame.encoded_bytes()) as usize);
-        }
-        for at in 0..end {
-            // Behind the last record the damage starts at the multiple of 8 where the next record would be.
-            let start = *starts.iter().rfind(|start| **start <= at).unwrap();
-            world.tamper(file.sequence, |bytes| bytes[at] ^= 1 << (at % 8));
-            let error = refused(&mut world);
-            let StorageError::Corrupt { file: named, offset, .. } = &error else {
-                panic!("byte {at}: {error}")
-            };
-            assert_eq!((named, *offset), (&file.path, start as u64), "byte {at}: {error}");
-            world.tamper(file.sequence, |bytes| bytes[at] ^= 1 << (at % 8));
-        }
-    }
-    world.open().unwrap();
-}
-
-#[test]
-fn a_zeroed_record_before_the_last_batch_is_refused() {
-    let mut world = World::written(&script());
-    world.open().unwrap();
-    world.kill();
-    for (sequence, offset, lsn) in world.positions() {
-        if lsn == world.acked {
-            continue;
-        }
-        let mut kept = Vec::new();
-        let frame = world.segments()[sequence as usize - 1]
-            .pieces
-            .iter()
-            .find_map(|piece| piece.frame().filter(|frame| frame.lsn == lsn).cloned())
-            .unwrap();
-        let range = offset as usize..(offset + frame.encoded_bytes()) as usize;
-        world.tamper(sequence, |bytes| {
-            kept = bytes[range.clone()].to_vec();
-            bytes[range.clone()].fill(0);
-        });
-        let error = refused(&mut world);
-        assert!(matches!(error, StorageError::Corrupt { .. }), "lsn {lsn}: {error}");
-        world.tamper(sequence, |bytes| bytes[range].copy_from_slice(&kept));
-    }
-}
-
-#[test]
-fn a_missing_segment_is_refused() {
-    for missing in 1..=3 {
-        let mut world = World::written(&script());
-        world.disk.unlink(&segment_path(missing)).unwrap();
-        check_corrupt(&mut world, missing, 0, "the segment is missing");
-    }
-}
-
-#[test]
-fn records_that_do_not_follow_each_other_are_refused() {
-    let mut world = World::written(&[vec![entry(1, 1, 0), entry(1, 3, 0)]]);
-    check_corrupt(&mut world, 1, HEADER_BYTES as u64 + 96, "index 3, expected index 2");
-    let mut world = World::written(&[vec![entry(1, 1, 0), Record::Truncate { last_index: 2 }]]);
-    check_corrupt(&mut world, 1, HEADER_BYTES as u64 + 96, "after index 2, but the log ends at index 1");
-}
-
 /// Changes the header of the record at `offset` and makes its checksums hold again.
 fn forge(world: &World, offset: usize, change: impl FnOnce(&mut [u8])) {
     let seed = world.segments()[0].header.unwrap().checksum_seed();
@@ -113,28 +42,96 @@ fn forge(world: &World, offset: usize, change: impl FnOnce(&mut [u8])) {
 }
 
 #[test]
+fn records_that_do_not_follow_each_other_are_refused() {
+    for (record, at, number, says) in [
+        (entry(1, 2, 0), 8, 3, "index 3, expected index 2"),
+        (Record::Truncate { last_index: 1 }, 8, 2, "after index 2, but the log ends at index 1"),
+        (entry(1, 2, 0), 24, 9, "lsn 9, expected lsn 3"),
+        (entry(1, 2, 0), 15, 0x7f, "at most 4611686018427387904"),
+    ] {
+        let mut world = World::written(&[vec![entry(1, 1, 0), record]]);
+        let offset = world.positions()[2].1;
+        forge(&world, offset as usize, |header| header[at] = number);
+        check_corrupt(&mut world, 1, offset, says);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_contradicts_the_records_before_it_is_refused() {
+    let mut world = World::written(&script()[..4]);
+    let second = world.segments().remove(1);
+    let seed = second.header.unwrap().checksum_seed();
+    world.tamper(second.sequence, |bytes| {
+        let frame = record::decode(&bytes[HEADER_BYTES..], seed).unwrap().0;
+        let Ok(Content::Checkpoint(checkpoint)) = frame.content() else { panic!("{frame:?}") };
+        let other = Checkpoint { incarnation: 9, ..checkpoint };
+        let mut encoded = Vec::new();
+        record::encode_checkpoint(&mut encoded, seed, frame.lsn, &other);
+        bytes[HEADER_BYTES..HEADER_BYTES + encoded.len()].copy_from_slice(&encoded);
+    });
+    check_corrupt(&mut world, second.sequence, HEADER_BYTES as u64, "incarnation: 9");
+}
+
+#[test]
 fn what_only_a_later_release_can_mean_is_refused() {
     let vote = Record::HardState(HardState { term: 1, voted_for: Some(1) });
-    let at = HEADER_BYTES + 48;
     let mut world = World::written(&[vec![vote.clone()]]);
-    forge(&world, at, |header| header[4] = 77);
-    check_corrupt(&mut world, 1, at as u64, "unknown kind 77");
-    let mut world = World::written(&[vec![vote.clone()]]);
-    forge(&world, at, |header| header[12] = 1);
-    check_corrupt(&mut world, 1, at as u64, "which no cluster has");
+    let at = world.positions()[1].1;
+    forge(&world, at as usize, |header| header[4] = 77);
+    check_corrupt(&mut world, 1, at, "unknown kind 77");
     let mut world = World::written(&[vec![vote]]);
-    forge(&world, at, |header| header[24] = 9);
-    check_corrupt(&mut world, 1, at as u64, "lsn 9, expected lsn 2");
+    forge(&world, at as usize, |header| header[12] = 1);
+    check_corrupt(&mut world, 1, at, "which no cluster has");
+}
+
+#[test]
+fn a_log_without_a_whole_superblock_is_refused() {
+    let path = SuperblockFile::path(dir());
+    let mut world = World::written(&script());
+    world.disk.unlink(&path).unwrap();
+    let error = refused(&mut world).to_string();
+    assert!(error.contains("superblock is corrupt") && error.contains("it is missing"), "{error}");
+
+    let mut world = World::written(&script());
+    world.disk.tamper(&path, |bytes| bytes.chunks_mut(512).for_each(|slot| slot[50] ^= 1)).unwrap();
+    let error = refused(&mut world).to_string();
+    assert!(error.contains("no slot in it is whole"), "{error}");
+
+    // A near miss: the newest slot is torn, and the one before it still stands.
+    let mut world = World::written(&script());
+    let newest = Superblock::latest(&world.superblock()).unwrap().sequence % 4;
+    world.disk.tamper(&path, |bytes| bytes[newest as usize * 512 + 50] ^= 1).unwrap();
+    world.open().unwrap();
+}
+
+#[test]
+fn a_superblock_without_its_log_is_refused() {
+    let mut world = World::written(&script());
+    for file in world.segments() {
+        world.disk.unlink(&file.path).unwrap();
+    }
+    let error = refused(&mut world).to_string();
+    assert!(error.contains("was durable, and there is no segment at all"), "{error}");
+}
+
+#[test]
+fn a_superblock_of_another_directory_is_refused() {
+    let mut world = World::written(&script());
+    let other = Superblock { directory_id: 1, ..Superblock::latest(&world.superblock()).unwrap() };
+    world.set_superblock(&other.encode_file());
+    let error = refused(&mut world);
+    assert!(matches!(error, StorageError::Foreign { .. }), "{error}");
 }
 
 #[test]
 fn another_format_version_is_named() {
     let mut world = World::written(&script());
+    let sequence = world.segments()[0].sequence;
     let mut header = world.segments()[0].header.unwrap();
-    header.version = 2;
-    world.tamper(1, |bytes| bytes[..HEADER_BYTES].copy_from_slice(&header.encode()));
+    header.version = 1;
+    world.tamper(sequence, |bytes| bytes[..HEADER_BYTES].copy_from_slice(&header.encode()));
     let error = refused(&mut world);
-    assert!(matches!(error, StorageError::Version { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, StorageError::Version { found: 1, supported: 2, .. }), "{error}");
 }
 
 #[test]
@@ -144,7 +141,8 @@ fn a_directory_of_another_node_or_cluster_is_refused_naming_both() {
         (Identity { node_id: 3, ..IDENTITY }, "node 3 of cluster 0000000000000007"),
         (Identity { cluster_id: 8, ..IDENTITY }, "node 2 of cluster 0000000000000008"),
     ] {
-        let error = Wal::open_with(Arc::new(world.disk.clone()), dir(), &identity, LAYOUT).err().unwrap();
+        let error =
+            Wal::open_with(Arc::new(world.disk.clone()), dir(), &identity, None, LAYOUT).err().unwrap();
         assert!(matches!(error, StorageError::Foreign { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains("node 2 of cluster 0000000000000007") && text.contains(own), "{text}");
@@ -157,17 +155,18 @@ fn a_segment_of_another_directory_of_the_same_node_is_refused() {
     let disk = MemoryDisk::new(2);
     let mut other = World::on(disk.clone(), Arc::new(disk));
     assert!(other.run_script().is_none());
-    let stray = other.disk.read(&segment_path(2)).unwrap();
-    world.tamper(2, |bytes| *bytes = stray);
+    let newest = world.segments().pop().unwrap();
+    let stray = other.disk.read(&newest.path).unwrap();
+    world.tamper(newest.sequence, |bytes| *bytes = stray);
     let error = refused(&mut world);
-    assert!(matches!(&error, StorageError::Foreign { file, .. } if *file == segment_path(2)), "{error}");
+    assert!(matches!(&error, StorageError::Foreign { file, .. } if *file == newest.path), "{error}");
 }
 
 #[test]
 fn a_second_opener_is_refused_until_the_first_is_dead() {
     let mut first = World::new();
     first.open().unwrap();
-    let again = || Wal::open_with(Arc::new(first.disk.clone()), dir(), &IDENTITY, LAYOUT);
+    let again = || Wal::open_with(Arc::new(first.disk.clone()), dir(), &IDENTITY, None, LAYOUT);
     assert!(matches!(again().err().unwrap(), StorageError::Locked { .. }));
     first.disk.kill();
     assert_eq!(again().unwrap().1.incarnation, 2);
@@ -177,6 +176,6 @@ fn a_second_opener_is_refused_until_the_first_is_dead() {
 #[should_panic(expected = "lsn 9 appended where lsn 2 is next")]
 fn a_gap_in_the_numbering_of_the_caller_is_a_broken_invariant() {
     let disk = Arc::new(MemoryDisk::new(1));
-    let (mut wal, _) = Wal::open(disk, dir(), &IDENTITY).unwrap();
+    let (mut wal, _) = Wal::open(disk, dir(), &IDENTITY, None).unwrap();
     wal.append(&[(9, entry(1, 1, 0))]).ok();
 }

@@ -3,19 +3,20 @@
 
 use node::raft::types::Record;
 use node::storage::Disk;
-use node::storage::segment::{self, Header};
 
-use crate::world::{World, dir, entry, script, segment_path};
+use crate::world::{World, dir, entry, script};
 
 /// A world whose last batch was not acknowledged; where that batch starts and ends in which segment.
 fn world_with_unacknowledged_batch() -> (World, u64, usize, usize) {
     let mut world = World::written(&script());
     let acked = world.acked;
     world.open().unwrap();
+    let superblock = world.superblock();
     world
-        .write(&[entry(5, 18, 21), Record::Truncate { last_index: 17 }, entry(6, 18, 0), entry(6, 19, 13)])
+        .write(&[entry(6, 46, 21), Record::Truncate { last_index: 45 }, entry(7, 46, 0), entry(7, 47, 13)])
         .unwrap();
     world.kill();
+    world.set_superblock(&superblock);
     let positions = world.positions();
     // The lsn after `acked` is the `Boot` of the second opening: acknowledged as well.
     let (sequence, start, _) = *positions.iter().find(|(_, _, lsn)| *lsn == acked + 2).unwrap();
@@ -54,8 +55,10 @@ fn any_sector_of_a_last_batch_may_be_missing() {
     for lost in 0..4 {
         let mut world = World::written(&[]);
         world.open().unwrap();
+        let superblock = world.superblock();
         world.write(&batch).unwrap();
         world.kill();
+        world.set_superblock(&superblock);
         let boot = 2;
         world.acked = boot;
         let from = world.positions()[boot as usize].1 as usize;
@@ -75,8 +78,10 @@ fn what_lies_behind_a_hole_does_not_come_back_when_the_hole_is_filled() {
     // The hole has the size of the `Boot` record that takes its place, and its lsn: what follows would fit.
     let mut world = World::written(&[]);
     world.open().unwrap();
+    let superblock = world.superblock();
     world.write(&[entry(1, 1, 0), entry(1, 2, 0), entry(1, 3, 0)]).unwrap();
     world.kill();
+    world.set_superblock(&superblock);
     world.acked = 2;
     let hole = world.positions()[2].1 as usize;
     world.tamper(1, |bytes| bytes[hole..hole + 48].fill(0));
@@ -87,10 +92,15 @@ fn what_lies_behind_a_hole_does_not_come_back_when_the_hole_is_filled() {
 }
 
 #[test]
-fn rot_in_the_last_batch_cannot_be_told_from_a_torn_write_but_is_said() {
-    let mut world = World::written(&script());
+fn rot_in_a_last_batch_that_the_superblock_does_not_know_is_taken_for_torn_and_said() {
+    let mut world = World::written(&script()[..4]);
+    let superblock = world.superblock();
+    world.open().unwrap();
+    world.write(&[entry(2, 6, 3)]).unwrap();
+    world.kill();
     let (sequence, offset, lsn) = *world.positions().last().unwrap();
     world.tamper(sequence, |bytes| bytes[offset as usize + 10] ^= 1);
+    world.set_superblock(&superblock);
     world.acked = lsn - 1;
     let recovered = world.open().unwrap();
     assert_eq!(recovered.last_lsn, lsn, "the `Boot` record took its place");
@@ -102,33 +112,31 @@ fn rot_in_the_last_batch_cannot_be_told_from_a_torn_write_but_is_said() {
 }
 
 #[test]
-fn a_segment_torn_at_its_creation_is_made_again() {
-    let written = World::written(&script());
-    let segments = written.segments();
-    let last = segments.last().unwrap();
-    let header = Header { sequence: last.sequence + 1, first_lsn: written.acked + 1, ..last.header.unwrap() };
-    for len in 0..=segment::HEADER_BYTES {
+fn what_was_being_made_when_the_node_stopped_counts_for_nothing_and_goes() {
+    for name in ["wal-new.tmp", "wal-spare.tmp"] {
         let mut world = World::written(&script());
-        world.disk.create(&segment_path(header.sequence)).unwrap();
-        world.disk.fsync_dir(dir()).unwrap();
-        world.tamper(header.sequence, |bytes| bytes.extend_from_slice(&header.encode()[..len]));
-        let recovered = world.open().unwrap();
-        assert_eq!(recovered.notes.is_empty(), len == segment::HEADER_BYTES, "{:?}", recovered.notes);
+        let newest = world.segments().pop().unwrap().bytes;
+        let path = dir().join(name);
+        world.disk.create(&path).unwrap().write_at(0, &newest).unwrap();
+        assert_eq!(world.open().unwrap().notes, [""; 0]);
+        assert!(!world.disk.list(dir()).unwrap().contains(&name.to_owned()), "{name} is still there");
         world.goes_on();
     }
 }
 
 #[test]
-fn a_first_segment_torn_at_its_creation_is_made_again() {
-    // Cut inside the header, or with its first sector lost and the zeros behind it kept.
-    for (len, header_bytes) in [(0, 0), (1, 1), (63, 63), (64, 0), (1024, 0), (1024, 40)] {
-        let mut world = World::written(&[]);
-        world.tamper(1, |bytes| {
-            bytes.truncate(len);
-            bytes[header_bytes..].fill(0);
-        });
-        world.acked = 0;
-        assert_eq!(world.open().unwrap().incarnation, 1, "{len} bytes, {header_bytes} of the header");
-        world.goes_on();
-    }
+fn a_directory_with_a_superblock_alone_is_one_that_was_just_made() {
+    let mut world = World::written(&[]);
+    let [segment] = &world.segments()[..] else { panic!("{:?}", world.segments()) };
+    world.disk.unlink(&segment.path).unwrap();
+    let unused = node::storage::superblock::Superblock {
+        durable_lsn: 0,
+        incarnation: 0,
+        ..node::storage::superblock::Superblock::latest(&world.superblock()).unwrap()
+    };
+    world.set_superblock(&unused.encode_file());
+    world.acked = 0;
+    let recovered = world.open().unwrap();
+    assert_eq!((recovered.incarnation, recovered.directory_id), (1, unused.directory_id));
+    world.goes_on();
 }
