@@ -90,8 +90,12 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Whether it writes `trace.jsonl` into the data directory.
     pub trace: bool,
+    /// Where it answers over HTTP with its status and metrics; nowhere if `None`.
+    pub http: Option<SocketAddr>,
     /// The least urgent line for people that is printed.
     pub level: Option<Level>,
+    /// Whether those lines are JSON objects.
+    pub log_json: bool,
     /// Shortest election timeout.
     pub election_timeout_ms_min: u64,
     /// Longest election timeout.

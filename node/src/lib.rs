@@ -5,7 +5,7 @@
 //! - [`protocol`] and [`transport`]: what clients and nodes say to each other, as bytes.
 //! - [`replica`]: those four as one sans-IO whole.
 //! - [`storage`]: what survives a power loss. [`trace`]: what a checker may know.
-//! - [`server`]: the event loop around all of it. [`client`]: the other end. [`inspect`]: a data directory, from outside.
+//! - [`server`]: the event loop around all of it. [`client`]: the other end. [`inspect`]: a data directory, from outside. [`metrics`]: a running node, for machines.
 
 pub mod client;
 pub mod clock;
@@ -13,6 +13,7 @@ pub mod config;
 mod hash;
 pub mod inspect;
 pub mod kv;
+pub mod metrics;
 pub mod planted;
 pub mod protocol;
 pub mod raft;

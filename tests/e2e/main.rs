@@ -8,6 +8,7 @@ mod campaign;
 mod ctrl_c;
 mod dead_node;
 mod hostile;
+mod http;
 mod main_job;
 mod orphans;
 mod replay;

@@ -62,10 +62,23 @@ impl<'a> Hand<'a> {
     /// # Panics
     /// When it cannot be started.
     pub fn start(&mut self, id: usize) {
+        self.start_with(id, &[]);
+    }
+
+    /// Starts node `id` with further flags.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_with(&mut self, id: usize, flags: &[&str]) {
         let log =
             OpenOptions::new().create(true).append(true).open(self.log_path(id)).expect("logs go there");
-        let child =
-            self.serve(id).stdout(Stdio::null()).stderr(log).spawn().expect("the node can be started");
+        let child = self
+            .serve(id)
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the node can be started");
         self.nodes[id - 1] = Some(child);
     }
 

@@ -1,6 +1,7 @@
 //! The command line of `node`: one subcommand a file. Everything printed is here; everything done is in the library.
 
 mod client;
+pub(crate) mod config_file;
 mod member;
 mod serve;
 mod status;
@@ -96,7 +97,7 @@ fn settle(result: io::Result<u8>) -> ExitCode {
 }
 
 /// Prints an error and the way out.
-fn fail(error: &str, hint: &str, code: u8) -> ExitCode {
+pub(crate) fn fail(error: &str, hint: &str, code: u8) -> ExitCode {
     let _ = writeln!(io::stderr(), "error: {error}\n\nhint: {hint}");
     ExitCode::from(code)
 }

@@ -15,7 +15,7 @@ use node::raft::event::Level;
 use node::server;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{TOOL, address, fail};
+use super::{TOOL, USAGE, address, fail};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example, in three terminals:\n  \
@@ -25,18 +25,19 @@ use super::{TOOL, address, fail};
     Exit codes: 0 stopped by SIGTERM or Ctrl-C, 65 data refused, 74 storage failed, 64 usage, 3 other errors.")]
 pub(crate) struct Serve {
     /// This node's position in the list of addresses, from 1.
+    #[arg(index = 1)]
     id: u32,
     /// Where this node knows every node that founds the cluster, itself included: none for a node that joins.
-    #[arg(required_unless_present = "join", value_parser = address, value_name = "ADDRESS")]
+    #[arg(index = 2, value_parser = address, value_name = "ADDRESS")]
     addresses: Vec<SocketAddr>,
     /// Join a cluster that is there already: wait to be added with `node member add`.
-    #[arg(long, conflicts_with = "addresses", requires = "listen")]
+    #[arg(long, env = "WHITEWATER_JOIN")]
     join: bool,
     /// Find this node there, whatever address the cluster knows it by. May be given several times.
-    #[arg(long = "peer", value_parser = peer, value_name = "ID=ADDRESS")]
+    #[arg(long = "peer", value_parser = peer, value_name = "ID=ADDRESS", env = "WHITEWATER_PEER", value_delimiter = ',')]
     peers: Vec<(u32, SocketAddr)>,
     /// Listen here instead of at the own address of the list.
-    #[arg(long, value_parser = address)]
+    #[arg(long, value_parser = address, env = "WHITEWATER_LISTEN")]
     listen: Option<SocketAddr>,
     /// Where the node keeps its files [default: data/nID].
     #[arg(long, env = "WHITEWATER_DATA_DIR")]
@@ -45,30 +46,48 @@ pub(crate) struct Serve {
     #[arg(long, default_value = CLUSTER_DEFAULT, env = "WHITEWATER_CLUSTER")]
     cluster: String,
     /// Write every step as a JSON line to trace.jsonl in the data directory.
-    #[arg(long)]
+    #[arg(long, env = "WHITEWATER_TRACE")]
     trace: bool,
+    /// Answer GET /status with JSON and GET /metrics for Prometheus at this address, over HTTP. Off unless given.
+    #[arg(long, value_parser = address, value_name = "ADDRESS", env = "WHITEWATER_HTTP")]
+    http: Option<SocketAddr>,
+    /// Read settings from this TOML file: the names are those of the flags, and `id` and `addresses`. A flag beats its
+    /// environment variable (WHITEWATER_, then its name in capitals), that beats the file.
+    #[arg(long, value_name = "FILE", env = "WHITEWATER_CONFIG")]
+    config: Option<PathBuf>,
     /// The least urgent lines that are printed.
-    #[arg(long, value_enum, default_value = "info")]
+    #[arg(long, value_enum, default_value = "info", env = "WHITEWATER_LOG_LEVEL")]
     log_level: LogLevel,
+    /// How they are printed.
+    #[arg(long, value_enum, default_value = "text", env = "WHITEWATER_LOG_FORMAT")]
+    log_format: LogFormat,
     /// Shortest wait for a leader before an election, in milliseconds.
-    #[arg(long, default_value_t = ELECTION_TIMEOUT_MS_MIN)]
+    #[arg(long, default_value_t = ELECTION_TIMEOUT_MS_MIN, env = "WHITEWATER_ELECTION_TIMEOUT_MS_MIN")]
     election_timeout_ms_min: u64,
     /// Longest such wait, in milliseconds.
-    #[arg(long, default_value_t = ELECTION_TIMEOUT_MS_MAX)]
+    #[arg(long, default_value_t = ELECTION_TIMEOUT_MS_MAX, env = "WHITEWATER_ELECTION_TIMEOUT_MS_MAX")]
     election_timeout_ms_max: u64,
     /// How often an idle leader speaks, in milliseconds.
-    #[arg(long, default_value_t = HEARTBEAT_INTERVAL_MS)]
+    #[arg(long, default_value_t = HEARTBEAT_INTERVAL_MS, env = "WHITEWATER_HEARTBEAT_INTERVAL_MS")]
     heartbeat_interval_ms: u64,
     /// Entries after which the state is written to a snapshot.
-    #[arg(long, default_value_t = SNAPSHOT_ENTRIES)]
+    #[arg(long, default_value_t = SNAPSHOT_ENTRIES, env = "WHITEWATER_SNAPSHOT_ENTRIES")]
     snapshot_entries: u64,
     /// Entries before a snapshot that stay in the log.
-    #[arg(long, default_value_t = TRAILING_ENTRIES)]
+    #[arg(long, default_value_t = TRAILING_ENTRIES, env = "WHITEWATER_TRAILING_ENTRIES")]
     trailing_entries: u64,
     /// Activate a planted bug of the catalogue.
     #[cfg(feature = "planted")]
     #[arg(long, value_name = "BUG")]
     planted: Option<node::planted::Bug>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -98,6 +117,15 @@ impl Serve {
         if let Some(bug) = self.planted {
             node::planted::activate(bug);
         }
+        if self.join != self.addresses.is_empty() {
+            let error = if self.join {
+                "a node that joins stands in no list of addresses"
+            } else {
+                "no addresses: a node either founds a cluster with others or joins one"
+            };
+            let hint = "node serve ID ADDRESS1 ADDRESS2 …, or node serve ID --join --listen ADDRESS";
+            return fail(error, hint, USAGE);
+        }
         let config = ServerConfig {
             id: self.id,
             addresses: self.addresses,
@@ -106,6 +134,8 @@ impl Serve {
             cluster: self.cluster,
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(format!("data/n{}", self.id))),
             trace: self.trace,
+            http: self.http,
+            log_json: matches!(self.log_format, LogFormat::Json),
             level: match self.log_level {
                 LogLevel::Off => None,
                 LogLevel::Error => Some(Level::Error),

@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{ServerError, system};
+use crate::clock::monotonic_ns;
+use crate::metrics::Latency;
 use crate::raft::types::{Lsn, Record};
 use crate::storage::{Progress, StorageError, Wal};
 
@@ -20,6 +22,7 @@ const SPACE_RETRY: Duration = Duration::from_millis(100);
 struct State {
     records: Vec<(Lsn, Record)>,
     progress: Option<Progress>,
+    latency: Latency,
     failure: Option<StorageError>,
 }
 
@@ -78,6 +81,11 @@ impl DiskThread {
         }
     }
 
+    /// How long the batches took so far.
+    pub(super) fn latency(&self) -> Latency {
+        self.shared.lock().latency
+    }
+
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.wake.as_fd()
     }
@@ -100,10 +108,15 @@ fn write_batches(shared: &Shared, mut wal: Wal) {
             }
             std::mem::take(&mut state.records)
         };
+        let began = monotonic_ns();
         let result = prepared.and_then(|()| wal.append(&batch)).and_then(|()| wal.sync());
+        let took = monotonic_ns().saturating_sub(began);
         let failed = result.is_err();
         {
             let mut state = shared.lock();
+            if !batch.is_empty() {
+                state.latency.observe(took);
+            }
             match result {
                 Ok(progress) if told == Some(progress) => continue,
                 Ok(progress) => {

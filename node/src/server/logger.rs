@@ -18,13 +18,14 @@ const LAST_LINES_WAIT: Duration = Duration::from_millis(500);
 pub(super) struct Logger {
     id: NodeId,
     level: Option<Level>,
+    json: bool,
     lines: Option<SyncSender<String>>,
     done: Receiver<()>,
     dropped: Arc<AtomicU64>,
 }
 
 impl Logger {
-    pub(super) fn start(id: NodeId, level: Option<Level>) -> Logger {
+    pub(super) fn start(id: NodeId, level: Option<Level>, json: bool) -> Logger {
         let (lines, queue) = mpsc::sync_channel::<String>(LOG_LINES_MAX);
         let (finished, done) = mpsc::channel();
         let dropped = Arc::new(AtomicU64::new(0));
@@ -41,7 +42,7 @@ impl Logger {
             let _ = finished.send(());
         });
         // Without the thread there are no lines, and the node serves all the same.
-        Logger { id, level, lines: writer.is_ok().then_some(lines), done, dropped }
+        Logger { id, level, json, lines: writer.is_ok().then_some(lines), done, dropped }
     }
 
     pub(super) fn event(&self, event: &Event) {
@@ -54,12 +55,17 @@ impl Logger {
         }
         let name = match level {
             Level::Error => "error",
-            Level::Warn => "warn ",
-            Level::Info => "info ",
+            Level::Warn => "warn",
+            Level::Info => "info",
             Level::Debug => "debug",
         };
         let time = humantime::format_rfc3339_millis(SystemTime::now());
-        let line = format!("{time} n{} {name} {text}\n", self.id);
+        let line = if self.json {
+            let (time, node) = (time.to_string(), format!("n{}", self.id));
+            format!("{}\n", serde_json::json!({ "time": time, "node": node, "level": name, "message": text }))
+        } else {
+            format!("{time} n{} {name:<5} {text}\n", self.id)
+        };
         if self.lines.as_ref().is_some_and(|lines| lines.try_send(line).is_err()) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -2,6 +2,7 @@
 //! come out, and are carried out in this order. What they are is the replica's business.
 
 mod disk_thread;
+mod http;
 mod logger;
 mod snapshot_thread;
 mod trace_file;
@@ -33,6 +34,7 @@ use crate::storage::{Identity, RealDisk, SnapshotDir, StorageError, Wal, snapsho
 use crate::transport::frame;
 use crate::transport::udp::BatchSocket;
 use disk_thread::DiskThread;
+use http::Http;
 use logger::Logger;
 use snapshot_thread::SnapshotThread;
 use trace_file::TraceFile;
@@ -109,7 +111,7 @@ fn system(action: &'static str) -> impl FnOnce(Errno) -> ServerError {
 /// See [`ServerError`]. After a storage failure nothing more was sent.
 pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError> {
     config.validate()?;
-    let logger = Logger::start(config.id, config.level);
+    let logger = Logger::start(config.id, config.level, config.log_json);
     let identity = Identity { cluster_id: frame::cluster_id(&config.cluster), node_id: config.id };
     let founding = Some(config.founding_mark());
     let (wal, recovered) = Wal::open(Arc::new(RealDisk), &config.data_dir, &identity, founding)?;
@@ -159,6 +161,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     );
     let disk = DiskThread::start(wal)?;
     let mut snapshots = Snapshots { thread: SnapshotThread::start(snapshots)?, backlog: VecDeque::new() };
+    let mut http = config.http.map(Http::start).transpose()?;
     let mut outgoing = Vec::new();
     let mut leave_by = None;
     loop {
@@ -203,6 +206,9 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         }));
         socket.send(&outgoing);
         outgoing.clear();
+        if let Some(http) = &mut http {
+            http.refresh(now, || replica.status(now), disk.latency());
+        }
     }
     logger.line(Level::Info, "stopped by request");
     Ok(())
