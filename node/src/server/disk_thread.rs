@@ -134,3 +134,55 @@ fn write_batches(shared: &Shared, mut wal: Wal) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+    use crate::raft::types::{Entry, HardState, LogId, Payload};
+    use crate::storage::{Identity, Layout, MemoryDisk};
+
+    /// Waits for an answer that satisfies `wanted`.
+    fn progress(thread: &DiskThread, wanted: impl Fn(&Progress) -> bool) -> Progress {
+        loop {
+            let mut fds = [PollFd::new(thread.as_fd(), PollFlags::POLLIN)];
+            assert!(poll(&mut fds, PollTimeout::from(60_000u16)).unwrap() > 0, "no such answer");
+            if let Some(progress) = thread.completed().unwrap().filter(|progress| wanted(progress)) {
+                return progress;
+            }
+        }
+    }
+
+    fn entry(index: u64) -> Record {
+        Record::Entry(Entry {
+            id: LogId { term: 1, index },
+            payload: Payload::Command([7; 400].as_slice().into()),
+        })
+    }
+
+    #[test]
+    fn what_waits_for_space_goes_on_when_there_is_some_and_votes_do_not_wait() {
+        let disk = MemoryDisk::new(1);
+        let layout = Layout { segment_bytes: 4096, zero_step_bytes: 1024, reserve_bytes: 512 };
+        let identity = Identity { cluster_id: 7, node_id: 1 };
+        let (wal, recovered) =
+            Wal::open_with(Arc::new(disk.clone()), Path::new("d"), &identity, None, layout).unwrap();
+        disk.set_capacity(disk.used());
+        let thread = DiskThread::start(wal).unwrap();
+        let first = recovered.last_lsn + 1;
+        thread.write((first..).zip((1..=4).map(entry)).collect());
+        let stuck = progress(&thread, |progress| progress.out_of_space);
+        assert!(stuck.durable < first + 3, "{stuck:?}");
+        let vote = Record::HardState(HardState { term: 2, voted_for: Some(1) });
+        thread.write(vec![(first + 4, vote)]);
+        let voted = progress(&thread, |progress| progress.hard_state == first + 4);
+        assert_eq!((voted.durable, voted.out_of_space), (stuck.durable, true));
+        disk.set_capacity(u64::MAX);
+        let last = first + 4;
+        let free = Progress { durable: last, hard_state: last, out_of_space: false };
+        assert_eq!(progress(&thread, |progress| !progress.out_of_space), free);
+    }
+}

@@ -59,6 +59,8 @@ struct Inner {
     life: u64,
     operations: u64,
     refusal: Option<Refusal>,
+    /// Bytes that all files may have together.
+    capacity: u64,
     entropy: ChaCha8Rng,
 }
 
@@ -103,6 +105,7 @@ impl MemoryDisk {
             life: 0,
             operations: 0,
             refusal: None,
+            capacity: u64::MAX,
             entropy: ChaCha8Rng::seed_from_u64(seed),
         };
         MemoryDisk { inner: Arc::new(Mutex::new(inner)) }
@@ -143,6 +146,17 @@ impl MemoryDisk {
         Ok(())
     }
 
+    /// Bytes that all files have together.
+    pub fn used(&self) -> u64 {
+        self.inner().used()
+    }
+
+    /// Has room for so many bytes from now on. A write that would make a file longer than that allows is refused with
+    /// `ENOSPC`, after what fits was written.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.inner().capacity = bytes;
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the maps whole: no method panics between two changes that belong together.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -166,6 +180,11 @@ impl Inner {
             }
             _ => Ok(()),
         }
+    }
+
+    fn used(&self) -> u64 {
+        let named = self.names.values().filter_map(|node| node.file());
+        named.filter_map(|id| self.files.get(&id)).map(|file| file.current.len() as u64).sum()
     }
 
     fn end_life(&mut self) {
@@ -423,6 +442,15 @@ struct Handle {
 }
 
 impl Handle {
+    /// How much of a write there is room for, if not for all of it.
+    fn fits(&self, offset: u64, len: u64) -> Option<u64> {
+        let inner = self.disk.inner();
+        let end = inner.files.get(&self.file)?.current.len() as u64;
+        let room = inner.capacity.saturating_sub(inner.used());
+        let grows = (offset + len).saturating_sub(end);
+        (grows > room).then(|| len - (grows - room).min(len))
+    }
+
     /// Runs one counted operation on the file; `refused` is what it still does when it is refused.
     fn operate(
         &self,
@@ -446,6 +474,10 @@ impl Handle {
 impl DiskFile for Handle {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let change = |bytes: &[u8]| Change::Write { offset, bytes: bytes.to_vec() };
+        if let Some(fits) = self.fits(offset, bytes.len() as u64) {
+            self.operate(|file| file.change(change(&bytes[..fits as usize])), |_| {})?;
+            return Err(Errno::ENOSPC.into());
+        }
         self.operate(|file| file.change(change(bytes)), |file| file.change(change(&bytes[..bytes.len() / 2])))
     }
 
@@ -552,6 +584,18 @@ mod tests {
         assert_eq!(contents(&disk), b"lost");
         disk.power_loss(Unsynced::Lost);
         assert_eq!(contents(&disk), b"");
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_it_has_room_for_and_what_overwrites() {
+        let (disk, file) = disk();
+        file.write_at(0, b"1234").unwrap();
+        disk.set_capacity(6);
+        assert_eq!(file.write_at(2, b"abcdef").unwrap_err().raw_os_error(), Some(Errno::ENOSPC as i32));
+        assert_eq!((contents(&disk), disk.used()), (b"12abcd".to_vec(), 6));
+        file.write_at(0, b"xy").unwrap();
+        disk.unlink(Path::new(FILE)).unwrap();
+        assert_eq!(disk.used(), 0);
     }
 
     #[test]

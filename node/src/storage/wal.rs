@@ -268,8 +268,12 @@ impl Wal {
             // Each mark is in the checkpoint that follows it, before anything else of the log: what a segment loses is never
             // what the log means.
             if self.marked && !self.roll()? && !self.roll_to_spare()? {
-                self.overtake()?;
-                return Ok(true);
+                // The mark itself is durable: what it does without goes first, if that is what it takes.
+                self.compact()?;
+                if !self.roll()? {
+                    self.overtake()?;
+                    return Ok(true);
+                }
             }
             if std::mem::take(&mut self.marked) {
                 self.compact()?;

@@ -10,5 +10,6 @@ mod inspect;
 mod real;
 mod refusals;
 mod snapshots;
+mod space;
 mod tails;
 mod world;
