@@ -1,7 +1,7 @@
 //! Whether there was anything to judge: operations, reads, and for each kind of fault that the run planned at least one that had an
 //! effect while clients were served. Having looked at nothing is unknown, never valid.
 
-use crate::history::{History, Outcome};
+use crate::history::{Action, History, Outcome};
 
 /// Why a valid verdict would say too much; empty if it would not.
 pub fn gaps(history: &History) -> Vec<String> {
@@ -9,7 +9,7 @@ pub fn gaps(history: &History) -> Vec<String> {
     let operations = || history.keys.values().flat_map(|of_key| &of_key.operations);
     if operations().next().is_none() {
         gaps.push("there is no operation in the history".to_owned());
-    } else if !operations().any(|o| o.outcome == Outcome::Ok && o.action.reads_only()) {
+    } else if !operations().any(|o| o.outcome == Outcome::Ok && shows(&o.action)) {
         gaps.push("no read was answered, so nothing could contradict the writes".to_owned());
     }
     if history.torn {
@@ -38,6 +38,15 @@ pub fn gaps(history: &History) -> Vec<String> {
         gaps.push("no operation was ok while a fault was active".to_owned());
     }
     gaps
+}
+
+/// Whether the action tells something that can be wrong, other than that a compare-and-set worked.
+fn shows(action: &Action) -> bool {
+    match action {
+        Action::Acquire | Action::Release | Action::Dequeue(Some(_)) => true,
+        Action::Txn(_) => !action.observed().is_empty(),
+        _ => action.reads_only(),
+    }
 }
 
 fn served_under_fault(history: &History, kinds: &[&str]) -> bool {

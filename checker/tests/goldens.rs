@@ -50,7 +50,7 @@ fn every_golden_earns_its_folder_and_its_name() {
         }
         *counts.entry((model, folder)).or_default() += 1;
     }
-    for model in ["cas-register", "counter", "list-append", "set"] {
+    for model in ["cas-register", "counter", "fifo-queue", "list-append", "mutex", "set", "txn"] {
         for folder in ["valid", "invalid", "unknown"] {
             let count = counts.get(&(model.into(), folder.into())).copied().unwrap_or(0);
             assert!(count >= 5, "{model}/{folder} has {count}");

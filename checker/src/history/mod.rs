@@ -7,7 +7,7 @@ mod pair;
 mod reader;
 mod scan;
 
-pub use operation::{Action, Operation, Outcome, Phase, Value};
+pub use operation::{Action, Micro, Operation, Outcome, Phase, Value};
 pub(crate) use pair::{ClientEvent, Pairing};
 pub use pair::{History, KeyHistory, Nemesis};
 pub(crate) use reader::open;
@@ -32,7 +32,7 @@ pub struct Header {
     /// Name of the workload that made it.
     pub workload: String,
     /// The model of each key, by the longest prefix of the key that stands here; `""` matches every key.
-    /// Models: `cas-register`, `list-append`, `set`.
+    /// Names: [`crate::model::ModelKind::NAMES`].
     pub models: BTreeMap<String, String>,
     /// Unit and source of every `time`: always `monotonic-ns`, counted from the start of the run.
     pub clock: String,
@@ -131,13 +131,13 @@ pub struct Event {
     /// What it says.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// Function: `read`, `write`, `cas`, `append`, `add` of clients; a fault or a phase of the nemesis.
+    /// Function: `read`, `write`, `delete`, `cas`, `append`, `add`, `acquire`, `release`, `enqueue`, `dequeue`, `txn` of clients; a fault or a phase of the nemesis.
     pub f: String,
     /// Object of the operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Argument or result: `read` a value or list (null before it is known, and for an absent key), `write` a value,
-    /// `cas` a pair `[from, to]`, `append` and `add` an element.
+    /// `cas` a pair `[from, to]`, `append`, `add`, `enqueue` and `dequeue` an element, `txn` a list of steps.
     #[serde(default)]
     pub value: serde_json::Value,
     /// Why it failed or is unknown.

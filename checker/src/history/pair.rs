@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::{
-    Action, Clock, Event, EventType, Header, HistoryError, Operation, Outcome, Phase, Process, Value,
+    Action, Clock, Event, EventType, Header, HistoryError, Micro, Operation, Outcome, Phase, Process, Value,
 };
 use crate::hash::FastMap;
 use crate::model::ModelKind;
@@ -302,7 +302,8 @@ fn complete(
     if event.time < operation.invoke {
         return Err(format!("completes at {} ns, before its invoke at {} ns", event.time, operation.invoke));
     }
-    if f != "read" && !matches!(&event.value, Ok(value) if repeats(&operation.action, value)) {
+    let returns = matches!(f, "read" | "dequeue");
+    if !returns && !matches!(&event.value, Ok(value) if repeats(&operation.action, value)) {
         let invoked = operation.action.argument().to_json();
         return Err(format!("completes with {}, was invoked with {invoked}", json(&event.value)));
     }
@@ -313,8 +314,16 @@ fn complete(
         EventType::Fail => Outcome::Fail,
         EventType::Info | EventType::Invoke => Outcome::Info,
     };
-    if event.kind == EventType::Ok && f == "read" {
-        operation.action = action(model, f, &event.value, None)?;
+    if event.kind == EventType::Ok {
+        match (f, &event.value) {
+            ("dequeue", Ok(Value::Nil)) => operation.action = Action::Dequeue(Some(Value::Nil)),
+            ("read" | "dequeue", value) => operation.action = action(model, f, value, None)?,
+            ("txn", Ok(Value::List(steps))) => operation.action = transaction(steps, true)?,
+            ("txn", _) if reads(&operation.action) => {
+                return Err("a transaction that is ok tells what it read".into());
+            }
+            _ => {}
+        }
     }
     if event.kind == EventType::Fail
         && event.error == Some("cas_mismatch")
@@ -332,11 +341,36 @@ fn repeats(action: &Action, value: &Value) -> bool {
     match (action, value) {
         (_, Value::Nil) => true,
         (Action::Cas(from, to), Value::List(pair)) => matches!(&pair[..], [a, b] if a == from && b == to),
-        (Action::Write(argument) | Action::Append(argument) | Action::Add(argument), value) => {
-            argument == value
+        (
+            Action::Write(argument)
+            | Action::Append(argument)
+            | Action::Add(argument)
+            | Action::Enqueue(argument),
+            value,
+        ) => argument == value,
+        (Action::Txn(_), Value::List(steps)) => {
+            transaction(steps, false).is_ok_and(|told| told.argument() == action.argument())
         }
         _ => false,
     }
+}
+
+/// Whether a transaction holds a read.
+fn reads(action: &Action) -> bool {
+    matches!(action, Action::Txn(steps) if steps.iter().any(|step| matches!(step, Micro::Read(..))))
+}
+
+/// The transaction of these steps; `known` if it is one that happened.
+fn transaction(steps: &[Value], known: bool) -> Result<Action, String> {
+    let step = |step: &Value| {
+        Micro::from_value(step, known).ok_or_else(|| {
+            format!(
+                "{} is none of [\"r\", key, value], [\"w\", key, value], [\"append\", key, value]",
+                step.to_json()
+            )
+        })
+    };
+    Ok(Action::Txn(steps.iter().map(step).collect::<Result<_, _>>()?))
 }
 
 fn json(value: &Result<Value, &Json>) -> Json {
@@ -369,9 +403,20 @@ fn action(
                 None => Action::Cas(from, to),
             }
         }
+        ("delete", Value::Nil) => Action::Write(Value::Nil),
+        ("acquire", Value::Nil) => Action::Acquire,
+        ("release", Value::Nil) => Action::Release,
+        ("enqueue", v) if single(v) => Action::Enqueue(v.clone()),
+        ("dequeue", Value::Nil) => Action::Dequeue(None),
+        ("dequeue", v) if single(v) => Action::Dequeue(Some(v.clone())),
+        ("txn", Value::List(steps)) => transaction(steps, false)?,
         ("append", v) if single(v) => Action::Append(v.clone()),
         ("add", v) if single(v) => Action::Add(v.clone()),
-        ("write" | "cas" | "append" | "add", _) => return Err(format!("{f} of {}", shown())),
+        (
+            "write" | "delete" | "cas" | "append" | "add" | "acquire" | "release" | "enqueue" | "dequeue"
+            | "txn",
+            _,
+        ) => return Err(format!("{f} of {}", shown())),
         (other, _) => return Err(format!("there is no operation {other:?}")),
     };
     model

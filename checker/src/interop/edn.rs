@@ -66,6 +66,23 @@ impl Edn {
             Edn::Name(_) | Edn::Map(_) => return None,
         })
     }
+
+    /// As the steps of a transaction, under our names.
+    fn steps(&self) -> Option<Json> {
+        let step = |step: &Edn| match step.items()? {
+            [Edn::Name(f), key, value] => Some(json!([
+                match f.as_str() {
+                    "read" => "r",
+                    "write" => "w",
+                    f => f,
+                },
+                key.key()?,
+                value.json()?
+            ])),
+            _ => None,
+        };
+        self.items()?.iter().map(step).collect::<Option<_>>().map(Json::Array)
+    }
 }
 
 /// An operation of a client as a file tells it.
@@ -83,12 +100,19 @@ struct Told<'a> {
 pub(super) fn read(path: &Path, text: &str, reading: &Reading) -> Result<History, HistoryError> {
     let bad = |(line, reason): (u64, String)| HistoryError::Line { path: path.to_owned(), line, reason };
     let maps = maps(text).map_err(bad)?;
-    let independent = maps.iter().any(|(_, map)| is_independent(map));
+    let shape = Shape {
+        independent: maps.iter().any(|(_, map)| is_independent(map)),
+        whole: maps.iter().any(|(_, map)| is_long(map)),
+    };
+    let independent = shape.independent;
     let mut told = Vec::with_capacity(maps.len());
     for (line, map) in &maps {
-        told.extend(tell(*line, map, independent).map_err(bad)?);
+        told.extend(tell(*line, map, &shape).map_err(bad)?);
     }
     let mut model = reading.model.unwrap_or_else(|| infer(&maps, &told));
+    if let (ModelKind::Txn | ModelKind::TxnFrom(_), Some(initial)) = (model, reading.initial) {
+        model = initial.map_or(ModelKind::Txn, ModelKind::TxnFrom);
+    }
     if model == ModelKind::CasRegister {
         // Knossos' data begins with 0; a register that exists once a key begins absent.
         let zero = reading.model.is_none() && !independent;
@@ -109,16 +133,16 @@ pub(super) fn read(path: &Path, text: &str, reading: &Reading) -> Result<History
         }
         let json = match (kind, f) {
             // What a completion without a result repeats is known from its invoke.
-            (EventType::Fail | EventType::Info, _) | (EventType::Invoke, "read") => Json::Null,
-            (_, "acquire") => json!([0, 1]),
-            (_, "release") => json!([1, 0]),
+            (EventType::Fail | EventType::Info, _)
+            | (EventType::Invoke, "read" | "dequeue")
+            | (_, "acquire" | "release") => Json::Null,
+            (_, "txn") => value.steps().ok_or_else(|| bad((line, format!("{value:?} is no transaction"))))?,
             _ => value.json().ok_or_else(|| bad((line, format!("{value:?} is no value"))))?,
         };
-        let f = if matches!(f, "acquire" | "release") { "cas" } else { f };
         let (f, key) = match kind {
             EventType::Invoke => {
-                let key =
-                    key.unwrap_or_else(|| if model.is_register() { "register" } else { model.name() }.into());
+                let plain = matches!(model, ModelKind::CasRegister | ModelKind::RegisterFrom(_));
+                let key = key.unwrap_or_else(|| if plain { "register" } else { model.name() }.into());
                 open.insert(process, (f, key.clone()));
                 (f, key)
             }
@@ -137,8 +161,22 @@ fn is_independent(map: &Edn) -> bool {
     client && reads && map.get("value").and_then(Edn::items).is_some_and(|pair| pair.len() == 2)
 }
 
+/// Whether it is a transaction of other than one operation.
+fn is_long(map: &Edn) -> bool {
+    map.name("f") == Some("txn")
+        && map.get("value").and_then(Edn::items).is_some_and(|steps| steps.len() != 1)
+}
+
+/// What all maps of a file have in common.
+struct Shape {
+    /// Values are Jepsen's independent `[key value]`.
+    independent: bool,
+    /// Transactions are judged as such, not by their one operation.
+    whole: bool,
+}
+
 /// What a map says of a client's operation; nothing if it is the nemesis's.
-fn tell(line: u64, map: &Edn, independent: bool) -> Result<Option<Told<'_>>, (u64, String)> {
+fn tell<'a>(line: u64, map: &'a Edn, shape: &Shape) -> Result<Option<Told<'a>>, (u64, String)> {
     let bad = |reason: String| (line, reason);
     let field = |name: &str| map.name(name).ok_or_else(|| bad(format!("no :{name}")));
     let process = match map.get("process") {
@@ -149,17 +187,13 @@ fn tell(line: u64, map: &Edn, independent: bool) -> Result<Option<Told<'_>>, (u6
     let kind = kind(field("type")?).ok_or_else(|| bad("none of :invoke, :ok, :fail, :info".into()))?;
     let value = map.get("value").unwrap_or(&Edn::Nil);
     let f = field("f")?;
-    let (f, key, value) = if f == "txn" {
+    let (f, key, value) = if f == "txn" && !shape.whole {
         match value.items().map(|operations| (operations, operations.first().and_then(Edn::items))) {
             Some(([_], Some([Edn::Name(f), key, value]))) => (f.as_str(), key.key(), value),
             _ if kind == EventType::Fail || kind == EventType::Info => (f, None, &Edn::Nil),
-            _ => {
-                let reason =
-                    "a transaction of other than one operation: not judged here, Elle reads such histories";
-                return Err(bad(reason.into()));
-            }
+            _ => return Err(bad(format!("{value:?} is no transaction"))),
         }
-    } else if independent {
+    } else if shape.independent {
         match value.items() {
             Some([key, value]) => (f, key.key(), value),
             _ if kind == EventType::Fail || kind == EventType::Info => (f, None, &Edn::Nil),
@@ -183,8 +217,17 @@ fn infer(maps: &[(u64, Edn)], told: &[Told<'_>]) -> ModelKind {
         || told.iter().any(|t| t.f == "read" && t.kind == EventType::Ok && t.value.items().is_some());
     if maps.iter().any(|(_, map)| matches!(map.name("f"), Some("get" | "put"))) {
         ModelKind::Kv
+    } else if told.iter().any(|t| t.f == "txn") {
+        // Knossos writes its steps out and begins with 0; Elle's keys begin absent.
+        let steps = |t: &Told<'_>| t.value.items().unwrap_or_default().to_vec();
+        let names =
+            |step: &Edn| matches!(step.items(), Some([Edn::Name(f), ..]) if f == "read" || f == "write");
+        let written_out = told.iter().any(|t| t.f == "txn" && steps(t).iter().any(names));
+        if written_out { ModelKind::TxnFrom(0) } else { ModelKind::Txn }
     } else if any("acquire") || any("release") {
-        ModelKind::RegisterFrom(0)
+        ModelKind::Mutex
+    } else if any("enqueue") || any("dequeue") {
+        ModelKind::FifoQueue
     } else if any("append") {
         ModelKind::ListAppend
     } else if any("add") && (reads_lists() || !any("read")) {
@@ -366,7 +409,7 @@ impl Parser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Action, Outcome, Value};
+    use crate::history::{Action, Micro, Outcome, Value};
 
     fn operations(text: &str) -> Vec<(Outcome, Action)> {
         let history = read(Path::new("h.edn"), text, &Reading::default()).unwrap();
@@ -460,13 +503,24 @@ mod tests {
             model(&(op(":txn", "[[:w x 3]]", "[[:w x 3]]") + &op(":txn", "[[:r x nil]]", "[[:r x 3]]"))),
             (ModelKind::RegisterFrom(0), "x".into(), Action::Read(3.into()))
         );
+        assert_eq!(model(&op(":acquire", "nil", "nil")), (ModelKind::Mutex, "mutex".into(), Action::Acquire));
         assert_eq!(
-            model(&op(":acquire", "nil", "nil")),
-            (ModelKind::RegisterFrom(0), "register".into(), Action::Cas(0.into(), 1.into()))
+            model(&(op(":enqueue", "3", "3") + &op(":dequeue", "nil", "3"))),
+            (ModelKind::FifoQueue, "fifo-queue".into(), Action::Dequeue(Some(3.into())))
         );
-        let two = op(":txn", "[[:w x 3] [:w y 3]]", "nil");
-        let refused = read(Path::new("h"), &two, &Reading::default()).unwrap_err().to_string();
-        assert!(refused.starts_with("h:1: a transaction of other than one operation"), "{refused}");
+        let steps = |value: Value| {
+            Action::Txn([Micro::Write("x".into(), 3.into()), Micro::Read("y".into(), Some(value))].into())
+        };
+        assert_eq!(
+            model(&op(":txn", "[[:w x 3] [:r y nil]]", "[[:w x 3] [:r y [1]]]")),
+            (ModelKind::Txn, "txn".into(), steps(list(&[1])))
+        );
+        assert_eq!(
+            model(&op(":txn", "[[:write :x 3] [:read :y nil]]", "[[:write :x 3] [:read :y 7]]")),
+            (ModelKind::TxnFrom(0), "txn".into(), steps(7.into()))
+        );
+        let refused = read(Path::new("h"), &op(":txn", "[[:w x]]", "nil"), &Reading::default());
+        assert!(refused.unwrap_err().to_string().starts_with("h:1: "));
     }
 
     #[test]

@@ -16,21 +16,30 @@ const SUMS_MAX: usize = 10_000;
 pub(crate) struct About<'a> {
     pub(crate) key: &'a KeyHistory,
     pub(crate) ops: &'a [Op],
+    /// Ends the shrinking of a contradiction; the verdict stands.
+    pub(crate) deadline: Option<std::time::Instant>,
 }
 
 /// Class, sentence, and notes by position in `ops`.
-type Story = (&'static str, String, Vec<(usize, String)>);
+pub(super) type Story = (&'static str, String, Vec<(usize, String)>);
 
 impl About<'_> {
     /// Shrinks a set of operations that has no valid order, and tells what is left.
     pub(crate) fn explain(&self, seed: Vec<usize>) -> Finding {
-        let core = Closure::new(self.key.model, self.ops).shrink(seed);
-        let (class, reason, notes) = self
-            .never_written(&core)
-            .or_else(|| self.wrong_sum(&core))
-            .or_else(|| self.lost_update(&core))
-            .or_else(|| self.old_value(&core))
-            .unwrap_or_else(|| self.no_order(&core));
+        let core = Closure::new(self.key.model, self.ops, self.deadline).shrink(seed);
+        let told = match self.key.model {
+            ModelKind::Mutex => Some(self.lock_story(&core)),
+            _ => self.never_written(&core),
+        };
+        let (class, reason, notes) = told.unwrap_or_else(|| match self.key.model {
+            ModelKind::FifoQueue => self.queue_story(&core),
+            ModelKind::Txn | ModelKind::TxnFrom(_) => self.transaction_story(&core),
+            _ => self
+                .wrong_sum(&core)
+                .or_else(|| self.lost_update(&core))
+                .or_else(|| self.old_value(&core))
+                .unwrap_or_else(|| self.no_order(&core)),
+        });
         self.finding(class, reason, notes, core, |action| action.clone())
     }
 
@@ -70,32 +79,36 @@ impl About<'_> {
     /// An operation that saw what nobody can have written before it ended.
     fn never_written(&self, core: &[usize]) -> Option<Story> {
         for &i in core {
-            let observed = match self.ops[i].action.observes() {
-                Some(value) if self.key.model.is_register() && *value != self.key.model.initial() => {
-                    std::slice::from_ref(value)
-                }
-                Some(value) if !self.key.model.is_register() => value.elements().unwrap_or_default(),
-                _ => continue,
-            };
-            for value in observed {
-                let mut writers = self.ops.iter().filter(|op| op.action.brings() == Some(value)).peekable();
-                if writers.peek().is_none() {
-                    return Some(self.out_of_nowhere(i, value));
-                }
-                if writers.all(|writer| writer.call > self.ops[i].ret) {
-                    return Some(self.out_of_the_future(i, value));
+            for (key, observed) in self.ops[i].action.observed() {
+                let values = match observed {
+                    Value::List(items) => items,
+                    value if *value == self.key.model.initial() => continue,
+                    // A sum, a text: no part of it was brought as it is.
+                    _ if !self.key.model.shows_parts() => continue,
+                    Value::Nil => continue,
+                    value => std::slice::from_ref(value),
+                };
+                for value in values {
+                    let brings = |op: &&Op| op.action.brought().contains(&(key, value));
+                    let mut writers = self.ops.iter().filter(brings).peekable();
+                    if writers.peek().is_none() {
+                        return Some(self.out_of_nowhere(i, key, value));
+                    }
+                    if writers.all(|writer| writer.call > self.ops[i].ret) {
+                        return Some(self.out_of_the_future(i, value));
+                    }
                 }
             }
         }
         None
     }
 
-    fn out_of_nowhere(&self, reader: usize, value: &Value) -> Story {
+    fn out_of_nowhere(&self, reader: usize, key: &str, value: &Value) -> Story {
         let failed = self
             .key
             .operations
             .iter()
-            .find(|o| o.outcome == Outcome::Fail && o.action.brings() == Some(value));
+            .find(|o| o.outcome == Outcome::Fail && o.action.brought().contains(&(key, value)));
         match failed {
             Some(failed) => (
                 "aborted read",
@@ -309,7 +322,7 @@ impl About<'_> {
         ))
     }
 
-    fn no_order(&self, core: &[usize]) -> Story {
+    pub(super) fn no_order(&self, core: &[usize]) -> Story {
         let last = core.iter().copied().max_by_key(|i| (self.ops[*i].call, *i));
         (
             "no valid order",
@@ -323,7 +336,7 @@ impl About<'_> {
     fn element_story(&self, fault: &Fault, bringer: impl Fn(&Value) -> Option<usize>) -> Story {
         let (read, first) = (&self.ops[fault.read], &fault.elements[0]);
         match fault.kind {
-            Kind::Phantom => self.out_of_nowhere(fault.read, first),
+            Kind::Phantom => self.out_of_nowhere(fault.read, "", first),
             Kind::Future => self.out_of_the_future(fault.read, first),
             Kind::Duplicate => (
                 "duplicate apply",

@@ -5,9 +5,10 @@
 //! write, of another value, began and ended before the observer began; that other write is in the set in its place.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
 use super::{Budget, Op, run, search::Answer};
-use crate::history::Value;
+use crate::history::{Action, Value};
 use crate::model::ModelKind;
 
 /// Operations looked at for one core, over all probes; beyond it the core stays as large as it is.
@@ -19,18 +20,21 @@ const PROBE: Budget = Budget { steps: 50_000, memory: 1 << 26, deadline: None };
 pub(crate) struct Closure<'a> {
     model: ModelKind,
     ops: &'a [Op],
-    writers: HashMap<&'a Value, Vec<usize>>,
+    /// By key inside transactions, else the empty one, and value.
+    writers: HashMap<(&'a str, &'a Value), Vec<usize>>,
+    /// Ends the shrinking, which no verdict depends on.
+    deadline: Option<Instant>,
 }
 
 impl<'a> Closure<'a> {
-    pub(crate) fn new(model: ModelKind, ops: &'a [Op]) -> Self {
-        let mut writers: HashMap<&Value, Vec<usize>> = HashMap::new();
+    pub(crate) fn new(model: ModelKind, ops: &'a [Op], deadline: Option<Instant>) -> Self {
+        let mut writers: HashMap<(&str, &Value), Vec<usize>> = HashMap::new();
         for (i, op) in ops.iter().enumerate() {
-            if let Some(value) = op.action.brings() {
-                writers.entry(value).or_default().push(i);
+            for brought in op.action.brought() {
+                writers.entry(brought).or_default().push(i);
             }
         }
-        Closure { model, ops, writers }
+        Closure { model, ops, writers, deadline }
     }
 
     /// The smallest closed set around `seed`, ascending.
@@ -38,37 +42,75 @@ impl<'a> Closure<'a> {
         let mut set: BTreeSet<usize> = BTreeSet::new();
         let mut queue: Vec<usize> = seed.into_iter().collect();
         while let Some(op) = queue.pop() {
-            if !set.insert(op) {
-                continue;
-            }
-            let reader = &self.ops[op];
-            let Some(observed) = reader.action.observes() else { continue };
-            let possible = |writer: &usize| *writer != op && self.ops[*writer].call <= reader.ret;
-            if !self.model.shows_parts() {
-                // A text or a sum shows no seams: whoever wrote before may be in it.
-                queue.extend(self.writers.values().flatten().copied().filter(possible));
-            } else if self.model.is_register() {
-                let writers: Vec<usize> =
-                    self.writers.get(observed).into_iter().flatten().copied().filter(possible).collect();
-                let replacement = self.replacement(observed, reader.call);
-                let over =
-                    |writer: &usize| replacement.is_some_and(|r| self.ops[*writer].ret < self.ops[r].call);
-                if writers.iter().any(over) {
-                    // It stands in the set for the writers that it rules out, and for the last of them if none is left.
-                    queue.extend(replacement);
-                    if writers.iter().all(over) {
-                        queue.extend(writers.iter().copied().max_by_key(|writer| self.ops[*writer].ret));
-                    }
-                }
-                queue.extend(writers.into_iter().filter(|writer| !over(writer)));
-            } else {
-                let elements = observed.elements().unwrap_or_default();
-                queue.extend(
-                    elements.iter().filter_map(|e| self.writers.get(e)).flatten().copied().filter(possible),
-                );
+            if set.insert(op) {
+                queue.extend(self.needs(op));
             }
         }
         set.into_iter().collect()
+    }
+
+    /// What has to be in a closed set because this operation is.
+    fn needs(&self, op: usize) -> Vec<usize> {
+        let observer = &self.ops[op];
+        let possible = |other: &usize| *other != op && self.ops[*other].call <= observer.ret;
+        match self.model {
+            // A text or a sum shows no seams: whoever changed it before may be in it.
+            ModelKind::Kv | ModelKind::Counter if observer.action.observes().is_some() => {
+                (0..self.ops.len()).filter(|i| !self.ops[*i].action.reads_only() && possible(i)).collect()
+            }
+            ModelKind::FifoQueue => self.queue_needs(op),
+            _ if self.model.is_register() => match observer.action.observes() {
+                Some(value) => self.register_needs(op, value),
+                None => Vec::new(),
+            },
+            _ => {
+                let mut needs = Vec::new();
+                for (key, observed) in observer.action.observed() {
+                    let parts = observed.items().unwrap_or(std::slice::from_ref(observed));
+                    for writers in parts.iter().filter_map(|part| self.writers.get(&(key, part))) {
+                        needs.extend(writers.iter().copied().filter(possible));
+                    }
+                }
+                needs
+            }
+        }
+    }
+
+    fn register_needs(&self, op: usize, observed: &Value) -> Vec<usize> {
+        let reader = &self.ops[op];
+        let possible = |writer: &usize| *writer != op && self.ops[*writer].call <= reader.ret;
+        let writers: Vec<usize> =
+            self.writers.get(&("", observed)).into_iter().flatten().copied().filter(possible).collect();
+        let replacement = self.replacement(observed, reader.call);
+        let over = |writer: &usize| replacement.is_some_and(|r| self.ops[*writer].ret < self.ops[r].call);
+        let mut needs = Vec::new();
+        if writers.iter().any(over) {
+            // It stands in the set for the writers that it rules out, and for the last of them if none is left.
+            needs.extend(replacement);
+            if writers.iter().all(over) {
+                needs.extend(writers.iter().copied().max_by_key(|writer| self.ops[*writer].ret));
+            }
+        }
+        needs.extend(writers.into_iter().filter(|writer| !over(writer)));
+        needs
+    }
+
+    /// An element stays in a queue from its enqueue to its dequeue, and a dequeue that tells nothing may have taken any.
+    fn queue_needs(&self, op: usize) -> Vec<usize> {
+        let element = |op: &Op| match &op.action {
+            Action::Enqueue(element) => Some(element.clone()),
+            Action::Dequeue(taken) => taken.clone(),
+            _ => None,
+        };
+        let mine = element(&self.ops[op]);
+        let together = |other: &Op| {
+            matches!(other.action, Action::Dequeue(None)) || (mine.is_some() && element(other) == mine)
+        };
+        let same = |i: &usize| *i != op && together(&self.ops[*i]);
+        if mine == Some(Value::Nil) {
+            return Vec::new();
+        }
+        (0..self.ops.len()).filter(same).collect()
     }
 
     /// The latest operation that brought another value and was over before `time`: what was over before it began cannot be
@@ -87,7 +129,7 @@ impl<'a> Closure<'a> {
         loop {
             let mut shrunk = false;
             let mut at = 0;
-            while at < core.len() && work < WORK {
+            while at < core.len() && work < WORK && !self.late() {
                 let left_out = &core[at..(at + chunk).min(core.len())];
                 let candidate = self.close(core.iter().copied().filter(|op| !left_out.contains(op)));
                 work += candidate.len() + 1;
@@ -98,7 +140,7 @@ impl<'a> Closure<'a> {
                     at += chunk;
                 }
             }
-            if work >= WORK || (chunk == 1 && !shrunk) {
+            if work >= WORK || self.late() || (chunk == 1 && !shrunk) {
                 return core;
             }
             if !shrunk {
@@ -108,17 +150,20 @@ impl<'a> Closure<'a> {
         }
     }
 
+    fn late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() > deadline)
+    }
+
     /// Whether the operations have no valid order by themselves.
     pub(crate) fn contradicts(&self, set: &[usize]) -> bool {
         let ops: Vec<Op> = set.iter().map(|i| self.ops[*i].clone()).collect();
-        matches!(run(self.model, &ops, PROBE), Answer::Invalid { .. })
+        matches!(run(self.model, &ops, PROBE, false), Answer::Invalid { .. })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Action;
 
     #[test]
     fn a_core_is_closed_and_nothing_in_it_is_idle() {
@@ -136,7 +181,7 @@ mod tests {
             .enumerate()
             .map(|(id, (call, ret, action))| Op { id, call, ret, action })
             .collect();
-        let closure = Closure::new(ModelKind::CasRegister, &ops);
+        let closure = Closure::new(ModelKind::CasRegister, &ops, None);
         assert_eq!(
             closure.close([5]),
             [0, 3, 5],

@@ -5,13 +5,17 @@
 mod chains;
 mod classify;
 mod core;
+mod frontier;
 mod order;
+mod queue;
 mod search;
+mod space;
+mod stories;
 
 use std::time::Instant;
 
 use crate::history::{Action, KeyHistory, Operation, Outcome, Value};
-use crate::model::{Counter, Kv, List, ModelKind, Register, Set};
+use crate::model::{Counter, Kv, List, ModelKind, Mutex, Queue, Register, Set, Txn};
 
 /// Bounds of the search on one key.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +143,7 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
         }
     }
     let ops = relevant(model, &key.operations);
-    let about = classify::About { key, ops: &ops };
+    let about = classify::About { key, ops: &ops, deadline: budget.deadline };
     if let Some(seed) = violation {
         let place = |id: &usize| ops.binary_search_by_key(id, |op| op.id).ok();
         return Judgement::Invalid(about.explain(seed.iter().filter_map(place).collect()));
@@ -151,27 +155,73 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
             order::Verdict::NotUnique => {}
         }
     }
-    match run(model, &ops, budget) {
-        search::Answer::Valid => Judgement::Valid,
-        search::Answer::Unknown(spent) => Judgement::Unknown(spent),
-        search::Answer::Invalid { stuck } => {
-            // Nothing that began after the operation that found no place can have helped it.
-            let until = ops[stuck].ret;
-            let seed = (0..ops.len()).filter(|i| ops[*i].call <= until).collect();
-            Judgement::Invalid(about.explain(seed))
+    if engine == Engine::Portfolio && model == ModelKind::FifoQueue {
+        match queue::judge(&ops) {
+            queue::Verdict::Linearizable => return Judgement::Valid,
+            queue::Verdict::Violation(seed) => return Judgement::Invalid(about.explain(seed)),
+            queue::Verdict::NotTold => {}
         }
     }
+    for together in components(&ops) {
+        match run(model, &together, budget, false) {
+            search::Answer::Valid(_) => {}
+            search::Answer::Unknown(spent) => return Judgement::Unknown(spent),
+            search::Answer::Invalid { among } => {
+                let place = |i: usize| ops.binary_search_by_key(&together[i].id, |op| op.id).ok();
+                return Judgement::Invalid(about.explain(among.into_iter().filter_map(place).collect()));
+            }
+        }
+    }
+    Judgement::Valid
 }
 
-pub(crate) fn run(model: ModelKind, ops: &[Op], budget: Budget) -> search::Answer {
+/// The operations that have to be ordered together: transactions without a common key, direct or through others, are none of each
+/// other's business (Herlihy and Wing, locality).
+fn components(ops: &[Op]) -> Vec<Vec<Op>> {
+    let mut group_of: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    let mut parent: Vec<usize> = Vec::new();
+    fn root(parent: &[usize], mut group: usize) -> usize {
+        while parent[group] != group {
+            group = parent[group];
+        }
+        group
+    }
+    let mut first: Vec<usize> = Vec::with_capacity(ops.len());
+    for op in ops {
+        let Action::Txn(steps) = &op.action else { return vec![ops.to_vec()] };
+        parent.push(parent.len());
+        let mut group = parent.len() - 1;
+        for step in steps.iter() {
+            let other = root(&parent, *group_of.entry(step.key()).or_insert(group));
+            // The older one stays: its chain is short.
+            let (old, new) = (other.min(group), other.max(group));
+            parent[new] = old;
+            group = old;
+        }
+        first.push(parent.len() - 1);
+    }
+    let mut groups: std::collections::BTreeMap<usize, Vec<Op>> = std::collections::BTreeMap::new();
+    for (op, group) in ops.iter().zip(first) {
+        groups.entry(root(&parent, group)).or_default().push(op.clone());
+    }
+    groups.into_values().collect()
+}
+
+/// The search with the model of this kind.
+pub(crate) fn run(model: ModelKind, ops: &[Op], budget: Budget, record: bool) -> search::Answer {
     match model {
         ModelKind::CasRegister | ModelKind::RegisterFrom(_) => {
-            search::search(&Register { initial: model.initial() }, ops, budget)
+            search::search(&Register { initial: model.initial() }, ops, budget, record)
         }
-        ModelKind::ListAppend => search::search(&List, ops, budget),
-        ModelKind::Set => search::search(&Set, ops, budget),
-        ModelKind::Kv => search::search(&Kv, ops, budget),
-        ModelKind::Counter => search::search(&Counter, ops, budget),
+        ModelKind::ListAppend => search::search(&List, ops, budget, record),
+        ModelKind::Set => search::search(&Set, ops, budget, record),
+        ModelKind::Kv => search::search(&Kv, ops, budget, record),
+        ModelKind::Counter => search::search(&Counter, ops, budget, record),
+        ModelKind::Mutex => search::search(&Mutex, ops, budget, record),
+        ModelKind::FifoQueue => search::search(&Queue, ops, budget, record),
+        ModelKind::Txn | ModelKind::TxnFrom(_) => {
+            search::search(&Txn { initial: model.initial() }, ops, budget, record)
+        }
     }
 }
 
@@ -189,7 +239,8 @@ fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
     let mut ops: Vec<Op> = counted(operations)
         .map(|(id, o)| Op { id, call: o.invoke, ret: o.end(), action: o.action.clone() })
         .collect();
-    if !model.shows_parts() || !ops.iter().any(Op::unknown) {
+    let told_by_values = model.is_register() || matches!(model, ModelKind::ListAppend | ModelKind::Set);
+    if !told_by_values || !ops.iter().any(Op::unknown) {
         return ops;
     }
     let mut seen: std::collections::HashSet<Value> = std::collections::HashSet::new();
@@ -212,7 +263,7 @@ fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
     // An indeterminate cas whose result was seen has happened, so its own `from` was there.
     let mut waiting: std::collections::HashMap<Value, Vec<Value>> = std::collections::HashMap::new();
     for op in ops.iter().filter(|op| op.unknown()) {
-        if let Action::Cas(from, to) = &op.action {
+        if let (Some(from), Some(to)) = (op.action.observes(), op.action.brings()) {
             waiting.entry(to.clone()).or_default().push(from.clone());
         }
     }
@@ -232,6 +283,6 @@ fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
 pub(crate) fn closed(key: &KeyHistory, seed: impl IntoIterator<Item = usize>) -> Vec<usize> {
     let ops = relevant(key.model, &key.operations);
     let place = |id: usize| ops.binary_search_by_key(&id, |op| op.id).ok();
-    let closure = core::Closure::new(key.model, &ops).close(seed.into_iter().filter_map(place));
+    let closure = core::Closure::new(key.model, &ops, None).close(seed.into_iter().filter_map(place));
     closure.into_iter().map(|i| ops[i].id).collect()
 }

@@ -3,15 +3,28 @@
 //!
 //! It is Lowe's just-in-time linearization ("Testing for linearizability", CCPE 2017) breadth first, with these reductions, each of which
 //! loses nothing:
-//! an open read is done as soon as the state allows it; indeterminate operations that do the same are counted, not told apart;
-//! of two configurations with the same state and the same mutations done, the one with fewer reads done and more
-//! indeterminate operations used up is dropped. The frontier is cut to a width that grows from try to try: the end reached
-//! is an order found; a frontier that died without a cut is a proof that there is none.
+//! - an open read is done as soon as the state allows it;
+//! - what overwrites (a plain write) hides what came right before it. So nothing is placed for its own sake before an overwriting
+//!   operation: whatever was called before the last one, begins with another and ends nowhere is an *excursion*, placed when
+//!   one of its operations has to be done, just before that last one and without a trace in the state;
+//! - of open operations that do the same, the one that ends first goes first;
+//! - indeterminate operations that do the same are counted, not told apart, and at first not even counted: an order that uses one
+//!   of them too often makes the search begin again with these counted. No order at all, although they could be
+//!   used without end, is a proof already;
+//! - of two configurations with the same state and the same mutations done, the one that can do less is dropped.
+//!
+//! The frontier is cut to a width that grows from try to try: the end reached is an order found; a frontier that died without a cut
+//! is a proof that there is none.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
 use std::time::Instant;
 
+use super::frontier::{Configuration, Frontier, Goal, Supply, Used};
+use super::space::Space;
 use super::{Bound, Budget, Op, Spent};
+use crate::hash::FastMap;
 use crate::history::Action;
 use crate::model::Model;
 
@@ -21,97 +34,131 @@ pub(crate) const OPEN_MAX: u32 = u128::BITS;
 const WIDTHS: [usize; 6] = [8, 64, 512, 4096, 32_768, usize::MAX];
 /// Steps between two looks at the clock.
 const CLOCK_STEPS: u64 = 4096;
+/// Events in a window, tried one after the other.
+const WINDOWS: [usize; 3] = [64, 512, 4096];
+/// Narrower frontiers prove hardly anything about a whole history with indeterminate operations.
+const PROOF_WIDTH_MIN: usize = 512;
+/// Bytes of a configuration with what the tables need for it.
+const CONFIGURATION_BYTES: usize = 2 * size_of::<Option<Configuration>>() + 96;
 
 /// What the search found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Valid,
-    /// No order places this operation, nor any that completed before it, together.
+    /// The order, by position in the operations that were searched, if it was asked for.
+    Valid(Option<Vec<usize>>),
+    /// These have no order, whatever the state before them and whoever else is in between, as long as nobody else brings what one
+    /// of them saw.
     Invalid {
-        stuck: usize,
+        among: Vec<usize>,
     },
     Unknown(Spent),
 }
 
 enum Try {
-    Valid,
-    Invalid(usize),
-    TooNarrow,
+    End(Configuration),
+    /// No configuration places this operation; it is a proof if none was cut before.
+    Died {
+        at: usize,
+        cut: bool,
+    },
     Spent(Spent),
 }
 
-/// What has happened so far in one attempt to order the history.
-#[derive(Clone)]
-struct Configuration<S> {
-    state: S,
-    /// Open operations with known outcomes that have taken effect, by slot.
-    done: u128,
-    /// How many indeterminate operations of each class have.
-    used: Box<[u16]>,
-}
-
-/// Configurations of which none makes another needless.
-struct Frontier<S> {
-    all: Vec<Option<Configuration<S>>>,
-    by_key: HashMap<(S, u128), Vec<usize>>,
-    alive: usize,
-}
-
-impl<S: Clone + Eq + std::hash::Hash> Frontier<S> {
-    fn new() -> Self {
-        Frontier { all: Vec::new(), by_key: HashMap::new(), alive: 0 }
+/// Searches for an order of `ops`, and tells it if `record` is set.
+pub(crate) fn search<M: Model>(model: &M, ops: &[Op], budget: Budget, record: bool) -> Answer {
+    let mut searcher = Searcher::new(model, ops, budget, record);
+    // Used without end, they lead to states without end unless these are few.
+    if searcher.few_states(model).is_none() {
+        searcher.supply.counted = (0..searcher.classes.len()).collect();
     }
-
-    /// Adds a configuration unless another is at least as good; `reads` are the slots of open reads. Returns its place.
-    fn insert(&mut self, new: Configuration<S>, reads: u128) -> Option<usize> {
-        let places = self.by_key.entry((new.state.clone(), new.done & !reads)).or_default();
-        let covers = |a: &Configuration<S>, b: &Configuration<S>| {
-            b.done & !a.done == 0 && a.used.iter().zip(&b.used).all(|(a, b)| a <= b)
-        };
-        if places.iter().any(|i| self.all[*i].as_ref().is_some_and(|old| covers(old, &new))) {
-            return None;
-        }
-        let all = &mut self.all;
-        let alive = &mut self.alive;
-        places.retain(|i| {
-            let needless = all[*i].as_ref().is_some_and(|old| covers(&new, old));
-            if needless {
-                all[*i] = None;
-                *alive -= 1;
-            }
-            !needless
-        });
-        places.push(all.len());
-        all.push(Some(new));
-        *alive += 1;
-        Some(all.len() - 1)
-    }
-}
-
-/// Searches for an order of `ops`.
-pub(crate) fn search<M: Model>(model: &M, ops: &[Op], budget: Budget) -> Answer {
-    let mut searcher = Searcher::new(model, ops, budget);
     for width in WIDTHS {
-        match searcher.attempt(width) {
-            Try::Valid => return Answer::Valid,
-            Try::Invalid(stuck) => return Answer::Invalid { stuck },
+        searcher.supply.goal = Goal::Order;
+        let died = match searcher.attempt(width) {
+            Try::End(end) => return Answer::Valid(record.then(|| searcher.told(end.path))),
+            Try::Died { at, cut } => {
+                // Without indeterminate operations both goals are the same.
+                if !cut && searcher.classes.is_empty() {
+                    return Answer::Invalid { among: searcher.until(at) };
+                }
+                at
+            }
             Try::Spent(spent) => return Answer::Unknown(spent),
-            Try::TooNarrow => {}
+        };
+        match searcher.windows(model, died, width) {
+            Ok(Some(among)) => return Answer::Invalid { among },
+            Ok(None) => {}
+            Err(spent) => return Answer::Unknown(spent),
+        }
+        if width < PROOF_WIDTH_MIN && !searcher.classes.is_empty() {
+            continue;
+        }
+        searcher.supply.goal = Goal::Proof;
+        loop {
+            match searcher.attempt(width) {
+                Try::Died { at, cut: false } => return Answer::Invalid { among: searcher.until(at) },
+                Try::Died { .. } => break,
+                Try::End(end) if end.used.overdrawn.is_empty() => {
+                    return Answer::Valid(record.then(|| searcher.told(end.path)));
+                }
+                Try::End(end) => {
+                    let overdrawn = end.used.overdrawn.iter().map(|class| *class as usize);
+                    searcher.supply.counted.extend(overdrawn);
+                }
+                Try::Spent(spent) => return Answer::Unknown(spent),
+            }
         }
     }
-    unreachable!("the last width cuts nothing, so its frontier cannot be too narrow")
+    unreachable!("the last width cuts nothing, so what died in it is proved to have no order")
+}
+
+/// What can be placed: an open operation with a known outcome, or one of a class of indeterminate ones.
+struct Candidate {
+    what: What,
+    action: u32,
+    overwrites: bool,
+    /// Event of its call; of a class, of the first of them.
+    call: u32,
+    /// Slots of others that do the same and end earlier.
+    before: u128,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Slot(usize),
+    Class(usize),
+}
+
+/// One placement on the way to a configuration.
+struct Placed {
+    before: u32,
+    what: What,
+    /// The operation, of a slot.
+    op: u32,
+    /// Event before which it must have been called.
+    bound: u32,
+    /// Just before the last overwriting operation, not at the end.
+    hidden: bool,
 }
 
 struct Searcher<'a, M: Model> {
-    model: &'a M,
     ops: &'a [Op],
+    space: Space<'a, M>,
     /// (time, completes, operation): at equal times invokes come first, because equal times are concurrent.
     events: Vec<(u64, bool, usize)>,
-    /// Class of each indeterminate operation, and the action of each class.
-    class_of: Vec<usize>,
-    classes: Vec<&'a Action>,
+    /// By operation: number of its action, event of its call, whether it only reads, whether it overwrites.
+    action_of: Vec<u32>,
+    call_of: Vec<u32>,
+    reads: Vec<bool>,
+    overwrites: Vec<bool>,
+    /// Indeterminate operations by class, by call.
+    classes: Vec<Vec<usize>>,
+    supply: Supply,
     budget: Budget,
     steps: u64,
+    record: bool,
+    paths: Vec<Placed>,
+    /// States before everything.
+    starts: Vec<u32>,
 }
 
 /// Operations open at one moment.
@@ -119,55 +166,93 @@ struct Open {
     slots: Vec<Option<usize>>,
     slot_of: HashMap<usize, usize>,
     reads: u128,
-    available: Vec<u16>,
     unknown: usize,
 }
 
+/// The candidates that are possible in each state, by place.
+type Possible = FastMap<u32, Rc<[usize]>>;
+
+/// No path yet.
+const NO_PATH: u32 = u32::MAX;
+
 impl<'a, M: Model> Searcher<'a, M> {
-    fn new(model: &'a M, ops: &'a [Op], budget: Budget) -> Self {
+    fn new(model: &'a M, ops: &'a [Op], budget: Budget, record: bool) -> Self {
         let mut events = Vec::with_capacity(2 * ops.len());
-        let mut classes: Vec<&Action> = Vec::new();
-        let mut known: HashMap<&Action, usize> = HashMap::new();
-        let mut class_of = vec![usize::MAX; ops.len()];
+        let mut actions: Vec<&Action> = Vec::new();
+        let mut known: HashMap<&Action, u32> = HashMap::new();
+        let mut action_of = Vec::with_capacity(ops.len());
         for (i, op) in ops.iter().enumerate() {
             events.push((op.call, false, i));
-            if op.unknown() {
-                class_of[i] = *known.entry(&op.action).or_insert_with(|| {
-                    classes.push(&op.action);
-                    classes.len() - 1
-                });
-            } else {
+            if !op.unknown() {
                 events.push((op.ret, true, i));
             }
+            action_of.push(*known.entry(&op.action).or_insert_with(|| {
+                actions.push(&op.action);
+                actions.len() as u32 - 1
+            }));
         }
         events.sort_unstable();
-        Searcher { model, ops, events, class_of, classes, budget, steps: 0 }
+        let mut call_of = vec![0; ops.len()];
+        let mut classes: Vec<Vec<usize>> = Vec::new();
+        let mut supply = Supply { calls: Vec::new(), counted: Vec::new(), goal: Goal::Proof };
+        let mut class_of_action: HashMap<u32, usize> = HashMap::new();
+        for (event, (_, completes, i)) in (1..).zip(&events) {
+            if *completes {
+                continue;
+            }
+            call_of[*i] = event;
+            if ops[*i].unknown() {
+                let class = *class_of_action.entry(action_of[*i]).or_insert(classes.len());
+                if class == classes.len() {
+                    classes.push(Vec::new());
+                    supply.calls.push(Vec::new());
+                }
+                classes[class].push(*i);
+                supply.calls[class].push(event);
+            }
+        }
+        Searcher {
+            ops,
+            action_of,
+            call_of,
+            reads: ops.iter().map(|op| op.action.reads_only()).collect(),
+            overwrites: ops.iter().map(|op| model.overwrites(&op.action)).collect(),
+            space: Space::new(model, actions),
+            events,
+            classes,
+            supply,
+            budget,
+            steps: 0,
+            record,
+            paths: Vec::new(),
+            starts: vec![0],
+        }
     }
 
     fn attempt(&mut self, width: usize) -> Try {
-        let mut open = Open {
-            slots: Vec::new(),
-            slot_of: HashMap::new(),
-            reads: 0,
-            available: vec![0; self.classes.len()],
-            unknown: 0,
-        };
-        let start = Configuration {
-            state: self.model.initial(),
+        let mut open = Open { slots: Vec::new(), slot_of: HashMap::new(), reads: 0, unknown: 0 };
+        let none = || vec![0; self.classes.len()].into_boxed_slice();
+        let used = Used { all: none(), before_last: none(), ..Used::default() };
+        let used = Rc::new(used);
+        let start = |state: &u32| Configuration {
+            state: *state,
+            last: 0,
             done: 0,
-            used: vec![0; self.classes.len()].into_boxed_slice(),
+            late: false,
+            used: used.clone(),
+            path: NO_PATH,
         };
-        let mut frontier = vec![start];
+        let mut frontier: Vec<Configuration> = self.starts.iter().map(start).collect();
+        self.paths.clear();
         let mut cut = false;
-        for event in 0..self.events.len() {
-            let (time, completes, i) = self.events[event];
+        for event in 1..=self.events.len() {
+            let (time, completes, i) = self.events[event - 1];
+            let event = event as u32;
             let spent = |bound, steps, open: &Open| {
                 Try::Spent(Spent { bound, reached: time, open_unknown: open.unknown, steps })
             };
             if !completes {
                 if self.ops[i].unknown() {
-                    let available = &mut open.available[self.class_of[i]];
-                    *available = available.saturating_add(1);
                     open.unknown += 1;
                     continue;
                 }
@@ -180,118 +265,451 @@ impl<'a, M: Model> Searcher<'a, M> {
                 }
                 open.slots[slot] = Some(i);
                 open.slot_of.insert(i, slot);
-                if self.ops[i].action.reads_only() {
+                if self.reads[i] {
                     open.reads |= 1 << slot;
                     self.steps += frontier.len() as u64;
                     for configuration in &mut frontier {
-                        if self.model.step(&configuration.state, &self.ops[i].action).is_some() {
-                            configuration.done |= 1 << slot;
-                        }
+                        self.absorb(configuration, configuration.state, slot, i, event, false);
                     }
                 }
                 continue;
             }
             let slot = open.slot_of[&i];
-            match self.complete(frontier, &open, slot, width, &mut cut) {
+            match self.complete(frontier, &open, slot, event, width, &mut cut) {
                 Ok(next) => frontier = next,
                 Err(bound) => return spent(bound, self.steps, &open),
             }
             if frontier.is_empty() {
-                return if cut { Try::TooNarrow } else { Try::Invalid(i) };
+                return Try::Died { at: i, cut };
             }
             open.reads &= !(1 << slot);
             open.slots[slot] = None;
             open.slot_of.remove(&i);
+            if self.space.bytes() > self.budget.memory / 4 {
+                self.space.forget(frontier.iter_mut().map(|configuration| &mut configuration.state));
+            }
         }
-        Try::Valid
+        let end = frontier.into_iter().min_by_key(Configuration::cost);
+        Try::End(end.expect("a frontier that is empty has died"))
+    }
+
+    /// Everything that may have taken effect before this operation ended.
+    fn until(&self, at: usize) -> Vec<usize> {
+        (0..self.ops.len()).filter(|i| self.ops[*i].call <= self.ops[at].ret).collect()
+    }
+
+    fn few_states(&self, model: &M) -> Option<Vec<M::State>> {
+        model.states(&self.ops.iter().map(|op| &op.action).collect::<Vec<_>>())
+    }
+
+    /// Looks for a proof in what is around the operation at which an attempt died, with any state before it: where few states are
+    /// possible at all, most contradictions are near. Returns operations that have no order.
+    fn windows(&mut self, model: &M, died: usize, width: usize) -> Result<Option<Vec<usize>>, Spent> {
+        let Some(states) = self.few_states(model) else { return Ok(None) };
+        let end = self.events.partition_point(|event| event.0 <= self.ops[died].ret);
+        for events in WINDOWS {
+            if events >= end {
+                break;
+            }
+            let from = self.events[end - events].0;
+            let until = self.ops[died].ret;
+            let whole = |op: &Op| from <= op.call && op.ret <= until;
+            let inside =
+                |op: &Op| whole(op) || (op.call <= until && op.ret >= from && !op.action.reads_only());
+            let among: Vec<usize> = (0..self.ops.len()).filter(|i| inside(&self.ops[*i])).collect();
+            // What sticks out may have taken effect outside.
+            let may_be_outside =
+                |op: &Op| Op { ret: if whole(op) { op.ret } else { u64::MAX }, ..op.clone() };
+            let ops: Vec<Op> = among.iter().map(|i| may_be_outside(&self.ops[*i])).collect();
+            let left = Budget { steps: self.budget.steps.saturating_sub(self.steps), ..self.budget };
+            let mut searcher = Searcher::new(model, &ops, left, false);
+            searcher.starts = states.iter().map(|state| searcher.space.number(state.clone())).collect();
+            let result = searcher.attempt(width);
+            self.steps += searcher.steps;
+            match result {
+                Try::Died { cut: false, .. } => return Ok(Some(among)),
+                Try::Spent(spent) if spent.bound != Bound::Open => {
+                    return Err(Spent { steps: self.steps, ..spent });
+                }
+                Try::Died { .. } | Try::End(_) | Try::Spent(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// The configurations in which the operation of `slot` has taken effect, reached from `frontier` by as few others as
     /// needed; its slot is free in them.
     fn complete(
         &mut self,
-        frontier: Vec<Configuration<M::State>>,
+        frontier: Vec<Configuration>,
         open: &Open,
         slot: usize,
+        event: u32,
         width: usize,
         cut: &mut bool,
-    ) -> Result<Vec<Configuration<M::State>>, Bound> {
+    ) -> Result<Vec<Configuration>, Bound> {
+        let Some(target_op) = open.slots[slot] else { return Ok(frontier) };
         let target = 1u128 << slot;
         let reads_after = open.reads & !target;
         let mut next = Frontier::new();
+        let leave = |next: &mut Frontier, mut configuration: Configuration, supply: &Supply| {
+            configuration.done &= !target;
+            configuration.late = false;
+            next.insert(configuration, reads_after, supply);
+        };
+        if frontier.iter().all(|configuration| configuration.done & target != 0) {
+            for configuration in frontier {
+                leave(&mut next, configuration, &self.supply);
+            }
+            return Ok(next.cheapest_first());
+        }
+        let candidates = self.candidates(open, event);
+        let mut possible = Possible::default();
         let mut pending = Frontier::new();
-        let mut stack = Vec::new();
-        let mut bytes = 0u64;
-        for mut configuration in frontier {
+        let mut queue = BinaryHeap::new();
+        let queued = |configuration: &Configuration, place: usize| Reverse((configuration.cost(), place));
+        for configuration in frontier {
             if configuration.done & target != 0 {
-                configuration.done &= !target;
-                next.insert(configuration, reads_after);
-            } else if let Some(place) = pending.insert(configuration, open.reads) {
-                stack.push(place);
+                leave(&mut next, configuration, &self.supply);
+                continue;
+            }
+            if self.call_of[target_op] < configuration.last {
+                for hidden in self.excursions(
+                    &configuration,
+                    &candidates,
+                    &mut possible,
+                    open,
+                    slot,
+                    event,
+                    width,
+                    cut,
+                )? {
+                    leave(&mut next, hidden, &self.supply);
+                }
+            }
+            let copy = configuration.clone();
+            if let Some(place) = pending.insert(configuration, open.reads, &self.supply) {
+                queue.push(queued(&copy, place));
             }
         }
-        stack.reverse();
-        while let Some(place) = stack.pop() {
-            if pending.all.len() > width.saturating_mul(16) || next.alive > width.saturating_mul(4) {
+        // An order wants the cheapest way only.
+        let mut enough = (usize::MAX, u32::MAX);
+        while let Some(Reverse((cost, place))) = queue.pop() {
+            if self.supply.goal == Goal::Order {
+                if next.alive > 0 {
+                    enough = enough.min(cost);
+                }
+                if cost > enough {
+                    break;
+                }
+            }
+            if pending.all.len() > width.saturating_mul(self.reach())
+                || next.alive > width.saturating_mul(self.spread())
+            {
                 *cut = true;
                 break;
             }
             let Some(from) = pending.all[place].clone() else { continue };
-            let mutations = open.slots.iter().enumerate().filter_map(|(slot, i)| {
-                let i = (*i)?;
-                let bit = 1u128 << slot;
-                (open.reads & bit == 0 && from.done & bit == 0).then_some((&self.ops[i].action, bit, None))
-            });
-            let indeterminate = self
-                .classes
-                .iter()
-                .enumerate()
-                .filter(|(class, _)| from.used[*class] < open.available[*class])
-                .map(|(class, action)| (*action, 0, Some(class)));
-            for (action, bit, class) in mutations.chain(indeterminate) {
-                self.steps += 1;
-                if self.steps > self.budget.steps {
-                    return Err(Bound::Steps);
+            for place in self.possible(&mut possible, from.state, &candidates).iter() {
+                let candidate = &candidates[*place];
+                if from.late && candidate.overwrites {
+                    continue;
                 }
-                if self.steps.is_multiple_of(CLOCK_STEPS)
-                    && self.budget.deadline.is_some_and(|deadline| Instant::now() > deadline)
-                {
-                    return Err(Bound::Time);
-                }
-                let Some(state) = self.model.step(&from.state, action) else { continue };
-                let mut reached = Configuration { state, done: from.done | bit, used: from.used.clone() };
-                if let Some(class) = class {
-                    reached.used[class] += 1;
-                }
-                for (slot, i) in open.slots.iter().enumerate() {
-                    let bit = 1u128 << slot;
-                    if let Some(i) = i
-                        && open.reads & bit & !reached.done != 0
-                        && self.model.step(&reached.state, &self.ops[*i].action).is_some()
-                    {
-                        reached.done |= bit;
-                    }
-                }
-                bytes += (2 * size_of::<Configuration<M::State>>() + 64) as u64
-                    + 2 * (self.model.size(&reached.state) + 2 * reached.used.len()) as u64;
-                if bytes > self.budget.memory {
-                    return Err(Bound::Memory);
+                let Some(mut reached) = self.place(&from, candidate, &candidates, open, event, false)? else {
+                    continue;
+                };
+                self.afford(pending.all.len() + next.all.len())?;
+                if candidate.overwrites {
+                    reached.late = true;
                 }
                 if reached.done & target != 0 {
-                    reached.done &= !target;
-                    next.insert(reached, reads_after);
-                } else if let Some(place) = pending.insert(reached, open.reads) {
-                    stack.push(place);
+                    leave(&mut next, reached, &self.supply);
+                    continue;
+                }
+                let copy = reached.clone();
+                if let Some(place) = pending.insert(reached, open.reads, &self.supply) {
+                    queue.push(queued(&copy, place));
                 }
             }
         }
-        let mut next: Vec<_> = next.all.into_iter().flatten().collect();
+        let mut next = next.cheapest_first();
         if next.len() > width {
             *cut = true;
-            next.sort_by_key(|c| c.used.iter().map(|n| u64::from(*n)).sum::<u64>());
             next.truncate(width);
         }
         Ok(next)
+    }
+
+    /// Configurations looked at on the way, for each of the width.
+    fn reach(&self) -> usize {
+        if self.supply.goal == Goal::Order { 4 } else { 16 }
+    }
+
+    /// Configurations kept before the cheapest are chosen, for each of the width.
+    fn spread(&self) -> usize {
+        if self.supply.goal == Goal::Order { 1 } else { 4 }
+    }
+
+    /// Everything that can be placed now.
+    fn candidates(&self, open: &Open, event: u32) -> Vec<Candidate> {
+        // In the order in which they complete.
+        let mut slots: Vec<(u64, usize, usize)> = (0..)
+            .zip(&open.slots)
+            .filter_map(|(slot, i)| (*i).filter(|i| !self.reads[*i]).map(|i| (self.ops[i].ret, i, slot)))
+            .collect();
+        slots.sort_unstable();
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (_, i, slot) in slots {
+            let action = self.action_of[i];
+            let same = |c: &&Candidate| c.action == action;
+            let bit = |c: &Candidate| match c.what {
+                What::Slot(slot) => 1u128 << slot,
+                What::Class(_) => 0,
+            };
+            let before = candidates.iter().filter(same).map(bit).fold(0, |mask, bit| mask | bit);
+            let (overwrites, call) = (self.overwrites[i], self.call_of[i]);
+            candidates.push(Candidate { what: What::Slot(slot), action, overwrites, call, before });
+        }
+        for (class, members) in self.classes.iter().enumerate() {
+            let (first, call) = (members[0], self.supply.calls[class][0]);
+            if call < event {
+                let (action, overwrites) = (self.action_of[first], self.overwrites[first]);
+                candidates.push(Candidate { what: What::Class(class), action, overwrites, call, before: 0 });
+            }
+        }
+        candidates
+    }
+
+    /// The candidates that are possible in a state, by place.
+    fn possible(&mut self, known: &mut Possible, state: u32, candidates: &[Candidate]) -> Rc<[usize]> {
+        if let Some(places) = known.get(&state) {
+            return places.clone();
+        }
+        self.steps += candidates.len() as u64;
+        let possible =
+            (0..candidates.len()).filter(|i| self.space.step(state, candidates[*i].action).is_some());
+        known.entry(state).or_insert(possible.collect()).clone()
+    }
+
+    /// What becomes of a configuration by an excursion just before its last overwriting operation in which the operation of
+    /// `slot` takes effect. Their state is that of `from`.
+    fn excursions(
+        &mut self,
+        from: &Configuration,
+        candidates: &[Candidate],
+        possible: &mut Possible,
+        open: &Open,
+        slot: usize,
+        event: u32,
+        width: usize,
+        cut: &mut bool,
+    ) -> Result<Vec<Configuration>, Bound> {
+        let target = 1u128 << slot;
+        let leads = |c: &&Candidate| c.overwrites && matches!(c.what, What::Slot(s) if s == slot);
+        let itself = candidates.iter().any(|c| leads(&c));
+        let mut met = Frontier::new();
+        let mut queue = BinaryHeap::new();
+        let meet =
+            |met: &mut Frontier, reached: Configuration, supply: &Supply, queue: &mut BinaryHeap<_>| {
+                let cost = reached.cost();
+                queue.extend(met.insert(reached, open.reads, supply).map(|place| Reverse((cost, place))));
+            };
+        for candidate in candidates.iter().filter(|c| c.overwrites && (!itself || leads(c))) {
+            if let Some(reached) = self.place(from, candidate, candidates, open, event, true)? {
+                meet(&mut met, reached, &self.supply, &mut queue);
+            }
+        }
+        // An order wants the cheapest way only.
+        let mut enough = (usize::MAX, u32::MAX);
+        while let Some(Reverse((cost, place))) = queue.pop() {
+            if self.supply.goal == Goal::Order {
+                if met.all[place].as_ref().is_some_and(|c| c.done & target != 0) {
+                    enough = enough.min(cost);
+                }
+                if cost > enough {
+                    break;
+                }
+            }
+            if met.all.len() > width.saturating_mul(self.reach()) {
+                *cut = true;
+                break;
+            }
+            let Some(at) = met.all[place].clone() else { continue };
+            for place in self.possible(possible, at.state, candidates).iter() {
+                let candidate = &candidates[*place];
+                if candidate.overwrites {
+                    continue;
+                }
+                if let Some(reached) = self.place(&at, candidate, candidates, open, event, true)? {
+                    self.afford(met.all.len())?;
+                    meet(&mut met, reached, &self.supply, &mut queue);
+                }
+            }
+        }
+        let done = met.all.into_iter().flatten().filter(|c| c.done & target != 0);
+        Ok(done.map(|c| Configuration { state: from.state, ..c }).collect())
+    }
+
+    /// The configuration after a candidate and every read that it satisfies, if it can be placed: at the end, or `hidden`.
+    fn place(
+        &mut self,
+        from: &Configuration,
+        candidate: &Candidate,
+        candidates: &[Candidate],
+        open: &Open,
+        event: u32,
+        hidden: bool,
+    ) -> Result<Option<Configuration>, Bound> {
+        if hidden && candidate.call >= from.last {
+            return Ok(None);
+        }
+        let mut bit = 0;
+        let mut op = u32::MAX;
+        if let What::Slot(slot) = candidate.what {
+            bit = 1 << slot;
+            if from.done & bit != 0 || self.another_goes_first(from, candidate, candidates) {
+                return Ok(None);
+            }
+            op = open.slots[slot].map_or(u32::MAX, |i| i as u32);
+        }
+        self.steps += 1;
+        if self.steps > self.budget.steps {
+            return Err(Bound::Steps);
+        }
+        if self.steps.is_multiple_of(CLOCK_STEPS)
+            && self.budget.deadline.is_some_and(|deadline| Instant::now() > deadline)
+        {
+            return Err(Bound::Time);
+        }
+        let Some(state) = self.space.step(from.state, candidate.action) else { return Ok(None) };
+        let mut reached = Configuration { state, done: from.done | bit, ..from.clone() };
+        if let What::Class(class) = candidate.what
+            && !self.take(&mut reached, class, event, hidden)
+        {
+            return Ok(None);
+        }
+        let bound = if hidden { from.last } else { event };
+        self.keep(&mut reached, candidate.what, op, bound, hidden);
+        if candidate.overwrites && !hidden {
+            reached.last = event;
+            if reached.used.before_last != reached.used.all {
+                let used = Rc::make_mut(&mut reached.used);
+                used.before_last.clone_from(&used.all);
+            }
+        }
+        let mut reads = open.reads & !reached.done;
+        while reads != 0 {
+            let slot = reads.trailing_zeros() as usize;
+            reads &= reads - 1;
+            if let Some(read) = open.slots[slot]
+                && (!hidden || self.call_of[read] < from.last)
+            {
+                self.absorb(&mut reached, state, slot, read, bound, hidden);
+            }
+        }
+        Ok(Some(reached))
+    }
+
+    /// Whether an open operation that does the same, can be placed in the same places and ends earlier is still to be done.
+    fn another_goes_first(&self, from: &Configuration, candidate: &Candidate, all: &[Candidate]) -> bool {
+        let waiting = candidate.before & !from.done;
+        waiting != 0
+            && all.iter().any(|other| {
+                matches!(other.what, What::Slot(slot) if waiting & (1 << slot) != 0)
+                    && (other.call < from.last) == (candidate.call < from.last)
+            })
+    }
+
+    /// Marks an open read as done if it fits the state.
+    fn absorb(
+        &mut self,
+        configuration: &mut Configuration,
+        state: u32,
+        slot: usize,
+        read: usize,
+        bound: u32,
+        hidden: bool,
+    ) {
+        if self.space.step(state, self.action_of[read]).is_some() {
+            configuration.done |= 1 << slot;
+            self.keep(configuration, What::Slot(slot), read as u32, bound, hidden);
+        }
+    }
+
+    /// Uses up an operation of a class, if there is one left or the class is not counted.
+    fn take(&self, configuration: &mut Configuration, class: usize, event: u32, hidden: bool) -> bool {
+        let used = &configuration.used;
+        let short = used.all[class] >= self.supply.before(class, event)
+            || (hidden && used.before_last[class] >= self.supply.before(class, configuration.last));
+        if short && (self.supply.goal == Goal::Order || self.supply.counted.contains(&class)) {
+            return false;
+        }
+        let used = Rc::make_mut(&mut configuration.used);
+        used.all[class] += 1;
+        used.before_last[class] += u32::from(hidden);
+        used.total += 1;
+        if short && !used.overdrawn.contains(&(class as u32)) {
+            used.overdrawn.push(class as u32);
+        }
+        true
+    }
+
+    /// Refuses to hold more than the budget.
+    fn afford(&self, configurations: usize) -> Result<(), Bound> {
+        let each = CONFIGURATION_BYTES + 2 * 4 * self.classes.len();
+        let bytes = (configurations * each) as u64
+            + self.space.bytes()
+            + (2 * self.paths.len() * size_of::<Placed>()) as u64;
+        if bytes > self.budget.memory { Err(Bound::Memory) } else { Ok(()) }
+    }
+
+    /// Adds a placement to the path of a configuration.
+    fn keep(&mut self, configuration: &mut Configuration, what: What, op: u32, bound: u32, hidden: bool) {
+        if self.record {
+            self.paths.push(Placed { before: configuration.path, what, op, bound, hidden });
+            configuration.path = self.paths.len() as u32 - 1;
+        }
+    }
+
+    /// The order that a path leads to.
+    fn told(&self, mut path: u32) -> Vec<usize> {
+        let mut placed = Vec::new();
+        while path != NO_PATH {
+            let step = &self.paths[path as usize];
+            placed.push(step);
+            path = step.before;
+        }
+        placed.reverse();
+        // Which of a class: what must have been called first gets the first.
+        let mut of_class: Vec<Vec<(u32, usize)>> = vec![Vec::new(); self.classes.len()];
+        for (at, step) in placed.iter().enumerate() {
+            if let What::Class(class) = step.what {
+                of_class[class].push((step.bound, at));
+            }
+        }
+        let mut ops: Vec<usize> = placed.iter().map(|step| step.op as usize).collect();
+        for (class, uses) in of_class.iter_mut().enumerate() {
+            uses.sort_unstable();
+            for ((_, at), op) in uses.iter().zip(&self.classes[class]) {
+                ops[*at] = *op;
+            }
+        }
+        // What is hidden gathers before the last overwriting operation, in the order in which it was placed.
+        let (mut order, mut hidden, mut tail): (Vec<usize>, Vec<usize>, Vec<usize>) = Default::default();
+        for (step, op) in placed.iter().zip(ops) {
+            if step.hidden {
+                hidden.push(op);
+                continue;
+            }
+            if self.overwrites[op] {
+                order.append(&mut hidden);
+                order.append(&mut tail);
+            }
+            tail.push(op);
+        }
+        order.append(&mut hidden);
+        order.append(&mut tail);
+        order
     }
 }
 
@@ -299,7 +717,7 @@ impl<'a, M: Model> Searcher<'a, M> {
 mod tests {
     use super::*;
     use crate::history::Value;
-    use crate::model::Register;
+    use crate::model::{Counter, Register};
 
     const BUDGET: Budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: None };
 
@@ -308,7 +726,7 @@ mod tests {
     }
 
     fn answer(ops: &[Op], budget: Budget) -> Answer {
-        search(&Register { initial: Value::Nil }, ops, budget)
+        search(&Register { initial: Value::Nil }, ops, budget, false)
     }
 
     #[test]
@@ -317,26 +735,55 @@ mod tests {
         let read = |id, call, ret, v: i64| op(id, call, ret, Action::Read(v.into()));
         let info = write(0, 0, u64::MAX, 1);
         let two = write(1, 1, 2, 2);
-        assert_eq!(answer(&[info.clone(), two.clone(), read(2, 3, 4, 1)], BUDGET), Answer::Valid);
-        assert_eq!(answer(&[info.clone(), two.clone(), read(2, 3, 4, 2)], BUDGET), Answer::Valid);
+        assert_eq!(answer(&[info.clone(), two.clone(), read(2, 3, 4, 1)], BUDGET), Answer::Valid(None));
+        assert_eq!(answer(&[info.clone(), two.clone(), read(2, 3, 4, 2)], BUDGET), Answer::Valid(None));
         let again = [info, two, read(2, 3, 4, 1), write(3, 5, 6, 3), read(4, 7, 8, 1)];
-        assert_eq!(answer(&again, BUDGET), Answer::Invalid { stuck: 4 });
+        assert_eq!(answer(&again, BUDGET), Answer::Invalid { among: vec![0, 1, 2, 3, 4] });
+    }
+
+    #[test]
+    fn the_order_that_was_found_is_told() {
+        // 2 is read while 3 is being written and 1 after both: one of them is hidden before the other.
+        let ops = [
+            op(0, 0, 9, Action::Write(1.into())),
+            op(1, 0, 9, Action::Write(2.into())),
+            op(2, 0, 3, Action::Write(3.into())),
+            op(3, 1, 8, Action::Read(2.into())),
+            op(4, 4, 5, Action::Read(3.into())),
+            op(5, 6, 7, Action::Cas(3.into(), 4.into())),
+            op(6, 0, u64::MAX, Action::Cas(4.into(), 5.into())),
+            op(7, 10, 11, Action::Read(5.into())),
+        ];
+        let answer = search(&Register { initial: Value::Nil }, &ops, BUDGET, true);
+        let Answer::Valid(Some(order)) = answer else { panic!("{answer:?}") };
+        assert_eq!(order, [1, 3, 0, 2, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_proof_may_look_at_a_part_of_the_history() {
+        let write = |id, at: u64, v: i64| op(id, at, at + 5, Action::Write(v.into()));
+        let mut ops: Vec<Op> = (0..300).map(|i| write(i, 10 * i as u64, i as i64 % 3)).collect();
+        ops.push(op(300, 3000, 3001, Action::Read(1.into())));
+        let Answer::Invalid { among } = answer(&ops, BUDGET) else { panic!("299 wrote 2") };
+        assert_eq!(among.last(), Some(&300));
+        ops[300].action = Action::Read(2.into());
+        assert_eq!(answer(&ops, BUDGET), Answer::Valid(None));
     }
 
     #[test]
     fn equal_times_are_concurrent() {
         let ops = |call| [op(0, 0, 5, Action::Write(1.into())), op(1, call, 9, Action::Read(Value::Nil))];
-        assert_eq!(answer(&ops(5), BUDGET), Answer::Valid);
-        assert_eq!(answer(&ops(6), BUDGET), Answer::Invalid { stuck: 1 });
+        assert_eq!(answer(&ops(5), BUDGET), Answer::Valid(None));
+        assert_eq!(answer(&ops(6), BUDGET), Answer::Invalid { among: vec![0, 1] });
     }
 
     #[test]
     fn each_bound_ends_the_search_with_its_name() {
-        let many: Vec<Op> =
-            (0..40).map(|i| op(i, 0, 100 + i as u64, Action::Write((i as i64 % 7).into()))).collect();
-        let mut stuck = many.clone();
-        stuck.push(op(40, 200, 201, Action::Read(99.into())));
-        let bound = |budget| match answer(&stuck, budget) {
+        // Every choice of these has another sum, and none has this one.
+        let mut stuck: Vec<Op> =
+            (0..30).map(|i| op(i, 0, 100 + i as u64, Action::Add((1i64 << i).into()))).collect();
+        stuck.push(op(30, 90, 91, Action::Read((-1).into())));
+        let bound = |budget| match search(&Counter, &stuck, budget, false) {
             Answer::Unknown(spent) => spent.bound,
             other => panic!("{other:?}"),
         };
@@ -344,7 +791,7 @@ mod tests {
         assert_eq!(bound(Budget { memory: 10_000, ..BUDGET }), Bound::Memory);
         assert_eq!(bound(Budget { deadline: Some(Instant::now()), ..BUDGET }), Bound::Time);
         let wide: Vec<Op> = (0..129).map(|i| op(i, 0, 100, Action::Write(1.into()))).collect();
-        assert_eq!(answer(&wide[..128], BUDGET), Answer::Valid);
+        assert_eq!(answer(&wide[..128], BUDGET), Answer::Valid(None));
         assert!(matches!(answer(&wide, BUDGET), Answer::Unknown(Spent { bound: Bound::Open, .. })));
     }
 }

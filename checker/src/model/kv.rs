@@ -19,6 +19,7 @@ impl Model for Kv {
         match action {
             Action::Read(Value::Nil) => state.is_empty().then(String::new),
             Action::Read(Value::Text(text)) => (**text == **state).then(|| state.clone()),
+            Action::Write(Value::Nil) => Some(String::new()),
             Action::Write(Value::Text(text)) => Some(text.to_string()),
             Action::Append(Value::Text(text)) => Some(format!("{state}{text}")),
             _ => None,
@@ -27,6 +28,10 @@ impl Model for Kv {
 
     fn size(&self, state: &String) -> usize {
         state.len()
+    }
+
+    fn overwrites(&self, action: &Action) -> bool {
+        matches!(action, Action::Write(_))
     }
 }
 
@@ -42,6 +47,7 @@ mod tests {
         assert_eq!(Kv.step(&state, &Action::Read(text("ab"))), Some("ab".into()));
         assert_eq!(Kv.step(&state, &Action::Read(text("ba"))), None);
         assert_eq!(Kv.step(&state, &Action::Write(text("c"))), Some("c".into()));
+        assert_eq!(Kv.step(&state, &Action::Write(Value::Nil)), Some(String::new()), "deleted");
         assert_eq!(Kv.step(&Kv.initial(), &Action::Read(Value::Nil)), Some(String::new()));
         assert_eq!(Kv.step(&state, &Action::Read(Value::Nil)), None);
         assert_eq!(Kv.step(&state, &Action::Add(text("c"))), None);

@@ -4,14 +4,20 @@
 mod counter;
 mod kv;
 mod list;
+mod mutex;
+mod queue;
 mod register;
 mod set;
+mod txn;
 
 pub use counter::Counter;
 pub use kv::Kv;
 pub use list::List;
+pub use mutex::Mutex;
+pub use queue::Queue;
 pub use register::Register;
 pub use set::Set;
+pub use txn::Txn;
 
 use std::hash::Hash;
 
@@ -31,6 +37,19 @@ pub trait Model {
 
     /// About how many bytes a state takes beyond its own size.
     fn size(&self, state: &Self::State) -> usize;
+
+    /// Whether the action is possible in every state and leads from all of them to one and the same, as a plain write does. What
+    /// came right before such an action leaves no trace, which saves the search most of its work. `false` is always right.
+    fn overwrites(&self, action: &Action) -> bool {
+        let _ = action;
+        false
+    }
+
+    /// Every state that these actions can lead to, if they are few: it allows proofs that look at a part of a history only.
+    fn states(&self, actions: &[&Action]) -> Option<Vec<Self::State>> {
+        let _ = actions;
+        None
+    }
 }
 
 /// The models by name.
@@ -48,11 +67,20 @@ pub enum ModelKind {
     Counter,
     /// [`Register`] that begins with this number.
     RegisterFrom(i64),
+    /// [`Mutex`].
+    Mutex,
+    /// [`Queue`].
+    FifoQueue,
+    /// [`Txn`] over keys that are absent at first.
+    Txn,
+    /// [`Txn`] over registers that begin with this number.
+    TxnFrom(i64),
 }
 
 impl ModelKind {
     /// Names that a header may use.
-    pub const NAMES: [&str; 5] = ["cas-register", "list-append", "set", "kv", "counter"];
+    pub const NAMES: [&str; 8] =
+        ["cas-register", "list-append", "set", "kv", "counter", "mutex", "fifo-queue", "txn"];
 
     /// The model of this name.
     pub fn from_name(name: &str) -> Option<ModelKind> {
@@ -62,6 +90,9 @@ impl ModelKind {
             "set" => ModelKind::Set,
             "kv" => ModelKind::Kv,
             "counter" => ModelKind::Counter,
+            "mutex" => ModelKind::Mutex,
+            "fifo-queue" => ModelKind::FifoQueue,
+            "txn" => ModelKind::Txn,
             _ => return None,
         })
     }
@@ -74,21 +105,30 @@ impl ModelKind {
             ModelKind::Set => "set",
             ModelKind::Kv => "kv",
             ModelKind::Counter => "counter",
+            ModelKind::Mutex => "mutex",
+            ModelKind::FifoQueue => "fifo-queue",
+            ModelKind::Txn | ModelKind::TxnFrom(_) => "txn",
         }
     }
 
     /// What a key of this kind reads as before the first operation.
     pub fn initial(self) -> Value {
         match self {
-            ModelKind::RegisterFrom(n) => Value::Int(n),
-            ModelKind::Counter => Value::Int(0),
-            ModelKind::CasRegister | ModelKind::ListAppend | ModelKind::Set | ModelKind::Kv => Value::Nil,
+            ModelKind::RegisterFrom(n) | ModelKind::TxnFrom(n) => Value::Int(n),
+            // Of a mutex: it is free.
+            ModelKind::Counter | ModelKind::Mutex => Value::Int(0),
+            ModelKind::CasRegister
+            | ModelKind::ListAppend
+            | ModelKind::Set
+            | ModelKind::Kv
+            | ModelKind::FifoQueue
+            | ModelKind::Txn => Value::Nil,
         }
     }
 
     /// Whether keys of this kind hold one value that a write replaces.
     pub fn is_register(self) -> bool {
-        matches!(self, ModelKind::CasRegister | ModelKind::RegisterFrom(_))
+        matches!(self, ModelKind::CasRegister | ModelKind::RegisterFrom(_) | ModelKind::Mutex)
     }
 
     /// Whether the action is one of this model and its values have the right shape.
@@ -105,9 +145,13 @@ impl ModelKind {
             (ModelKind::ListAppend, Action::Append(_)) | (ModelKind::Set, Action::Add(_)) => true,
             (ModelKind::ListAppend | ModelKind::Set, Action::Read(v)) => v.elements().is_some(),
             (ModelKind::Kv, Action::Read(v)) => matches!(v, Value::Nil | Value::Text(_)),
+            (ModelKind::Kv, Action::Write(Value::Nil)) => true,
             (ModelKind::Kv, Action::Write(v) | Action::Append(v)) => matches!(v, Value::Text(_)),
             (ModelKind::Counter, Action::Read(v)) => matches!(v, Value::Nil | Value::Int(_)),
             (ModelKind::Counter, Action::Add(v)) => matches!(v, Value::Int(_)),
+            (ModelKind::Mutex, Action::Acquire | Action::Release)
+            | (ModelKind::FifoQueue, Action::Enqueue(_) | Action::Dequeue(_))
+            | (ModelKind::Txn | ModelKind::TxnFrom(_), Action::Txn(_)) => true,
             _ => false,
         }
     }

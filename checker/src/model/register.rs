@@ -1,8 +1,13 @@
 //! A register with read, write and compare-and-set.
 //! That absent reads as nil is the format's decision, not this file's.
 
+use std::collections::BTreeSet;
+
 use super::Model;
 use crate::history::{Action, Value};
+
+/// Values that are few.
+const STATES_MAX: usize = 64;
 
 /// A compare-and-set register.
 #[derive(Clone, Debug)]
@@ -23,12 +28,22 @@ impl Model for Register {
             Action::Read(value) | Action::CasMismatch(_, _, value) => (value == state).then(|| state.clone()),
             Action::Write(value) => Some(value.clone()),
             Action::Cas(from, to) => (from == state).then(|| to.clone()),
-            Action::Append(_) | Action::Add(_) => None,
+            _ => None,
         }
     }
 
     fn size(&self, _state: &Value) -> usize {
         0
+    }
+
+    fn overwrites(&self, action: &Action) -> bool {
+        matches!(action, Action::Write(_))
+    }
+
+    fn states(&self, actions: &[&Action]) -> Option<Vec<Value>> {
+        let brought = actions.iter().filter_map(|action| action.brings());
+        let states: BTreeSet<&Value> = brought.chain([&self.initial]).collect();
+        (states.len() <= STATES_MAX).then(|| states.into_iter().cloned().collect())
     }
 }
 
