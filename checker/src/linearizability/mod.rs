@@ -7,6 +7,7 @@ mod classify;
 mod core;
 mod frontier;
 mod order;
+mod path;
 mod queue;
 mod search;
 mod space;

@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::frontier::{Configuration, Frontier, Goal, Supply, Used};
+use super::path::{NO_PATH, Placed, What, order};
 use super::space::Space;
 use super::{Bound, Budget, Op, Spent};
 use crate::hash::FastMap;
@@ -122,24 +123,6 @@ struct Candidate {
     before: u128,
 }
 
-#[derive(Clone, Copy)]
-enum What {
-    Slot(usize),
-    Class(usize),
-}
-
-/// One placement on the way to a configuration.
-struct Placed {
-    before: u32,
-    what: What,
-    /// The operation, of a slot.
-    op: u32,
-    /// Event before which it must have been called.
-    bound: u32,
-    /// Just before the last overwriting operation, not at the end.
-    hidden: bool,
-}
-
 struct Searcher<'a, M: Model> {
     ops: &'a [Op],
     space: Space<'a, M>,
@@ -169,11 +152,17 @@ struct Open {
     unknown: usize,
 }
 
+/// An operation completes: what is open, its slot and event, what can be placed, and how many configurations are kept.
+struct Moment<'o> {
+    open: &'o Open,
+    slot: usize,
+    event: u32,
+    candidates: Vec<Candidate>,
+    width: usize,
+}
+
 /// The candidates that are possible in each state, by place.
 type Possible = FastMap<u32, Rc<[usize]>>;
-
-/// No path yet.
-const NO_PATH: u32 = u32::MAX;
 
 impl<'a, M: Model> Searcher<'a, M> {
     fn new(model: &'a M, ops: &'a [Op], budget: Budget, record: bool) -> Self {
@@ -363,7 +352,7 @@ impl<'a, M: Model> Searcher<'a, M> {
             }
             return Ok(next.cheapest_first());
         }
-        let candidates = self.candidates(open, event);
+        let now = Moment { open, slot, event, width, candidates: self.candidates(open, event) };
         let mut possible = Possible::default();
         let mut pending = Frontier::new();
         let mut queue = BinaryHeap::new();
@@ -374,16 +363,7 @@ impl<'a, M: Model> Searcher<'a, M> {
                 continue;
             }
             if self.call_of[target_op] < configuration.last {
-                for hidden in self.excursions(
-                    &configuration,
-                    &candidates,
-                    &mut possible,
-                    open,
-                    slot,
-                    event,
-                    width,
-                    cut,
-                )? {
+                for hidden in self.excursions(&configuration, &now, &mut possible, cut)? {
                     leave(&mut next, hidden, &self.supply);
                 }
             }
@@ -410,12 +390,12 @@ impl<'a, M: Model> Searcher<'a, M> {
                 break;
             }
             let Some(from) = pending.all[place].clone() else { continue };
-            for place in self.possible(&mut possible, from.state, &candidates).iter() {
-                let candidate = &candidates[*place];
+            for place in self.possible(&mut possible, from.state, &now.candidates).iter() {
+                let candidate = &now.candidates[*place];
                 if from.late && candidate.overwrites {
                     continue;
                 }
-                let Some(mut reached) = self.place(&from, candidate, &candidates, open, event, false)? else {
+                let Some(mut reached) = self.place(&from, candidate, &now, false)? else {
                     continue;
                 };
                 self.afford(pending.all.len() + next.all.len())?;
@@ -496,26 +476,22 @@ impl<'a, M: Model> Searcher<'a, M> {
     fn excursions(
         &mut self,
         from: &Configuration,
-        candidates: &[Candidate],
+        now: &Moment<'_>,
         possible: &mut Possible,
-        open: &Open,
-        slot: usize,
-        event: u32,
-        width: usize,
         cut: &mut bool,
     ) -> Result<Vec<Configuration>, Bound> {
-        let target = 1u128 << slot;
-        let leads = |c: &&Candidate| c.overwrites && matches!(c.what, What::Slot(s) if s == slot);
-        let itself = candidates.iter().any(|c| leads(&c));
+        let target = 1u128 << now.slot;
+        let leads = |c: &&Candidate| c.overwrites && matches!(c.what, What::Slot(s) if s == now.slot);
+        let itself = now.candidates.iter().any(|c| leads(&c));
         let mut met = Frontier::new();
         let mut queue = BinaryHeap::new();
         let meet =
             |met: &mut Frontier, reached: Configuration, supply: &Supply, queue: &mut BinaryHeap<_>| {
                 let cost = reached.cost();
-                queue.extend(met.insert(reached, open.reads, supply).map(|place| Reverse((cost, place))));
+                queue.extend(met.insert(reached, now.open.reads, supply).map(|place| Reverse((cost, place))));
             };
-        for candidate in candidates.iter().filter(|c| c.overwrites && (!itself || leads(c))) {
-            if let Some(reached) = self.place(from, candidate, candidates, open, event, true)? {
+        for candidate in now.candidates.iter().filter(|c| c.overwrites && (!itself || leads(c))) {
+            if let Some(reached) = self.place(from, candidate, now, true)? {
                 meet(&mut met, reached, &self.supply, &mut queue);
             }
         }
@@ -530,17 +506,17 @@ impl<'a, M: Model> Searcher<'a, M> {
                     break;
                 }
             }
-            if met.all.len() > width.saturating_mul(self.reach()) {
+            if met.all.len() > now.width.saturating_mul(self.reach()) {
                 *cut = true;
                 break;
             }
             let Some(at) = met.all[place].clone() else { continue };
-            for place in self.possible(possible, at.state, candidates).iter() {
-                let candidate = &candidates[*place];
+            for place in self.possible(possible, at.state, &now.candidates).iter() {
+                let candidate = &now.candidates[*place];
                 if candidate.overwrites {
                     continue;
                 }
-                if let Some(reached) = self.place(&at, candidate, candidates, open, event, true)? {
+                if let Some(reached) = self.place(&at, candidate, now, true)? {
                     self.afford(met.all.len())?;
                     meet(&mut met, reached, &self.supply, &mut queue);
                 }
@@ -555,9 +531,7 @@ impl<'a, M: Model> Searcher<'a, M> {
         &mut self,
         from: &Configuration,
         candidate: &Candidate,
-        candidates: &[Candidate],
-        open: &Open,
-        event: u32,
+        now: &Moment<'_>,
         hidden: bool,
     ) -> Result<Option<Configuration>, Bound> {
         if hidden && candidate.call >= from.last {
@@ -567,10 +541,10 @@ impl<'a, M: Model> Searcher<'a, M> {
         let mut op = u32::MAX;
         if let What::Slot(slot) = candidate.what {
             bit = 1 << slot;
-            if from.done & bit != 0 || self.another_goes_first(from, candidate, candidates) {
+            if from.done & bit != 0 || another_goes_first(from, candidate, &now.candidates) {
                 return Ok(None);
             }
-            op = open.slots[slot].map_or(u32::MAX, |i| i as u32);
+            op = now.open.slots[slot].map_or(u32::MAX, |i| i as u32);
         }
         self.steps += 1;
         if self.steps > self.budget.steps {
@@ -584,40 +558,30 @@ impl<'a, M: Model> Searcher<'a, M> {
         let Some(state) = self.space.step(from.state, candidate.action) else { return Ok(None) };
         let mut reached = Configuration { state, done: from.done | bit, ..from.clone() };
         if let What::Class(class) = candidate.what
-            && !self.take(&mut reached, class, event, hidden)
+            && !self.take(&mut reached, class, now.event, hidden)
         {
             return Ok(None);
         }
-        let bound = if hidden { from.last } else { event };
+        let bound = if hidden { from.last } else { now.event };
         self.keep(&mut reached, candidate.what, op, bound, hidden);
         if candidate.overwrites && !hidden {
-            reached.last = event;
+            reached.last = now.event;
             if reached.used.before_last != reached.used.all {
                 let used = Rc::make_mut(&mut reached.used);
                 used.before_last.clone_from(&used.all);
             }
         }
-        let mut reads = open.reads & !reached.done;
+        let mut reads = now.open.reads & !reached.done;
         while reads != 0 {
             let slot = reads.trailing_zeros() as usize;
             reads &= reads - 1;
-            if let Some(read) = open.slots[slot]
+            if let Some(read) = now.open.slots[slot]
                 && (!hidden || self.call_of[read] < from.last)
             {
                 self.absorb(&mut reached, state, slot, read, bound, hidden);
             }
         }
         Ok(Some(reached))
-    }
-
-    /// Whether an open operation that does the same, can be placed in the same places and ends earlier is still to be done.
-    fn another_goes_first(&self, from: &Configuration, candidate: &Candidate, all: &[Candidate]) -> bool {
-        let waiting = candidate.before & !from.done;
-        waiting != 0
-            && all.iter().any(|other| {
-                matches!(other.what, What::Slot(slot) if waiting & (1 << slot) != 0)
-                    && (other.call < from.last) == (candidate.call < from.last)
-            })
     }
 
     /// Marks an open read as done if it fits the state.
@@ -663,6 +627,10 @@ impl<'a, M: Model> Searcher<'a, M> {
         if bytes > self.budget.memory { Err(Bound::Memory) } else { Ok(()) }
     }
 
+    fn told(&self, path: u32) -> Vec<usize> {
+        order(&self.paths, path, &self.classes, &self.overwrites)
+    }
+
     /// Adds a placement to the path of a configuration.
     fn keep(&mut self, configuration: &mut Configuration, what: What, op: u32, bound: u32, hidden: bool) {
         if self.record {
@@ -670,47 +638,16 @@ impl<'a, M: Model> Searcher<'a, M> {
             configuration.path = self.paths.len() as u32 - 1;
         }
     }
+}
 
-    /// The order that a path leads to.
-    fn told(&self, mut path: u32) -> Vec<usize> {
-        let mut placed = Vec::new();
-        while path != NO_PATH {
-            let step = &self.paths[path as usize];
-            placed.push(step);
-            path = step.before;
-        }
-        placed.reverse();
-        // Which of a class: what must have been called first gets the first.
-        let mut of_class: Vec<Vec<(u32, usize)>> = vec![Vec::new(); self.classes.len()];
-        for (at, step) in placed.iter().enumerate() {
-            if let What::Class(class) = step.what {
-                of_class[class].push((step.bound, at));
-            }
-        }
-        let mut ops: Vec<usize> = placed.iter().map(|step| step.op as usize).collect();
-        for (class, uses) in of_class.iter_mut().enumerate() {
-            uses.sort_unstable();
-            for ((_, at), op) in uses.iter().zip(&self.classes[class]) {
-                ops[*at] = *op;
-            }
-        }
-        // What is hidden gathers before the last overwriting operation, in the order in which it was placed.
-        let (mut order, mut hidden, mut tail): (Vec<usize>, Vec<usize>, Vec<usize>) = Default::default();
-        for (step, op) in placed.iter().zip(ops) {
-            if step.hidden {
-                hidden.push(op);
-                continue;
-            }
-            if self.overwrites[op] {
-                order.append(&mut hidden);
-                order.append(&mut tail);
-            }
-            tail.push(op);
-        }
-        order.append(&mut hidden);
-        order.append(&mut tail);
-        order
-    }
+/// Whether an open operation that does the same, can be placed in the same places and ends earlier is still to be done.
+fn another_goes_first(from: &Configuration, candidate: &Candidate, all: &[Candidate]) -> bool {
+    let waiting = candidate.before & !from.done;
+    waiting != 0
+        && all.iter().any(|other| {
+            matches!(other.what, What::Slot(slot) if waiting & (1 << slot) != 0)
+                && (other.call < from.last) == (candidate.call < from.last)
+        })
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Model for Txn {
     }
 
     fn size(&self, state: &BTreeMap<Arc<str>, Value>) -> usize {
-        let value = |v: &Value| v.items().map_or(0, |items| size_of_val(items));
+        let value = |v: &Value| v.items().map_or(0, size_of_val);
         state.values().map(|v| 2 * size_of::<(Arc<str>, Value)>() + value(v)).sum()
     }
 }
