@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::{self, Shape};
 use crate::interop::{Format, NilRead, Reading};
 use crate::model::ModelKind;
-use crate::{CheckError, Options, Report, Verdict, check, explain};
+use crate::verify::{Verified, verify};
+use crate::{CheckError, Options, Report, Verdict, certify, check, explain};
 
 /// Exit code for a command line that makes no sense. Clap's own 2 would read as the verdict unknown.
 const USAGE: u8 = 64;
@@ -40,8 +41,20 @@ enum Command {
         /// Print the report as JSON, one document a path
         #[arg(long)]
         json: bool,
+        /// Write down what shows the verdict of each key, for `verify`; of one path
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
         #[command(flatten)]
         bounds: Bounds,
+    },
+    /// Check a certificate against its history, without the engines: 0 it shows the verdict of every key, 1 it is wrong, 2 some keys are left open
+    Verify {
+        /// A run directory or a history
+        path: PathBuf,
+        /// What `check --certificate` wrote
+        certificate: PathBuf,
+        #[command(flatten)]
+        reading: Foreign,
     },
     /// Tell what is wrong as a timeline of the few operations that show it
     #[command(after_help = CODES)]
@@ -160,11 +173,15 @@ fn parse_initial(text: &str) -> Result<Initial, String> {
     }
 }
 
+impl From<Foreign> for Reading {
+    fn from(Foreign { format, model, initial, nil_read }: Foreign) -> Reading {
+        Reading { format, model, initial: initial.map(|initial| initial.0), nil_read }
+    }
+}
+
 impl From<Bounds> for Options {
-    fn from(bounds: Bounds) -> Options {
-        let Foreign { format, model, initial, nil_read } = bounds.reading;
-        let reading = Reading { format, model, initial: initial.map(|initial| initial.0), nil_read };
-        Options { steps: bounds.steps, memory: bounds.memory, time: bounds.time, reading }
+    fn from(Bounds { time, memory, steps, reading }: Bounds) -> Options {
+        Options { steps, memory, time, reading: reading.into() }
     }
 }
 
@@ -196,7 +213,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     match cli.command {
-        Command::Check { paths, json, bounds } => check_paths(&paths, json, &bounds.into()),
+        Command::Check { paths, certificate: Some(_), .. } if paths.len() > 1 => {
+            complain(
+                &anyhow::anyhow!("one certificate for {} paths", paths.len()),
+                "give one path a certificate",
+            );
+            USAGE
+        }
+        Command::Check { paths, json, certificate, bounds } => {
+            check_paths(&paths, json, certificate.as_deref(), &bounds.into())
+        }
+        Command::Verify { path, certificate, reading } => verify_path(&path, &certificate, &reading.into())
+            .unwrap_or_else(|error| {
+                complain(&error, hint(&error));
+                FAILED
+            }),
         Command::Explain { path, key, bounds } => explain_path(&path, key.as_deref(), &bounds.into()),
         Command::Bench(arguments) => run_bench(&arguments).unwrap_or_else(|error| {
             complain(&error, "look at the directory of temporary files, or choose one with TMPDIR");
@@ -205,10 +236,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn check_paths(paths: &[PathBuf], json: bool, options: &Options) -> u8 {
+fn check_paths(paths: &[PathBuf], json: bool, certificate: Option<&Path>, options: &Options) -> u8 {
     let mut worst = Verdict::Valid;
     for path in paths {
-        let verdict = match judged(path, options) {
+        let verdict = match judged(path, certificate, options) {
             Ok(report) => {
                 let heading = if paths.len() > 1 { format!("{}\n", path.display()) } else { String::new() };
                 print(&if json { report.to_json() } else { heading + &report.render() });
@@ -225,14 +256,38 @@ fn check_paths(paths: &[PathBuf], json: bool, options: &Options) -> u8 {
 }
 
 /// Judges a path; a run directory gets its verdict written down.
-fn judged(path: &Path, options: &Options) -> anyhow::Result<Report> {
-    let report = check(path, options)?;
+fn judged(path: &Path, certificate: Option<&Path>, options: &Options) -> anyhow::Result<Report> {
+    let report = match certificate {
+        None => check(path, options)?,
+        Some(file) => {
+            let (report, text) = certify(path, options)?;
+            std::fs::write(file, text)
+                .map_err(|e| anyhow::anyhow!("cannot write {}: {e}", file.display()))?;
+            report
+        }
+    };
     if path.is_dir() {
         report
             .write_verdict(path)
             .map_err(|e| anyhow::anyhow!("cannot write {}: {e}", path.join(crate::report::FILE).display()))?;
     }
     Ok(report)
+}
+
+fn verify_path(path: &Path, certificate: &Path, reading: &Reading) -> anyhow::Result<u8> {
+    let history = crate::judge::history(path, reading)?;
+    let text = std::fs::read_to_string(certificate)
+        .map_err(|e| anyhow::anyhow!("cannot read {}: {e}", certificate.display()))?;
+    Ok(match verify(&history, &text) {
+        Ok(Verified { valid, invalid, open }) => {
+            print(&format!("CERTIFIED  {valid} keys valid, {invalid} invalid, {} left open\n", open.len()));
+            if open.is_empty() { 0 } else { Verdict::Unknown.exit_code() }
+        }
+        Err(reason) => {
+            print(&format!("REJECTED  {}: {reason}\n", certificate.display()));
+            Verdict::Invalid.exit_code()
+        }
+    })
 }
 
 fn explain_path(path: &Path, key: Option<&str>, options: &Options) -> u8 {

@@ -6,14 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::history::{EventType, History, HistoryError, KeyHistory, Operation, Outcome};
+use crate::history::{EventType, History, HistoryError, KeyHistory, Operation, Outcome, Value};
 use crate::interop::{self, Reading};
 use crate::invariant;
 use crate::linearizability::{self, Bound, Budget, Engine, Judgement};
 use crate::report::{Evidence, Keys, Operations, Report, Violation};
 use crate::trace::{self, Trace, TraceError};
 use crate::verdict::Verdict;
-use crate::{Options, coverage, durability, liveness};
+use crate::{Options, coverage, durability, liveness, verify};
 
 /// Threads that judge keys. The report does not depend on it.
 const WORKERS: usize = 2;
@@ -84,6 +84,47 @@ struct Recorded {
 /// # Errors
 /// The files cannot be read, or are not what their formats say.
 pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
+    Ok(judged(path, options)?.0)
+}
+
+/// Judges a run directory or a bare history, and certifies what is said of each key: `verify` describes the second text.
+///
+/// # Errors
+/// As [`check`].
+pub fn certify(path: &Path, options: &Options) -> Result<(Report, String), CheckError> {
+    let (report, history, judgements, budget) = judged(path, options)?;
+    let mut text = format!("{{\"format\":{:?},\"version\":\"1.0\"}}\n", verify::FORMAT);
+    for ((key, of_key), judgement) in history.keys.iter().zip(judgements) {
+        let index = |i: usize| of_key.operations[i].index;
+        let mut line = verify::Line {
+            key: key.clone(),
+            verdict: "unknown".into(),
+            order: None,
+            core: None,
+            elements: None,
+        };
+        match judgement {
+            Judgement::Valid => {
+                let order = linearizability::certify(of_key, budget);
+                line.verdict = "valid".into();
+                line.order = order.map(|order| order.into_iter().map(index).collect());
+            }
+            Judgement::Invalid(finding) => {
+                line.verdict = "invalid".into();
+                line.core = Some(finding.core.iter().map(|witness| index(witness.operation)).collect());
+                line.elements = finding.elements.map(|list| list.iter().map(Value::to_json).collect());
+            }
+            Judgement::Unknown(_) => {}
+        }
+        text += &serde_json::to_string(&line).expect("a line has no map with other keys than texts");
+        text += "\n";
+    }
+    Ok((report, text))
+}
+
+type Judged = (Report, History, Vec<Judgement>, Budget);
+
+fn judged(path: &Path, options: &Options) -> Result<Judged, CheckError> {
     let recorded = read(path, &options.reading)?;
     let deadline = Instant::now().checked_add(options.time);
     let budget = Budget { steps: options.steps, memory: options.memory / WORKERS as u64, deadline };
@@ -91,7 +132,7 @@ pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
     report.warnings.clone_from(&recorded.history.warnings);
     report.clock = recorded.history.clock;
     report.operations = count(&recorded.history);
-    linearizability(&mut report, &recorded.history, budget);
+    let judgements = linearizability(&mut report, &recorded.history, budget);
     durability(&mut report, &recorded);
     invariants(&mut report, &recorded);
     system(&mut report, &recorded.history);
@@ -101,7 +142,7 @@ pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
 
     sort_violations(&mut report.violations);
     report.class = report.violations.first().map(|violation| violation.class.clone());
-    Ok(report)
+    Ok((report, recorded.history, judgements, budget))
 }
 
 /// Most telling first: keys that lost a write, then other keys, then nodes. What is wrong with one key stands together.
@@ -149,6 +190,14 @@ fn read(path: &Path, reading: &Reading) -> Result<Recorded, CheckError> {
     Ok(recorded)
 }
 
+/// The history of a run directory, or a bare one.
+///
+/// # Errors
+/// It cannot be read.
+pub fn history(path: &Path, reading: &Reading) -> Result<History, CheckError> {
+    Ok(read(path, reading)?.history)
+}
+
 /// The directories of the nodes: n2 before n10.
 fn nodes(path: &Path) -> Result<Vec<PathBuf>, CheckError> {
     if !path.is_dir() {
@@ -178,10 +227,11 @@ fn count(history: &History) -> Operations {
     operations
 }
 
-fn linearizability(report: &mut Report, history: &History, budget: Budget) {
+fn linearizability(report: &mut Report, history: &History, budget: Budget) -> Vec<Judgement> {
     let keys: Vec<(&String, &KeyHistory)> = history.keys.iter().collect();
     let mut reasons = Vec::new();
-    for ((key, of_key), judgement) in keys.iter().zip(judge_keys(&keys, budget)) {
+    let judgements = judge_keys(&keys, budget);
+    for ((key, of_key), judgement) in keys.iter().zip(&judgements) {
         match judgement {
             Judgement::Valid => report.keys.valid += 1,
             Judgement::Invalid(finding) => {
@@ -206,7 +256,7 @@ fn linearizability(report: &mut Report, history: &History, budget: Budget) {
                     check: "linearizability".into(),
                     class: finding.class.into(),
                     key: Some((*key).clone()),
-                    reason: finding.reason,
+                    reason: finding.reason.clone(),
                     events: faults_between(history, &operations),
                     operations,
                 });
@@ -237,6 +287,7 @@ fn linearizability(report: &mut Report, history: &History, budget: Budget) {
         }
     };
     report.add("linearizability", verdict, reason);
+    judgements
 }
 
 /// Judges the keys on a few threads; the answers are in the order of the keys.

@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`history`] and [`interop`] make operations from files, [`model`] says what a key may do,
 //! [`linearizability`], [`durability`], [`invariant`], [`liveness`] and [`coverage`] judge, [`judge`] runs them all,
-//! [`report`] and [`explain`] tell it. [`bench`] times it.
+//! [`report`] and [`explain`] tell it, [`verify`] checks what they say against the history. [`bench`] times it.
 
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ pub mod model;
 pub mod report;
 pub mod trace;
 pub mod verdict;
+pub mod verify;
 
-pub use judge::{CheckError, check};
+pub use judge::{CheckError, certify, check};
 pub use report::Report;
 pub use verdict::Verdict;
 

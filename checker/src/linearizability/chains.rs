@@ -86,14 +86,82 @@ struct End {
 const NO_END: End = End { time: START, op: NONE };
 
 struct Zone {
+    /// The value that its chain begins with.
+    head: u32,
     /// First completion.
     f: End,
     /// Last invoke.
     s: End,
 }
 
+impl Zone {
+    /// Whether its value is there between two times, rather than at any one instant.
+    fn is_forward(&self) -> bool {
+        self.f.time < self.s.time
+    }
+}
+
 /// Judges operations, none of which is a read without a result. Indeterminate ones that left no mark are passed over.
 pub(crate) fn judge<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Value) -> Verdict {
+    let (steps, values) = numbered(items, initial);
+    match chains(&steps, values) {
+        Ok(_) => Verdict::Linearizable,
+        // An indeterminate operation proves nothing without somebody who saw it.
+        Err(Verdict::Violation(seed)) => {
+            let mut seed: Vec<usize> = seed
+                .into_iter()
+                .flat_map(|op| witnesses(&steps, op))
+                .map(|op| steps[op].id as usize)
+                .collect();
+            seed.sort_unstable();
+            seed.dedup();
+            Verdict::Violation(seed)
+        }
+        Err(other) => other,
+    }
+}
+
+/// The order of operations that were judged linearizable, by id: chain after chain, forward zones as they stand in time, a backward
+/// zone where nothing has to be around it.
+pub(crate) fn order<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Value) -> Option<Vec<usize>> {
+    let (steps, values) = numbered(items, initial);
+    let (clusters, zones) = chains(&steps, values).ok()?;
+    let mut forward: Vec<&Zone> = zones.iter().filter(|zone| zone.is_forward()).collect();
+    forward.sort_by_key(|zone| zone.f.time);
+    let mut placed: Vec<(u64, bool, &Zone)> = zones
+        .iter()
+        .map(|zone| {
+            if zone.is_forward() {
+                return (zone.f.time, true, zone);
+            }
+            // Its last invoke, or the end of the zone that lies around that.
+            let before = forward.partition_point(|z| z.f.time < zone.s.time);
+            let around = before.checked_sub(1).map(|i| forward[i].s.time);
+            (around.map_or(zone.s.time, |end| end.max(zone.s.time)), false, zone)
+        })
+        .collect();
+    // The initial value comes first whatever its zone: it is there before any operation.
+    placed.sort_by_key(|(time, forward, zone)| (zone.head != INITIAL, *time, *forward));
+    let mut order = Vec::with_capacity(steps.len());
+    for (_, _, zone) in placed {
+        let mut value = zone.head;
+        loop {
+            let writer = clusters.writer[value as usize];
+            order.extend((writer != NONE).then_some(writer));
+            let mut readers = clusters.readers(value).to_vec();
+            readers.sort_by_key(|reader| steps[*reader as usize].call);
+            order.extend(readers);
+            match clusters.next[value as usize] {
+                NONE => break,
+                cas => value = steps[cas as usize].brings,
+            }
+        }
+    }
+    Some(order.into_iter().map(|op| steps[op as usize].id as usize).collect())
+}
+
+/// The operations with numbers for values, and how many values there are.
+fn numbered<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Value) -> (Vec<Step>, usize) {
     let mut numbers: FastMap<&Value, u32> = FastMap::default();
     numbers.reserve(items.size_hint().1.unwrap_or(0) / 2);
     numbers.insert(initial, INITIAL);
@@ -116,20 +184,7 @@ pub(crate) fn judge<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Valu
     let values = numbers.len();
     drop(numbers);
     keep_seen(&mut steps, values);
-    match zones(&steps, values) {
-        // An indeterminate operation proves nothing without somebody who saw it.
-        Verdict::Violation(seed) => {
-            let mut seed: Vec<usize> = seed
-                .into_iter()
-                .flat_map(|op| witnesses(&steps, op))
-                .map(|op| steps[op].id as usize)
-                .collect();
-            seed.sort_unstable();
-            seed.dedup();
-            Verdict::Violation(seed)
-        }
-        other => other,
-    }
+    (steps, values)
 }
 
 /// Takes out indeterminate operations whose value nobody saw: take them out of any valid order and it stays valid.
@@ -160,7 +215,8 @@ fn keep_seen(steps: &mut Vec<Step>, values: usize) {
     steps.retain(|step| !step.unknown() || (step.brings != NONE && seen[step.brings as usize]));
 }
 
-fn zones(steps: &[Step], values: usize) -> Verdict {
+/// The chains of all values with their zones, or what contradicts them.
+fn chains(steps: &[Step], values: usize) -> Result<(Clusters, Vec<Zone>), Verdict> {
     let mut clusters = Clusters {
         writer: vec![NONE; values],
         next: vec![NONE; values],
@@ -172,13 +228,13 @@ fn zones(steps: &[Step], values: usize) -> Verdict {
             && (step.brings == INITIAL
                 || std::mem::replace(&mut clusters.writer[step.brings as usize], i) != NONE)
         {
-            return Verdict::NotUnique;
+            return Err(Verdict::NotUnique);
         }
     }
     let mut swaps = 0;
     for (i, step) in steps.iter().enumerate().filter(|(_, step)| step.saw != NONE) {
         if step.saw != INITIAL && clusters.writer[step.saw as usize] == NONE {
-            return Verdict::Violation(vec![i]);
+            return Err(Verdict::Violation(vec![i]));
         }
         if step.brings == NONE {
             clusters.first_reader[step.saw as usize + 1] += 1;
@@ -187,7 +243,7 @@ fn zones(steps: &[Step], values: usize) -> Verdict {
         swaps += 1;
         let other = std::mem::replace(&mut clusters.next[step.saw as usize], i as u32);
         if other != NONE {
-            return Verdict::Violation(vec![other as usize, i]);
+            return Err(Verdict::Violation(vec![other as usize, i]));
         }
     }
     for value in 0..values {
@@ -207,19 +263,22 @@ fn zones(steps: &[Step], values: usize) -> Verdict {
     for head in std::iter::once(INITIAL).chain(writes) {
         match zone(steps, &clusters, head, &mut reached) {
             Ok(zone) => zones.push(zone),
-            Err((a, b)) => return Verdict::Violation(vec![a as usize, b as usize]),
+            Err((a, b)) => return Err(Verdict::Violation(vec![a as usize, b as usize])),
         }
     }
     if reached < swaps {
         // Values that lead only to each other: no chain begins anywhere. All of them are needed to see it.
-        return Verdict::Violation(cycle(steps, &clusters));
+        return Err(Verdict::Violation(cycle(steps, &clusters)));
     }
-    compare(zones)
+    match compare(&zones) {
+        Verdict::Linearizable => Ok((clusters, zones)),
+        violation => Err(violation),
+    }
 }
 
 /// Walks one chain in its forced order; an operation that completed before an earlier one of the chain began breaks it.
 fn zone(steps: &[Step], clusters: &Clusters, head: u32, reached: &mut usize) -> Result<Zone, (u32, u32)> {
-    let mut zone = Zone { f: End { time: u64::MAX, op: NONE }, s: NO_END };
+    let mut zone = Zone { head, f: End { time: u64::MAX, op: NONE }, s: NO_END };
     // The initial value was there before any operation.
     if head == INITIAL {
         zone.f = NO_END;
@@ -265,22 +324,21 @@ fn zone(steps: &[Step], clusters: &Clusters, head: u32, reached: &mut usize) -> 
 }
 
 /// Compares the zones; the operations at the ends of two that cannot be side by side.
-fn compare(zones: Vec<Zone>) -> Verdict {
+fn compare(zones: &[Zone]) -> Verdict {
     let seed = |a: &Zone, b: &Zone| {
         let ends = [a.f.op, a.s.op, b.f.op, b.s.op].into_iter().filter(|op| *op != NONE);
         Verdict::Violation(ends.map(|op| op as usize).collect())
     };
-    let (mut forward, backward): (Vec<Zone>, Vec<Zone>) =
-        zones.into_iter().partition(|z| z.f.time < z.s.time);
+    let (mut forward, backward): (Vec<&Zone>, Vec<&Zone>) = zones.iter().partition(|zone| zone.is_forward());
     forward.sort_by_key(|z| (z.f.time, z.s.time));
     for pair in forward.windows(2) {
         if pair[1].f.time < pair[0].s.time {
-            return seed(&pair[0], &pair[1]);
+            return seed(pair[0], pair[1]);
         }
     }
-    for zone in &backward {
+    for zone in backward {
         let before = forward.partition_point(|z| z.f.time < zone.s.time);
-        if let Some(around) = before.checked_sub(1).map(|i| &forward[i])
+        if let Some(around) = before.checked_sub(1).map(|i| forward[i])
             && zone.f.time < around.s.time
         {
             return seed(around, zone);

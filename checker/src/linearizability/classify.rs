@@ -40,7 +40,7 @@ impl About<'_> {
                 .or_else(|| self.old_value(&core))
                 .unwrap_or_else(|| self.no_order(&core)),
         });
-        self.finding(class, reason, notes, core, |action| action.clone())
+        self.finding(class, reason, notes, core, None)
     }
 
     /// Tells a contradiction between a few elements of a list or set.
@@ -51,13 +51,7 @@ impl About<'_> {
         core.sort_unstable();
         core.dedup();
         let (class, reason, notes) = self.element_story(&fault, bringer);
-        self.finding(class, reason, notes, core, |action| match action {
-            Action::Read(value) => {
-                let kept = value.elements().unwrap_or_default().iter().filter(|e| fault.elements.contains(e));
-                Action::Read(Value::List(kept.cloned().collect()))
-            }
-            other => other.clone(),
-        })
+        self.finding(class, reason, notes, core, Some(fault.elements))
     }
 
     fn finding(
@@ -66,14 +60,22 @@ impl About<'_> {
         reason: String,
         notes: Vec<(usize, String)>,
         core: Vec<usize>,
-        reduce: impl Fn(&Action) -> Action,
+        elements: Option<Vec<Value>>,
     ) -> Finding {
+        let reduce = |action: &Action| match (action, &elements) {
+            (Action::Read(value), Some(kept)) => {
+                let read = value.elements().unwrap_or_default().iter();
+                Action::Read(Value::List(read.filter(|e| kept.contains(e)).cloned().collect()))
+            }
+            (other, _) => other.clone(),
+        };
         let witness = |i: usize| Witness {
             operation: self.ops[i].id,
             action: reduce(&self.ops[i].action),
             note: notes.iter().find(|(op, _)| *op == i).map(|(_, note)| note.clone()).unwrap_or_default(),
         };
-        Finding { class, reason, core: core.into_iter().map(witness).collect() }
+        let core = core.into_iter().map(witness).collect();
+        Finding { class, reason, core, elements }
     }
 
     /// An operation that saw what nobody can have written before it ended.

@@ -2,6 +2,7 @@
 //! Picks the engine: exact linear-time ones where every value is written once, else the bounded search. Durability, which asks
 //! less and answers even when this cannot, is a check of its own.
 
+mod certificate;
 mod chains;
 mod classify;
 mod core;
@@ -12,6 +13,8 @@ mod queue;
 mod search;
 mod space;
 mod stories;
+
+pub use certificate::certify;
 
 use std::time::Instant;
 
@@ -58,6 +61,8 @@ pub struct Finding {
     pub reason: String,
     /// A closed set of operations that has no valid order by itself, by invoke.
     pub core: Vec<Witness>,
+    /// Elements of a list or set to which its reads are reduced.
+    pub elements: Option<Vec<Value>>,
 }
 
 /// One operation of a finding.

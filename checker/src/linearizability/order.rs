@@ -70,17 +70,7 @@ pub(crate) fn judge(model: ModelKind, ops: &[Op]) -> Verdict {
             return Verdict::NotUnique;
         }
     }
-    let mut reads: Vec<Read> = Vec::new();
-    for (op, o) in ops.iter().enumerate() {
-        if let Action::Read(value) = &o.action {
-            let mut elements: Vec<&Value> = value.elements().unwrap_or_default().iter().collect();
-            if model == ModelKind::Set {
-                elements.sort_unstable();
-            }
-            reads.push(Read { op, elements });
-        }
-    }
-    reads.sort_by_key(|read| (read.elements.len(), read.op));
+    let reads = reads(model, ops);
     if let Err(fault) = agree(model, &brought, &reads) {
         return Verdict::Violation(fault);
     }
@@ -152,14 +142,38 @@ fn genuine(brought: &HashMap<&Value, usize>, read: &Read) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Compares the forced blocks with real time.
-fn real_time(
+/// The order of operations that were judged linearizable, by position.
+pub(crate) fn order(model: ModelKind, ops: &[Op]) -> Vec<usize> {
+    let brought: HashMap<&Value, usize> =
+        ops.iter().enumerate().filter_map(|(i, op)| Some((op.action.brings()?, i))).collect();
+    let mut blocks = blocks(model, ops, &brought, &reads(model, ops));
+    blocks.sort_by_key(|(block, op)| (*block, ops[*op].call));
+    blocks.into_iter().map(|(_, op)| op).collect()
+}
+
+/// The reads, shortest first.
+fn reads(model: ModelKind, ops: &[Op]) -> Vec<Read<'_>> {
+    let mut reads: Vec<Read> = Vec::new();
+    for (op, o) in ops.iter().enumerate() {
+        if let Action::Read(value) = &o.action {
+            let mut elements: Vec<&Value> = value.elements().unwrap_or_default().iter().collect();
+            if model == ModelKind::Set {
+                elements.sort_unstable();
+            }
+            reads.push(Read { op, elements });
+        }
+    }
+    reads.sort_by_key(|read| (read.elements.len(), read.op));
+    reads
+}
+
+/// (block, operation): even blocks are reads, odd ones elements. The order of the blocks is forced.
+fn blocks(
     model: ModelKind,
     ops: &[Op],
     brought: &HashMap<&Value, usize>,
     reads: &[Read],
-) -> Option<Fault> {
-    // (block, operation): even blocks are reads, odd ones elements.
+) -> Vec<(usize, usize)> {
     let mut blocks: Vec<(usize, usize)> = Vec::with_capacity(ops.len());
     let mut placed: HashSet<usize> = HashSet::new();
     let mut block = 0;
@@ -191,7 +205,17 @@ fn real_time(
             .map(|i| (block + 1, i)),
     );
     blocks.sort_unstable();
+    blocks
+}
 
+/// Compares the forced blocks with real time.
+fn real_time(
+    model: ModelKind,
+    ops: &[Op],
+    brought: &HashMap<&Value, usize>,
+    reads: &[Read],
+) -> Option<Fault> {
+    let blocks = blocks(model, ops, brought, reads);
     let mut latest: Option<usize> = None;
     for group in blocks.chunk_by(|a, b| a.0 == b.0) {
         for (_, op) in group {
