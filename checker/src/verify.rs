@@ -101,8 +101,7 @@ fn check_order(of_key: &KeyHistory, order: &[usize]) -> Result<(), String> {
     if let Some((_, missing)) = acknowledged.find(|(i, _)| !listed.contains(i)) {
         return Err(format!("operation {} is missing", missing.index));
     }
-    let mut held = Held::new(of_key.model);
-    let mut latest = 0;
+    let (mut held, mut latest) = (Held::new(of_key.model), 0);
     for operation in order.iter().map(|i| &of_key.operations[*i]) {
         if operation.outcome == Outcome::Fail {
             return Err(format!("operation {} failed", operation.index));
@@ -188,7 +187,7 @@ fn may_matter(of_key: &KeyHistory, core: &[usize], seer: &Operation, other: &Ope
     }
 }
 
-/// Whether those that are not `done` can follow in some order; indeterminate ones may stay out. `None` if it takes too long.
+/// Whether those not `done` can follow in some order; indeterminate ones may stay out. `None` if it takes too long.
 fn has_order(
     operations: &[Operation],
     done: &mut Vec<bool>,
@@ -253,19 +252,19 @@ impl Held {
             (Held::One(held), Action::Release) => *held == Value::Int(1) && put(held, Value::Int(0)),
             (Held::Sum(held), Action::Read(Value::Nil)) => *held == 0,
             (Held::Sum(held), Action::Read(Value::Int(n))) => i128::from(*n) == *held,
-            (Held::Sum(held), Action::Add(Value::Int(n))) => done(*held += i128::from(*n)),
+            (Held::Sum(held), Action::Add(Value::Int(n))) => change(held, |sum| *sum += i128::from(*n)),
             (Held::Text(held), Action::Read(Value::Nil)) => held.is_empty(),
             (Held::Text(held), Action::Read(Value::Text(text))) => **text == **held,
-            (Held::Text(held), Action::Write(Value::Text(text))) => put(held, text.to_string()),
             (Held::Text(held), Action::Write(Value::Nil)) => put(held, String::new()),
-            (Held::Text(held), Action::Append(Value::Text(text))) => done(held.push_str(text)),
-            (Held::List(held), Action::Append(v) | Action::Enqueue(v)) => done(held.push_back(v.clone())),
+            (Held::Text(held), Action::Write(Value::Text(t))) => put(held, t.to_string()),
+            (Held::Text(held), Action::Append(Value::Text(t))) => change(held, |held| held.push_str(t)),
+            (Held::List(h), Action::Append(v) | Action::Enqueue(v)) => change(h, |h| h.push_back(v.clone())),
             (Held::List(held), Action::Read(v)) => v.elements().is_some_and(|read| held.iter().eq(read)),
             (Held::List(held), Action::Dequeue(taken)) => {
                 let first = held.pop_front().unwrap_or(Value::Nil);
                 taken.as_ref().is_none_or(|taken| *taken == first)
             }
-            (Held::Set(held), Action::Add(value)) => done(held.extend([value.clone()])),
+            (Held::Set(held), Action::Add(v)) => change(held, |held| held.extend([v.clone()])),
             (Held::Set(held), Action::Read(value)) => value.elements().is_some_and(|read| {
                 read.len() == held.len() && read.iter().collect::<BTreeSet<_>>().into_iter().eq(held.iter())
             }),
@@ -292,9 +291,10 @@ impl Held {
 }
 
 fn put<T>(held: &mut T, value: T) -> bool {
-    done(*held = value)
+    change(held, |held| *held = value)
 }
 
-fn done((): ()) -> bool {
+fn change<T>(held: &mut T, how: impl FnOnce(&mut T)) -> bool {
+    how(held);
     true
 }
