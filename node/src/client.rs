@@ -22,6 +22,7 @@ use crate::protocol::{Request, RequestBody, Response, ResponseBody};
 use crate::raft::reconfigure::Change;
 use crate::raft::types::ProcessId;
 use crate::transport::frame::{DATAGRAM_BYTES_MAX, Frame, Kind, cluster_id};
+use crate::transport::key::Key;
 pub use exchange::{Exchange, Outgoing, Taken};
 pub use multiplexed::Multiplexed;
 use route::Route;
@@ -140,6 +141,8 @@ pub struct LocalValue {
 pub struct ClientConfig {
     /// Cluster name; nodes drop requests for another.
     pub cluster: String,
+    /// The cluster's key, if it has one; nodes drop requests without it.
+    pub key: Option<Key>,
     /// How long one node may be silent before the same request goes to the next.
     pub attempt_timeout: Duration,
     /// How long one operation may take altogether.
@@ -150,6 +153,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         ClientConfig {
             cluster: CLUSTER_DEFAULT.to_owned(),
+            key: None,
             // Below every election timeout: who asked a dead leader has found another node when there is a new one.
             attempt_timeout: Duration::from_millis(150),
             operation_timeout: Duration::from_secs(2),
@@ -346,7 +350,7 @@ impl Client {
                 return None;
             }
             let Ok((length, source)) = self.socket.recv_from(&mut buffer) else { continue };
-            let Ok(frame) = Frame::decode(&buffer[..length]) else { continue };
+            let Ok(frame) = Frame::open(&buffer[..length], self.config.key.as_ref()) else { continue };
             if frame.cluster_id != self.cluster_id {
                 continue;
             }
@@ -365,7 +369,7 @@ impl Client {
 
     fn send(&mut self, to: SocketAddr, kind: Kind, payload: &[u8]) {
         self.datagrams += 1;
-        let datagram = client_frame(kind, self.cluster_id, self.datagrams, payload);
+        let datagram = client_frame(self.config.key.as_ref(), kind, self.cluster_id, self.datagrams, payload);
         // A send that fails is a lost datagram: what it was for is asked for again.
         let _ = self.socket.send_to(&datagram, to);
     }
@@ -406,20 +410,31 @@ fn not_applied(error: ErrorCode) -> Outcome {
     Outcome::NotApplied { error: row.name, message: row.meaning.to_owned() }
 }
 
-/// The datagram of a client's request.
+/// The datagram of a client's request to a cluster without a key.
 pub fn request_frame(cluster_id: u64, message_id: u64, payload: &[u8]) -> Vec<u8> {
-    client_frame(Kind::Request, cluster_id, message_id, payload)
+    client_frame(None, Kind::Request, cluster_id, message_id, payload)
 }
 
 /// A datagram of a client.
-pub fn client_frame(kind: Kind, cluster_id: u64, message_id: u64, payload: &[u8]) -> Vec<u8> {
+pub fn client_frame(
+    key: Option<&Key>,
+    kind: Kind,
+    cluster_id: u64,
+    message_id: u64,
+    payload: &[u8],
+) -> Vec<u8> {
     Frame { kind, cluster_id, from: 0, to: 0, process: ProcessId::default(), term: 0, message_id, payload }
-        .encode()
+        .seal(key)
+}
+
+/// The response in a datagram, if it is one of this cluster, which has no key.
+pub fn decode_response(cluster_id: u64, datagram: &[u8]) -> Option<Response> {
+    open_response(None, cluster_id, datagram)
 }
 
 /// The response in a datagram, if it is one of this cluster.
-pub fn decode_response(cluster_id: u64, datagram: &[u8]) -> Option<Response> {
-    let frame = Frame::decode(datagram).ok()?;
+fn open_response(key: Option<&Key>, cluster_id: u64, datagram: &[u8]) -> Option<Response> {
+    let frame = Frame::open(datagram, key).ok()?;
     (frame.kind == Kind::Response && frame.cluster_id == cluster_id)
         .then(|| Response::decode(frame.payload).ok())
         .flatten()

@@ -11,6 +11,7 @@ use crate::raft::log::AppendBounds;
 use crate::raft::membership::{MEMBERS_MAX, Membership};
 use crate::raft::types::{NodeId, ProcessId, SnapshotMark};
 use crate::replica::ReplicaConfig;
+use crate::transport::key::Key;
 use crate::transport::{frame, message_codec};
 
 /// The cluster that nodes and clients belong to unless told otherwise.
@@ -86,6 +87,8 @@ pub struct ServerConfig {
     pub listen: Option<SocketAddr>,
     /// Name of the cluster.
     pub cluster: String,
+    /// Its key; `None`: whoever reaches the port is believed.
+    pub key: Option<Key>,
     /// Where its files are.
     pub data_dir: PathBuf,
     /// Whether it writes `trace.jsonl` into the data directory.
@@ -217,6 +220,7 @@ impl ServerConfig {
                 trailing_entries: self.trailing_entries,
             },
             cluster_id: frame::cluster_id(&self.cluster),
+            key: self.key.clone(),
             process,
             uncommitted_max: UNCOMMITTED_MAX,
             uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,

@@ -26,6 +26,7 @@ use crate::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Recovered, Role};
 use crate::storage::snapshot_job::SnapshotJob;
 use crate::trace::TraceEvent;
 use crate::transport::frame::{DropReason, Frame, Kind};
+use crate::transport::key::Key;
 use crate::transport::message_codec;
 use blobs::Blobs;
 use entry_pulls::{EntryPulls, Origin};
@@ -42,6 +43,8 @@ pub struct ReplicaConfig {
     pub raft: RaftConfig,
     /// Hash of the cluster's name.
     pub cluster_id: u64,
+    /// The cluster's key, if it has one.
+    pub key: Option<Key>,
     /// This data directory, and this start of it.
     pub process: ProcessId,
     /// Entries that a leader appends beyond its commit index before it answers `busy`.
@@ -265,7 +268,7 @@ impl Replica {
     }
 
     fn take(&mut self, now: u64, source: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
-        let frame = Frame::decode(bytes)?;
+        let frame = Frame::open(bytes, self.config.key.as_ref())?;
         if frame.cluster_id != self.config.cluster_id {
             return Err(DropReason::Cluster);
         }
@@ -448,7 +451,7 @@ impl Replica {
             message_id: self.message_id,
             payload,
         };
-        self.datagrams.push((destination, frame.encode()));
+        self.datagrams.push((destination, frame.seal(self.config.key.as_ref())));
     }
 
     /// Applies what is committed, in order, and answers who waits for it (§5.3).

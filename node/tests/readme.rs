@@ -34,6 +34,7 @@ fn the_table_of_errors_is_that_of_the_protocol() {
 fn the_table_of_knobs_has_their_defaults() {
     let knobs = [
         ("--cluster", CLUSTER_DEFAULT.to_owned()),
+        ("--key-file", "none".to_owned()),
         ("--data-dir", "data/nI".to_owned()),
         ("--listen", "own address of the list".to_owned()),
         ("--join", "off".to_owned()),

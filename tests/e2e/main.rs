@@ -9,6 +9,7 @@ mod ctrl_c;
 mod dead_node;
 mod hostile;
 mod http;
+mod key;
 mod main_job;
 mod orphans;
 mod replay;

@@ -15,7 +15,7 @@ use node::client::{ClientConfig, Operation, Outcome, Reply};
 use node::config::CLUSTER_DEFAULT;
 use node::kv::command::VALUE_BYTES_MAX;
 
-use super::{TOOL, USAGE, address, fail, finish};
+use super::{KeyFile, TOOL, USAGE, address, fail, finish};
 
 const GRAMMAR: &str =
     "set KEY VALUE | get KEY | cas KEY EXPECTED NEW | cas KEY --absent NEW | append KEY VALUE | delete KEY";
@@ -37,6 +37,8 @@ pub(crate) struct Client {
     /// Name of the cluster.
     #[arg(long, default_value = CLUSTER_DEFAULT, env = "WHITEWATER_CLUSTER")]
     cluster: String,
+    #[command(flatten)]
+    key_file: KeyFile,
     /// How long the operation may take, such as 2s or 500ms.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -70,8 +72,13 @@ impl Client {
         {
             return fail(&error, "a value that begins with @ itself is written with two of them", TOOL);
         }
+        let key = match self.key_file.load() {
+            Ok(key) => key,
+            Err(code) => return code,
+        };
         let config = ClientConfig {
             cluster: self.cluster,
+            key,
             operation_timeout: self.timeout,
             ..ClientConfig::default()
         };

@@ -12,7 +12,7 @@ use node::client::{Client, ClientConfig, Status};
 use node::config::CLUSTER_DEFAULT;
 use node::raft::reconfigure::Change;
 
-use super::{TOOL, address, fail, finish};
+use super::{KeyFile, TOOL, address, fail, finish};
 
 /// Between two looks at what the nodes say.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -33,6 +33,8 @@ struct Common {
     /// Name of the cluster.
     #[arg(long, default_value = CLUSTER_DEFAULT, env = "WHITEWATER_CLUSTER")]
     cluster: String,
+    #[command(flatten)]
+    key_file: KeyFile,
     /// How long it may take.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -108,6 +110,7 @@ impl Common {
     fn client(&self) -> Result<Client, ExitCode> {
         let config = ClientConfig {
             cluster: self.cluster.clone(),
+            key: self.key_file.load()?,
             operation_timeout: self.timeout,
             ..ClientConfig::default()
         };

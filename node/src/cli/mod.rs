@@ -12,7 +12,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use node::transport::key::Key;
 
 /// Exit code of a command line that makes no sense (sysexits.h).
 pub(crate) const USAGE: u8 = 64;
@@ -55,6 +56,22 @@ enum Command {
         /// The data directory.
         dir: PathBuf,
     },
+}
+
+/// The key of the cluster.
+#[derive(Clone, Debug, Args)]
+struct KeyFile {
+    /// The cluster's key: a file with a secret of at least 32 bytes that only its owner may read. Who has another one, or
+    /// none, is not listened to.
+    #[arg(long = "key-file", value_name = "FILE", env = "WHITEWATER_KEY_FILE")]
+    path: Option<PathBuf>,
+}
+
+impl KeyFile {
+    fn load(&self) -> Result<Option<Key>, ExitCode> {
+        let key = self.path.as_deref().map(Key::load).transpose();
+        key.map_err(|error| fail(&error.to_string(), &error.hint(), USAGE))
+    }
 }
 
 impl Arguments {

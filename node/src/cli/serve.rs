@@ -15,7 +15,7 @@ use node::raft::event::Level;
 use node::server;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{TOOL, USAGE, address, fail};
+use super::{KeyFile, TOOL, USAGE, address, fail};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example, in three terminals:\n  \
@@ -45,6 +45,8 @@ pub(crate) struct Serve {
     /// Name of the cluster: nodes and clients of another name are ignored.
     #[arg(long, default_value = CLUSTER_DEFAULT, env = "WHITEWATER_CLUSTER")]
     cluster: String,
+    #[command(flatten)]
+    key_file: KeyFile,
     /// Write every step as a JSON line to trace.jsonl in the data directory.
     #[arg(long, env = "WHITEWATER_TRACE")]
     trace: bool,
@@ -126,12 +128,17 @@ impl Serve {
             let hint = "node serve ID ADDRESS1 ADDRESS2 …, or node serve ID --join --listen ADDRESS";
             return fail(error, hint, USAGE);
         }
+        let key = match self.key_file.load() {
+            Ok(key) => key,
+            Err(code) => return code,
+        };
         let config = ServerConfig {
             id: self.id,
             addresses: self.addresses,
             peers: self.peers.into_iter().collect(),
             listen: self.listen,
             cluster: self.cluster,
+            key,
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(format!("data/n{}", self.id))),
             trace: self.trace,
             http: self.http,

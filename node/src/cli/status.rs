@@ -11,7 +11,7 @@ use clap::Args;
 use node::client::{Client, ClientConfig};
 use node::config::CLUSTER_DEFAULT;
 
-use super::{TOOL, address, fail, finish};
+use super::{KeyFile, TOOL, address, fail, finish};
 
 /// Between two looks of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ pub(crate) struct Status {
     /// Name of the cluster.
     #[arg(long, default_value = CLUSTER_DEFAULT, env = "WHITEWATER_CLUSTER")]
     cluster: String,
+    #[command(flatten)]
+    key_file: KeyFile,
     /// One JSON object a node and line.
     #[arg(long)]
     json: bool,
@@ -37,7 +39,11 @@ type Answer = (SocketAddr, Option<node::client::Status>);
 
 impl Status {
     pub(super) fn run(self) -> ExitCode {
-        let config = ClientConfig { cluster: self.cluster.clone(), ..ClientConfig::default() };
+        let key = match self.key_file.load() {
+            Ok(key) => key,
+            Err(code) => return code,
+        };
+        let config = ClientConfig { cluster: self.cluster.clone(), key, ..ClientConfig::default() };
         let mut client = match Client::new(config, self.addr.clone()) {
             Ok(client) => client,
             Err(error) => return fail(&format!("cannot open a socket: {error}"), "check `ulimit -n`", TOOL),

@@ -10,7 +10,7 @@ use clap::Args;
 use node::client::{Client, ClientConfig};
 use node::config::CLUSTER_DEFAULT;
 
-use super::{TOOL, address, fail, finish};
+use super::{KeyFile, TOOL, address, fail, finish};
 
 /// Between two looks at who leads.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -29,6 +29,8 @@ pub(crate) struct TransferLeader {
     /// Name of the cluster.
     #[arg(long, default_value = CLUSTER_DEFAULT, env = "WHITEWATER_CLUSTER")]
     cluster: String,
+    #[command(flatten)]
+    key_file: KeyFile,
     /// How long it may take.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -37,8 +39,13 @@ pub(crate) struct TransferLeader {
 impl TransferLeader {
     pub(super) fn run(self) -> ExitCode {
         let deadline = Instant::now() + self.timeout;
+        let key = match self.key_file.load() {
+            Ok(key) => key,
+            Err(code) => return code,
+        };
         let config = ClientConfig {
             cluster: self.cluster,
+            key,
             operation_timeout: self.timeout,
             ..ClientConfig::default()
         };

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::route::Route;
 use super::{
-    ClientConfig, Operation, Outcome, RETRY_PAUSE, bind_for, decode_response, outcome, request_frame,
+    ClientConfig, Operation, Outcome, RETRY_PAUSE, bind_for, client_frame, not_applied, open_response,
+    outcome,
 };
 use crate::protocol::error::ErrorCode;
 use crate::protocol::{Request, RequestBody, Response, ResponseBody};
-use crate::transport::frame::cluster_id;
+use crate::transport::frame::{Kind, PAYLOAD_BYTES_MAX, cluster_id};
 use crate::transport::udp::BatchSocket;
 use rand::{TryRng, rngs::SysRng};
 
@@ -86,7 +87,8 @@ impl Multiplexed {
         })
     }
 
-    /// Begins an operation of `client`, first through `addrs[first]`. The client must be idle.
+    /// Begins an operation of `client`, first through `addrs[first]`. The client must be idle. What does not fit into one
+    /// datagram is not sent, and ends as `too_large`: that is what [`super::Client`] is for.
     pub fn submit(&mut self, client: usize, operation: Operation, first: usize) {
         assert!(self.clients[client].open.is_none(), "client {client} has an operation open");
         let now = Instant::now();
@@ -107,7 +109,7 @@ impl Multiplexed {
                 socket.send(outgoing);
                 outgoing.clear();
                 socket.receive(self.clients.len(), |_, datagram| {
-                    responses.extend(decode_response(self.cluster_id, datagram));
+                    responses.extend(open_response(self.config.key.as_ref(), self.cluster_id, datagram));
                 });
             }
             responses.drain(..).for_each(|response| self.receive(response));
@@ -141,7 +143,13 @@ impl Multiplexed {
     fn send(&mut self, client: usize) {
         let Some(open) = &mut self.clients[client].open else { return };
         self.datagrams += 1;
-        let datagram = request_frame(self.cluster_id, self.datagrams, &open.request.encode());
+        let payload = open.request.encode();
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            self.clients[client].open = None;
+            return self.finished.push_back((client, not_applied(ErrorCode::TooLarge)));
+        }
+        let key = self.config.key.as_ref();
+        let datagram = client_frame(key, Kind::Request, self.cluster_id, self.datagrams, &payload);
         open.due = Instant::now() + self.config.attempt_timeout;
         open.asked = true;
         let line = client % self.lines.len();

@@ -7,6 +7,8 @@ use crate::hash::hash_pieces;
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::types::{NUMBER_MAX, NodeId, ProcessId, Term};
 
+use super::key::Key;
+
 /// Most bytes of a datagram: Aeron's default MTU, below every Ethernet path with its tunnels. An IP fragment lost is the
 /// whole datagram lost, so none is ever needed.
 pub const DATAGRAM_BYTES_MAX: usize = 1408;
@@ -20,6 +22,8 @@ pub const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - TAG_BYT
 const MAGIC: u32 = u32::from_le_bytes(*b"WWtr");
 const VERSION: u8 = 2;
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
+/// A tag follows the payload.
+const FLAG_TAGGED: u16 = 1;
 
 /// What the payload is, and so who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +112,8 @@ pub enum DropReason {
     Sender,
     /// The payload is not what its kind promises, or a number is one that no honest node reaches.
     Malformed,
+    /// Without a tag where there has to be one, with one where there is no key to check it, or with a wrong one.
+    Authentication,
     /// Entries came faster than the disk takes them. The rest of the message counts.
     DiskBacklog,
 }
@@ -126,6 +132,7 @@ impl DropReason {
             DropReason::Receiver => "receiver",
             DropReason::Sender => "sender",
             DropReason::Malformed => "malformed",
+            DropReason::Authentication => "authentication",
             DropReason::DiskBacklog => "disk_backlog",
         }
     }
@@ -149,19 +156,24 @@ pub fn cluster_id(name: &str) -> u64 {
 }
 
 impl<'a> Frame<'a> {
-    /// The datagram.
+    /// The datagram, without a tag.
     pub fn encode(&self) -> Vec<u8> {
+        self.seal(None)
+    }
+
+    /// The datagram, with a tag if there is a key.
+    pub fn seal(&self, key: Option<&Key>) -> Vec<u8> {
         let length = u16::try_from(self.payload.len()).unwrap_or(u16::MAX);
         assert!(
             usize::from(length) <= PAYLOAD_BYTES_MAX,
             "a payload of {} bytes does not fit into a datagram",
             self.payload.len()
         );
-        let mut writer = Writer::onto(Vec::with_capacity(HEADER_BYTES + self.payload.len()));
+        let mut writer = Writer::onto(Vec::with_capacity(HEADER_BYTES + self.payload.len() + TAG_BYTES));
         writer.u32(MAGIC);
         writer.u8(VERSION);
         writer.u8(self.kind.code());
-        writer.u16(0); // flags
+        writer.u16(if key.is_some() { FLAG_TAGGED } else { 0 });
         writer.u64(self.cluster_id);
         writer.u32(self.from);
         writer.u32(self.to);
@@ -175,18 +187,31 @@ impl<'a> Frame<'a> {
         let checksum = checksum(&bytes, self.payload);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes.extend_from_slice(self.payload);
+        if let Some(key) = key {
+            let tag = key.tag(&bytes);
+            bytes.extend_from_slice(&tag);
+        }
         bytes
     }
 
-    /// Takes a datagram apart and checks everything that needs no knowledge of the receiver.
+    /// Takes a datagram apart whose sender has no key.
     ///
     /// # Errors
     /// The reason to drop it.
     pub fn decode(datagram: &'a [u8]) -> Result<Frame<'a>, DropReason> {
+        Frame::open(datagram, None)
+    }
+
+    /// Takes a datagram apart and checks everything that needs no knowledge of the receiver but its key. With a key only
+    /// what carries the right tag is taken, without one only what carries none.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    pub fn open(datagram: &'a [u8], key: Option<&Key>) -> Result<Frame<'a>, DropReason> {
         if datagram.len() > DATAGRAM_BYTES_MAX {
             return Err(DropReason::Oversized);
         }
-        let (header, payload) = datagram.split_at_checked(HEADER_BYTES).ok_or(DropReason::Length)?;
+        let (header, rest) = datagram.split_at_checked(HEADER_BYTES).ok_or(DropReason::Length)?;
         let mut reader = Reader::new(header);
         if reader.u32()? != MAGIC {
             return Err(DropReason::Magic);
@@ -195,20 +220,29 @@ impl<'a> Frame<'a> {
             return Err(DropReason::Version);
         }
         let kind = reader.u8()?;
-        let _flags = reader.u16()?;
+        let flags = reader.u16()?;
         let (cluster_id, from, to) = (reader.u64()?, reader.u32()?, reader.u32()?);
         let process = ProcessId { directory: reader.u64()?, incarnation: reader.u64()? };
         let (term, message_id) = (reader.u64()?, reader.u64()?);
         let length = usize::from(reader.u16()?);
         let _spare = reader.u16()?;
-        if length != payload.len() {
+        let (payload, tag) = rest.split_at_checked(length).ok_or(DropReason::Length)?;
+        let tagged = flags & FLAG_TAGGED != 0;
+        if tag.len() != if tagged { TAG_BYTES } else { 0 } {
             return Err(DropReason::Length);
         }
         if reader.u32()? != checksum(&header[..CHECKSUM_AT], payload) {
             return Err(DropReason::Checksum);
         }
+        match key {
+            Some(key) if !tagged || !key.verifies(&datagram[..HEADER_BYTES + length], tag) => {
+                return Err(DropReason::Authentication);
+            }
+            None if tagged => return Err(DropReason::Authentication),
+            _ => {}
+        }
         let kind = Kind::ALL.into_iter().find(|k| k.code() == kind).ok_or(DropReason::Kind)?;
-        if term > NUMBER_MAX {
+        if term > NUMBER_MAX || flags & !FLAG_TAGGED != 0 {
             return Err(DropReason::Malformed);
         }
         Ok(Frame { kind, cluster_id, from, to, process, term, message_id, payload })
@@ -242,21 +276,44 @@ mod tests {
         let bytes = frame(&payload).encode();
         assert_eq!(bytes.len() + TAG_BYTES, DATAGRAM_BYTES_MAX);
         assert_eq!(Frame::decode(&bytes), Ok(frame(&payload)));
+        let bytes = frame(&payload).seal(Some(&key(1)));
+        assert_eq!(bytes.len(), DATAGRAM_BYTES_MAX);
+        assert_eq!(Frame::open(&bytes, Some(&key(1))), Ok(frame(&payload)));
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let bytes = frame(b"payload").encode();
-        for at in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= 1 << bit;
-                assert!(Frame::decode(&damaged).is_err(), "bit {bit} of byte {at}");
+        for key in [None, Some(&key(1))] {
+            let bytes = frame(b"payload").seal(key);
+            for at in 0..bytes.len() {
+                for bit in 0..8 {
+                    let mut damaged = bytes.clone();
+                    damaged[at] ^= 1 << bit;
+                    assert!(Frame::open(&damaged, key).is_err(), "bit {bit} of byte {at}");
+                }
+                assert_eq!(Frame::open(&bytes[..at], key), Err(DropReason::Length), "cut at {at}");
             }
-            assert_eq!(Frame::decode(&bytes[..at]), Err(DropReason::Length), "cut at {at}");
         }
+        let bytes = frame(b"payload").encode();
         assert_eq!(Frame::decode(&[&bytes[..], &[0]].concat()), Err(DropReason::Length));
         assert_eq!(Frame::decode(&[0; DATAGRAM_BYTES_MAX + 1]), Err(DropReason::Oversized));
+    }
+
+    fn key(byte: u8) -> Key {
+        Key::of_secret(&[byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn with_a_key_only_its_tag_is_taken_and_without_one_no_tag() {
+        let (plain, sealed) = (frame(b"x").encode(), frame(b"x").seal(Some(&key(1))));
+        assert_eq!(Frame::open(&sealed, Some(&key(1))), Ok(frame(b"x")));
+        for (bytes, key) in [(&plain, Some(&key(1))), (&sealed, Some(&key(2))), (&sealed, None)] {
+            assert_eq!(Frame::open(bytes, key), Err(DropReason::Authentication));
+        }
+        // The tag covers what stands before the payload, too.
+        let other = Frame { term: 9, ..frame(b"x") }.seal(Some(&key(1)));
+        let grafted = [&other[..HEADER_BYTES + 1], &sealed[HEADER_BYTES + 1..]].concat();
+        assert_eq!(Frame::open(&grafted, Some(&key(1))), Err(DropReason::Authentication));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod assembly;
 pub mod frame;
+pub mod key;
 pub mod message_codec;
 pub mod object;
 pub mod pull;

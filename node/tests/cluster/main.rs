@@ -49,6 +49,28 @@ fn values_of_many_datagrams_come_through_loss() {
     assert!(applied > 12 * 20, "{applied} entries applied");
 }
 
+/// Old datagrams with tags that are right, of clients and of an election long past: a network that is very late, no more.
+#[test]
+fn replayed_datagrams_change_nothing() {
+    for seed in 0..5 {
+        let mut world = World::new(seed, 3, Weather::keyed());
+        world.listen();
+        world.run_for(2_000);
+        let old = world.leader().unwrap();
+        world.leave(old);
+        world.run_for(1_000);
+        let leader = world.leader().unwrap();
+        let term = world.term(leader);
+        assert!(leader != old && term > 1);
+        let replayed = world.replay(2_000);
+        assert!(replayed > 1_000, "{replayed} datagrams");
+        world.run_for(3_000);
+        assert_eq!((world.leader(), world.term(leader)), (Some(leader), term), "seed {seed}");
+        world.heal_and_settle(5_000);
+        world.check_clients();
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     let run = |seed| {

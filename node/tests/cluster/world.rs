@@ -17,6 +17,7 @@ use node::storage::snapshot_job::{SnapshotOutcome, SnapshotWorker};
 use node::storage::{Identity, MemoryDisk, SnapshotDir, snapshot_file};
 use node::trace::TraceEvent;
 use node::transport::frame::{Frame, Kind, cluster_id};
+use node::transport::key::Key;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -38,6 +39,8 @@ pub(crate) struct Weather {
     snapshot_entries: u64,
     /// Bytes of the elements that clients append; 0: a few.
     element_bytes: usize,
+    /// Whether the cluster has a key.
+    keyed: bool,
 }
 
 impl Weather {
@@ -50,7 +53,11 @@ impl Weather {
             sync_max: MS,
             snapshot_entries: SNAPSHOT_ENTRIES,
             element_bytes: 0,
+            keyed: false,
         }
+    }
+    pub(crate) fn keyed() -> Weather {
+        Weather { keyed: true, ..Weather::calm() }
     }
     pub(crate) fn storm() -> Weather {
         Weather {
@@ -61,6 +68,7 @@ impl Weather {
             sync_max: 20 * MS,
             snapshot_entries: 20,
             element_bytes: 0,
+            keyed: false,
         }
     }
     /// Every third datagram is lost, every third of the others comes twice, and values take many.
@@ -162,6 +170,7 @@ pub(crate) struct World {
     replicas: BTreeMap<u32, Option<Replica>>,
     disks: BTreeMap<u32, Disk>,
     clients: Vec<Client>,
+    heard: Option<Vec<(u32, SocketAddr, Vec<u8>)>>,
     cut: BTreeSet<(u32, u32)>,
     finish: bool,
     leaders: BTreeMap<u64, u32>,
@@ -190,6 +199,7 @@ impl World {
             replicas: BTreeMap::new(),
             disks: (1..=nodes).map(|id| (id, Disk::new(id))).collect(),
             clients: (1..=CLIENTS).map(|id| Client::new(id, weather.element_bytes)).collect(),
+            heard: None,
             cut: BTreeSet::new(),
             finish: false,
             leaders: BTreeMap::new(),
@@ -218,6 +228,7 @@ impl World {
 
     fn start(&mut self, node: u32) {
         let nodes = self.disks.len() as u32;
+        let key = self.key();
         let disk = self.disks.get_mut(&node).unwrap();
         disk.incarnation += 1;
         let (incarnation, lsn) = (disk.incarnation, disk.durable.last().map_or(0, |(lsn, _)| *lsn));
@@ -228,6 +239,7 @@ impl World {
             peers: BTreeMap::new(),
             listen: None,
             cluster: CLUSTER.to_owned(),
+            key,
             data_dir: "unused".into(),
             trace: true,
             http: None,
@@ -284,7 +296,8 @@ impl World {
                 }
             }
             Event::Answers { client, node, bytes } => {
-                let frame = Frame::decode(&bytes).unwrap();
+                let key = self.key();
+                let frame = Frame::open(&bytes, key.as_ref()).unwrap();
                 let out = self.clients[client].take(self.now, address(node), &frame);
                 self.send_of_client(client, out);
                 self.after(MS, Event::Polls { client });
@@ -380,14 +393,37 @@ impl World {
         }
     }
 
+    fn key(&self) -> Option<Key> {
+        self.weather.keyed.then(|| Key::of_secret(&[7; 32]).unwrap())
+    }
+
+    /// From now on every datagram that is sent to a node is kept by somebody who listens.
+    pub(crate) fn listen(&mut self) {
+        self.heard = Some(Vec::new());
+    }
+
+    /// Who listened sends all of it again, in any order, within so many ms.
+    pub(crate) fn replay(&mut self, ms: u64) -> usize {
+        let heard = self.heard.take().unwrap();
+        let count = heard.len();
+        for (to, source, bytes) in heard {
+            let delay = self.rng.random_range(0..ms * MS);
+            self.after(delay, Event::Arrives { to, source, bytes });
+        }
+        count
+    }
+
     fn send_of_client(&mut self, client: usize, out: Vec<Outgoing>) {
         for (to, kind, payload) in out {
-            let bytes = client_frame(kind, cluster_id(CLUSTER), 0, &payload);
+            let bytes = client_frame(self.key().as_ref(), kind, cluster_id(CLUSTER), 0, &payload);
             self.send(u32::from(to.port()) - 8_000, client_address(client), bytes);
         }
     }
 
     fn send(&mut self, to: u32, source: SocketAddr, bytes: Vec<u8>) {
+        if let Some(heard) = &mut self.heard {
+            heard.push((to, source, bytes.clone()));
+        }
         let copies = match self.rng.random::<f64>() {
             p if p < self.weather.loss => 0,
             p if p < self.weather.loss + self.weather.duplicate => 2,
@@ -454,7 +490,7 @@ impl World {
 
     /// Ends all faults, lets every client finish, and asserts that all nodes come to hold the same.
     pub(crate) fn heal_and_settle(&mut self, ms: u64) {
-        self.weather = Weather::calm();
+        self.weather = Weather { keyed: self.weather.keyed, ..Weather::calm() };
         self.cut.clear();
         self.queue.retain(|Reverse((_, _, event))| !matches!(event, Event::Fault));
         for node in self.disks.keys().copied().collect::<Vec<_>>() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
 
 mod admission;
+mod authentication;
 mod core;
 mod directory;
 mod elections;

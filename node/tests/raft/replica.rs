@@ -29,6 +29,7 @@ pub(crate) fn replica_config(id: NodeId, nodes: u16) -> ReplicaConfig {
         peers: Default::default(),
         listen: None,
         cluster: CLUSTER.to_owned(),
+        key: None,
         data_dir: "unused".into(),
         trace: true,
         http: None,
@@ -195,7 +196,7 @@ impl Bench {
     fn object_frame(&mut self, kind: Kind, from: Result<NodeId, u16>, payload: &[u8]) {
         let (bytes, source) = match from {
             Ok(id) => (peer_frame(kind, id, self.replica.raft().id(), 1, payload), client(0)),
-            Err(port) => (client_frame(kind, cluster_id(CLUSTER), 1, payload), client(port)),
+            Err(port) => (client_frame(None, kind, cluster_id(CLUSTER), 1, payload), client(port)),
         };
         self.replica.datagram(self.now, source, &bytes);
     }

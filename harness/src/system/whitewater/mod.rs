@@ -119,7 +119,12 @@ impl Whitewater {
     }
 
     fn config(&self, attempt_timeout: Duration, operation_timeout: Duration) -> ClientConfig {
-        ClientConfig { cluster: self.cluster_name.clone(), attempt_timeout, operation_timeout }
+        ClientConfig {
+            cluster: self.cluster_name.clone(),
+            attempt_timeout,
+            operation_timeout,
+            ..ClientConfig::default()
+        }
     }
 }
 
