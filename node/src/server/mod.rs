@@ -30,7 +30,7 @@ use crate::raft::message::SnapshotOffer;
 use crate::raft::types::{ProcessId, SnapshotMark};
 use crate::replica::{Destination, RecoveredState, Replica};
 use crate::storage::snapshot_job::SnapshotJob;
-use crate::storage::{Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
+use crate::storage::{Disk, Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
 use crate::transport::frame;
 use crate::transport::udp::BatchSocket;
 use disk_thread::DiskThread;
@@ -113,6 +113,10 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     config.validate()?;
     let logger = Logger::start(config.id, config.level, config.log_json);
     let identity = Identity { cluster_id: frame::cluster_id(&config.cluster), node_id: config.id };
+    if config.addresses.len() == 1 {
+        // What a lone node lost, nobody can give back: going on without it would hide that.
+        Wal::check(&(Arc::new(RealDisk) as Arc<dyn Disk>), &config.data_dir, &identity)?;
+    }
     let founding = Some(config.founding_mark());
     let (wal, recovered) = Wal::open(Arc::new(RealDisk), &config.data_dir, &identity, founding)?;
     let address = config.listen();

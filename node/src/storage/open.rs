@@ -173,6 +173,23 @@ pub(super) fn open(
     Ok(Opened { header, open, sum, extents, superblock, superblock_file, last_lsn, recovered })
 }
 
+/// Refuses `dir`, which is locked, if anything is lost.
+pub(super) fn check(disk: &Arc<dyn Disk>, dir: &Path, identity: &Identity) -> Result<(), StorageError> {
+    let files = recovery::read(disk.as_ref(), dir)?;
+    let mut replay = recovery::replay(&files, Some(identity));
+    if let Some(damage) = replay.damage.take() {
+        return Err(damage);
+    }
+    let lost = replay.lost_anything();
+    let found = find_snapshot(&SnapshotDir::new(Arc::clone(disk), dir, identity), &mut replay)?;
+    if !lost && !found.lost {
+        return Ok(());
+    }
+    let detail = found.notes.into_iter().last().unwrap_or_else(|| "it lost records".to_owned());
+    let fault = StorageError::Corrupt { file: dir.to_owned(), offset: 0, detail };
+    Err(replay.faults.into_iter().next().filter(|_| lost).unwrap_or(fault))
+}
+
 /// The snapshot to go on from.
 struct Found {
     /// The mark that the records come to.

@@ -121,6 +121,27 @@ impl Wal {
         Wal::open_with(disk, dir, identity, bootstrap, Layout::default())
     }
 
+    /// Refuses a directory that lost something, and touches nothing: for a node without peers, that has nobody to get it
+    /// back from. A directory that is not there is none that lost anything.
+    ///
+    /// # Errors
+    /// As [`Wal::open`], and [`StorageError::Corrupt`] for what [`Wal::open`] would go on without.
+    pub fn check(disk: &Arc<dyn Disk>, dir: &Path, identity: &Identity) -> Result<(), StorageError> {
+        match disk.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            listed => listed.map_err(StorageError::io("list", dir))?,
+        };
+        let _lock = Wal::lock(disk.as_ref(), dir)?;
+        open::check(disk, dir, identity)
+    }
+
+    fn lock(disk: &dyn Disk, dir: &Path) -> Result<Lock, StorageError> {
+        disk.lock(dir).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => StorageError::Locked { dir: dir.to_owned() },
+            _ => StorageError::io("lock", dir)(source),
+        })
+    }
+
     /// As [`Wal::open`], with segments of other sizes. Existing segments keep theirs.
     ///
     /// # Errors
@@ -133,10 +154,7 @@ impl Wal {
         layout: Layout,
     ) -> Result<(Wal, Recovered), StorageError> {
         open::ensure_dir(disk.as_ref(), dir)?;
-        let lock = disk.lock(dir).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => StorageError::Locked { dir: dir.to_owned() },
-            _ => StorageError::io("lock", dir)(source),
-        })?;
+        let lock = Wal::lock(disk.as_ref(), dir)?;
         let opened = open::open(&disk, dir, identity, bootstrap, &layout)?;
         let Opened { header, open, sum, extents, superblock, superblock_file, last_lsn, mut recovered } =
             opened;

@@ -3,14 +3,15 @@
 //! What an interrupted write leaves behind is left to `tails`, what is refused to `refusals`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use node::raft::types::{HardState, LogId, Lsn, Record, Recovering};
 use node::storage::memory_disk::{Refusal, Unsynced};
 use node::storage::snapshot_dir::file_name;
-use node::storage::{Condition, Disk, Recovered};
+use node::storage::{Condition, Disk, MemoryDisk, Recovered, StorageError, Wal};
 
-use crate::world::{World, dir, entry, id, mark, script, segment_path};
+use crate::world::{IDENTITY, World, dir, entry, id, mark, script, segment_path};
 
 fn vote(term: u64, voted_for: u32) -> Record {
     Record::HardState(HardState { term, voted_for: Some(voted_for) })
@@ -384,4 +385,29 @@ fn zeros_in_place_of_any_stretch_never_pass_for_something_else() {
     });
     let [sound, recovering, refused] = spoil_all(ways);
     assert!(sound > 50 && recovering > 50, "{sound} sound, {recovering} recovering, {refused} refused");
+}
+
+#[test]
+fn a_node_without_peers_is_refused_what_it_lost_and_nothing_is_touched() {
+    let check = |world: &World| {
+        let disk: Arc<dyn Disk> = Arc::new(world.disk.clone());
+        Wal::check(&disk, dir(), &IDENTITY)
+    };
+    let world = World::written(&script());
+    check(&world).unwrap();
+    let newest = world.segments().pop().unwrap();
+    world.tamper(newest.sequence, |bytes| bytes[300] ^= 1);
+    let before = files(&world);
+    let error = check(&world).unwrap_err();
+    assert!(matches!(&error, StorageError::Corrupt { file, .. } if *file == newest.path), "{error}");
+    assert_eq!(files(&world), before);
+    let world = World::written(&script());
+    for last in world.snapshots().list().unwrap() {
+        world.disk.unlink(&dir().join(file_name(last))).unwrap();
+    }
+    let error = check(&world).unwrap_err().to_string();
+    assert!(error.contains("no snapshot is left from which the log after"), "{error}");
+    // A near miss: no directory at all.
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1));
+    Wal::check(&disk, dir(), &IDENTITY).unwrap();
 }
