@@ -1,8 +1,10 @@
-//! Prints a data directory and judges it: `node inspect` and `node verify`. Takes no lock and writes nothing, so it works on
-//! a directory in use as on a damaged one. What bytes mean is left to [`crate::storage::recovery`].
+//! Prints a data directory, or one file of it, and judges it: `node inspect` and `node verify`. Takes no lock and writes
+//! nothing, so it works on a directory in use as on a damaged one. What bytes mean is left to
+//! [`crate::storage::recovery`]; what state they add up to, to [`crate::dump`].
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -11,10 +13,17 @@ use crate::raft::membership::Membership;
 use crate::raft::types::{HardState, Index, Lsn, NodeId, Payload, Record, Recovering, Term};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::disk::Disk;
+use crate::storage::open;
 use crate::storage::record::Content;
-use crate::storage::recovery::{self, Replay, SegmentFile};
-use crate::storage::segment::Piece;
-use crate::storage::{RealDisk, StorageError};
+use crate::storage::recovery::{self, Files, Replay, SegmentFile};
+use crate::storage::segment::{Header, Piece};
+use crate::storage::superblock::Superblock;
+use crate::storage::{RealDisk, SnapshotDir, StorageError};
+
+mod single;
+
+/// The name of the trace.
+const TRACE: &str = "trace.jsonl";
 
 /// How often a damaged directory is read before its damage counts. A node that appends while we read can make a batch
 /// look missing, but not the same one twice.
@@ -87,6 +96,42 @@ pub struct Inspection {
     pub last_lsn: Lsn,
     /// The segments, oldest first.
     pub segments: Vec<Segment>,
+    /// What the superblock says; `None` if there is none that is whole.
+    pub superblock: Option<String>,
+    /// The snapshots, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// The trace, if there is one.
+    pub trace: Option<Trace>,
+}
+
+/// One snapshot file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Its name.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The last entry that is in it, as its name says.
+    pub last_index: Index,
+    /// The term of that entry.
+    pub last_term: Term,
+    /// Chain over the log up to there, 16 hex digits; `None` if the file is damaged.
+    pub chain: Option<String>,
+    /// Its root hash, 64 hex digits; `None` if the file is damaged.
+    pub root: Option<String>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// The trace file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trace {
+    /// Whole lines.
+    pub lines: u64,
+    /// The file ends inside a line: the node was killed as it wrote it.
+    pub torn: bool,
+    /// The first line that is none, if there is one.
+    pub problem: Option<String>,
 }
 
 /// Whose data a directory holds.
@@ -133,7 +178,7 @@ pub struct Line {
 }
 
 /// Reads the data directory `dir`.
-pub fn inspect(disk: &dyn Disk, dir: &Path) -> Inspection {
+pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Inspection {
     let mut inspection = read(disk, dir);
     for _ in 1..READS_MAX {
         if inspection.verdict != Verdict::Corrupt {
@@ -149,12 +194,17 @@ pub fn inspect(disk: &dyn Disk, dir: &Path) -> Inspection {
     inspection
 }
 
-/// `node inspect DIR [--json]`: everything that is in the directory, then the verdict. Returns the exit code.
+fn inspect_path(path: &Path) -> Inspection {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    if path.is_file() { single::inspect(disk.as_ref(), path) } else { inspect(&disk, path) }
+}
+
+/// `node inspect PATH [--json]`: everything that is in the directory or the file, then the verdict. Returns the exit code.
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn run_inspect(dir: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8> {
-    let inspection = inspect(&RealDisk, dir);
+pub fn run_inspect(path: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+    let inspection = inspect_path(path);
     if json {
         serde_json::to_writer(&mut *out, &inspection)?;
         writeln!(out)?;
@@ -164,18 +214,18 @@ pub fn run_inspect(dir: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8
     Ok(inspection.verdict.exit_code())
 }
 
-/// `node verify DIR`: the verdict alone. Returns the exit code.
+/// `node verify PATH`: the verdict alone. Returns the exit code.
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn run_verify(dir: &Path, out: &mut dyn Write) -> io::Result<u8> {
-    let inspection = inspect(&RealDisk, dir);
+pub fn run_verify(path: &Path, out: &mut dyn Write) -> io::Result<u8> {
+    let inspection = inspect_path(path);
     inspection.render_verdict(out)?;
     Ok(inspection.verdict.exit_code())
 }
 
-fn read(disk: &dyn Disk, dir: &Path) -> Inspection {
-    match recovery::read(disk, dir) {
+fn read(disk: &Arc<dyn Disk>, dir: &Path) -> Inspection {
+    match recovery::read(disk.as_ref(), dir) {
         Ok(files) if files.segments.is_empty() && files.superblock.is_none() => {
             let reason =
                 format!("{} is not a data directory: there is no segment of a log in it", dir.display());
@@ -195,16 +245,71 @@ fn read(disk: &dyn Disk, dir: &Path) -> Inspection {
                 None => Verdict::Intact,
             };
             let recoverable = (verdict == Verdict::Corrupt && damage.is_none()).then_some(RECOVERABLE);
+            let mut beside = beside(disk.as_ref(), dir, &files);
+            if damage.is_none()
+                && let Some(owner) = owner(&files)
+            {
+                // As the node does when it starts: what it would go on from.
+                let snapshots = SnapshotDir::new(Arc::clone(disk), dir, &owner.identity);
+                match open::find_snapshot(&snapshots, &mut replay) {
+                    Ok(found) => beside.lost = found.notes.into_iter().last().filter(|_| found.lost),
+                    Err(error) => beside.lost = Some(error.to_string()),
+                }
+            }
             let mut inspection = summarize(&files.segments, replay, verdict);
             inspection.hint = damage.as_ref().map(StorageError::hint).or(recoverable);
             inspection.reasons.extend(damage.map(|damage| damage.to_string()));
-            inspection
+            beside.add_to(inspection)
         }
         Err(error) => {
             let reasons = vec![error.to_string()];
             Inspection { reasons, ..summarize(&[], Replay::empty(), Verdict::Unknown) }
         }
     }
+}
+
+/// What stands beside the log.
+struct Beside {
+    superblock: Option<String>,
+    snapshots: Vec<Snapshot>,
+    trace: Option<Trace>,
+    /// Why no snapshot is of use, if one should be.
+    lost: Option<String>,
+}
+
+fn beside(disk: &dyn Disk, dir: &Path, files: &Files) -> Beside {
+    let names = disk.list(dir).unwrap_or_default();
+    let snapshots = names.iter().filter_map(|name| single::snapshot(disk, &dir.join(name)));
+    let trace = names.iter().any(|name| name == TRACE).then(|| single::trace(disk, &dir.join(TRACE)));
+    Beside {
+        superblock: files
+            .superblock
+            .as_deref()
+            .and_then(Superblock::latest)
+            .map(|found| single::superblock(&found)),
+        snapshots: snapshots.collect(),
+        trace,
+        lost: None,
+    }
+}
+
+impl Beside {
+    fn add_to(self, mut inspection: Inspection) -> Inspection {
+        let problems = self.snapshots.iter().filter_map(|snapshot| snapshot.problem.clone());
+        let problems =
+            problems.chain(self.trace.iter().filter_map(|trace| trace.problem.clone())).chain(self.lost);
+        let before = inspection.reasons.len();
+        inspection.reasons.extend(problems);
+        if inspection.reasons.len() > before && inspection.verdict != Verdict::Unknown {
+            inspection.verdict = Verdict::Corrupt;
+            inspection.hint = inspection.hint.or(Some(RECOVERABLE));
+        }
+        Inspection { superblock: self.superblock, snapshots: self.snapshots, trace: self.trace, ..inspection }
+    }
+}
+
+fn owner(files: &Files) -> Option<Header> {
+    files.segments.iter().find_map(|file| file.header)
 }
 
 fn summarize(files: &[SegmentFile], replay: Replay, verdict: Verdict) -> Inspection {
@@ -215,7 +320,7 @@ fn summarize(files: &[SegmentFile], replay: Replay, verdict: Verdict) -> Inspect
     });
     Inspection {
         format: "whitewater-inspect",
-        version: "1.0",
+        version: "1.1",
         verdict,
         reasons: replay.notes.into_iter().chain(replay.faults.iter().map(ToString::to_string)).collect(),
         hint: None,
@@ -226,6 +331,9 @@ fn summarize(files: &[SegmentFile], replay: Replay, verdict: Verdict) -> Inspect
         last_index: replay.slots.last_index(),
         last_lsn: replay.last_lsn,
         segments: files.iter().map(segment).collect(),
+        superblock: None,
+        snapshots: Vec::new(),
+        trace: None,
     }
 }
 
@@ -356,6 +464,19 @@ impl Inspection {
                 writeln!(out, "  {offset:>9}  {lsn:<12}  {kind:<10}  {text}")?;
             }
         }
+        if let Some(superblock) = &self.superblock {
+            writeln!(out, "superblock   {superblock}")?;
+        }
+        for Snapshot { file, bytes, last_index, last_term, root, problem, .. } in &self.snapshots {
+            let state = match (root, problem) {
+                (Some(root), _) => format!("root {}…", &root[..16]),
+                (None, problem) => problem.clone().unwrap_or_default(),
+            };
+            writeln!(out, "{file}   {bytes} bytes   up to {last_index}@{last_term}   {state}")?;
+        }
+        if let Some(Trace { lines, torn, .. }) = &self.trace {
+            writeln!(out, "{TRACE}   {lines} lines{}", if *torn { ", and half of one" } else { "" })?;
+        }
         self.render_verdict(out)
     }
 
@@ -369,13 +490,21 @@ impl Inspection {
         let (records, segments) = (records.count(), self.segments.len());
         match self.verdict {
             Verdict::Unknown => writeln!(out, "unknown")?,
-            verdict => writeln!(
-                out,
-                "{}   {records} record{} in {segments} segment{}",
-                verdict.words(),
-                plural(records),
-                plural(segments)
-            )?,
+            verdict => {
+                write!(out, "{}", verdict.words())?;
+                let mut parts = Vec::new();
+                if segments > 0 {
+                    let (more, also) = (plural(records), plural(segments));
+                    parts.push(format!("{records} record{more} in {segments} segment{also}"));
+                }
+                if !self.snapshots.is_empty() {
+                    parts.push(format!("{} snapshot{}", self.snapshots.len(), plural(self.snapshots.len())));
+                }
+                if let Some(Trace { lines, .. }) = self.trace {
+                    parts.push(format!("{lines} lines of trace"));
+                }
+                writeln!(out, "   {}", parts.join(", "))?;
+            }
         }
         for reason in &self.reasons {
             writeln!(out, "  {reason}")?;

@@ -10,6 +10,7 @@
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod dump;
 mod hash;
 pub mod inspect;
 pub mod kv;

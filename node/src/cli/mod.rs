@@ -9,10 +9,11 @@ mod transfer;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use node::dump::{Dump, DumpError};
 use node::transport::key::Key;
 
 /// Exit code of a command line that makes no sense (sysexits.h).
@@ -43,18 +44,29 @@ enum Command {
     TransferLeader(transfer::TransferLeader),
     /// Show what nodes say of themselves.
     Status(status::Status),
-    /// Print everything in a data directory, without writing to it.
+    /// Print everything in a data directory, or in one file of it, without writing to it.
     Inspect {
-        /// The data directory.
-        dir: PathBuf,
+        /// The data directory, a segment, a snapshot, a superblock or a trace.
+        path: PathBuf,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Check every byte of a data directory: exit 0 intact, 1 corrupt, 2 not a data directory that this build reads.
+    /// Check every byte of a data directory, or of one file of it: exit 0 intact, 1 corrupt, 2 nothing that this build reads.
     Verify {
-        /// The data directory.
-        dir: PathBuf,
+        /// The data directory, a segment, a snapshot, a superblock or a trace.
+        path: PathBuf,
+    },
+    /// Print every key and its value, as a snapshot or a data directory has them, without writing to it.
+    Dump {
+        /// The data directory, or a snapshot.
+        path: PathBuf,
+        /// As JSON, one object a line.
+        #[arg(long)]
+        json: bool,
+        /// Of a data directory: the state after this entry, rather than after the last one in the log.
+        #[arg(long, value_name = "INDEX")]
+        until: Option<u64>,
     },
 }
 
@@ -89,14 +101,33 @@ impl Arguments {
             Some(Command::Member(member)) => member.run(),
             Some(Command::TransferLeader(transfer)) => transfer.run(),
             Some(Command::Status(status)) => status.run(),
-            Some(Command::Inspect { dir, json }) => {
+            Some(Command::Inspect { path, json }) => {
                 let mut out = io::stdout().lock();
-                settle(node::inspect::run_inspect(&dir, json, &mut out))
+                settle(node::inspect::run_inspect(&path, json, &mut out))
             }
-            Some(Command::Verify { dir }) => {
-                settle(node::inspect::run_verify(&dir, &mut io::stdout().lock()))
+            Some(Command::Verify { path }) => {
+                settle(node::inspect::run_verify(&path, &mut io::stdout().lock()))
             }
+            Some(Command::Dump { path, json, until }) => dump(&path, json, until),
         }
+    }
+}
+
+fn dump(path: &Path, json: bool, until: Option<u64>) -> ExitCode {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let dumped = node::dump::run_dump(path, json, until, &mut out);
+    match dumped.and_then(|dump| Ok(out.flush().map(|()| dump)?)) {
+        Ok(Dump { index, snapshot_index, keys, .. }) => {
+            // Beside the result, not in it: what is printed on stdout can be compared between nodes.
+            let log = match index - snapshot_index {
+                0 => String::new(),
+                entries => format!("; the last {entries} entries come from the log and may not be committed"),
+            };
+            let _ = writeln!(io::stderr(), "{keys} keys at index {index}{log}");
+            ExitCode::SUCCESS
+        }
+        Err(DumpError::Output(error)) => settle(Err(error)),
+        Err(error) => fail(&error.to_string(), "`node inspect PATH` shows what is still readable", 1),
     }
 }
 

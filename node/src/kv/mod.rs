@@ -134,6 +134,11 @@ impl Store {
         self.values.get(key)
     }
 
+    /// Every key with its value, in the order of keys.
+    pub fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.values.iter().map(|(key, value)| (key.as_slice(), value.as_ref()))
+    }
+
     /// The sessions, for a leader that answers a retry without the log.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions

@@ -191,19 +191,19 @@ pub(super) fn check(disk: &Arc<dyn Disk>, dir: &Path, identity: &Identity) -> Re
 }
 
 /// The snapshot to go on from.
-struct Found {
+pub(crate) struct Found {
     /// The mark that the records come to.
     durable_mark: Option<SnapshotMark>,
     /// The mark of the snapshot that is used.
-    mark: Option<SnapshotMark>,
-    snapshot: Option<(SnapshotMeta, Vec<u8>)>,
+    pub(crate) mark: Option<SnapshotMark>,
+    pub(crate) snapshot: Option<(SnapshotMeta, Vec<u8>)>,
     /// There is none, though there should be, and so the log after it is worth nothing either.
-    lost: bool,
-    notes: Vec<String>,
+    pub(crate) lost: bool,
+    pub(crate) notes: Vec<String>,
 }
 
 /// Loads the snapshot of the newest mark, or another one of which the log holds what follows.
-fn find_snapshot(snapshots: &SnapshotDir, replay: &mut Replay) -> Result<Found, StorageError> {
+pub(crate) fn find_snapshot(snapshots: &SnapshotDir, replay: &mut Replay) -> Result<Found, StorageError> {
     let durable_mark = replay.mark.clone();
     let mark = durable_mark.clone();
     let mut found =

@@ -18,6 +18,7 @@
 //!
 //! How much a gap can have held is known from lsns: `n` records can have changed at most so many places of the log.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::raft::types::{
@@ -134,16 +135,21 @@ pub struct Replay {
 /// Those of the operating system, with the path.
 pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Files, StorageError> {
     let names = disk.list(dir).map_err(StorageError::io("list", dir))?;
-    let read = |path: &Path| disk.read(path).map_err(StorageError::io("read", path));
+    // Before the segments: beside a node that is at work, it is then behind the log and not ahead of it.
+    let path = SuperblockFile::path(dir);
     let superblock = match names.iter().any(|name| name == superblock::FILE_NAME) {
-        true => Some(read(&SuperblockFile::path(dir))?),
+        true => Some(disk.read(&path).map_err(StorageError::io("read", &path))?),
         false => None,
     };
     let mut segments = Vec::new();
     for name in names {
         let Some(sequence) = segment::parse_file_name(&name) else { continue };
         let path = dir.join(&name);
-        let bytes = read(&path)?;
+        let bytes = match disk.read(&path) {
+            // Removed since it was listed, by a node that is at work.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            bytes => bytes.map_err(StorageError::io("read", &path))?,
+        };
         let header = Header::decode(&bytes);
         let pieces = match &header {
             Some(header) if header.version == segment::VERSION => segment::scan(header, &bytes),

@@ -4,16 +4,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use node::dump::{DumpError, run_dump};
 use node::inspect::{self, Inspection, Verdict, inspect, run_inspect, run_verify};
+use node::kv::Store;
 use node::kv::command::{Command, Operation};
-use node::raft::types::{Entry, LogId, Payload, Record};
+use node::raft::types::{Entry, LogId, Payload, Record, SnapshotMark};
 use node::storage::segment::HEADER_BYTES;
-use node::storage::{Condition, RealDisk, Wal};
+use node::storage::snapshot_file::Encoder;
+use node::storage::{Condition, Disk, RealDisk, SnapshotDir, Wal};
 
 use crate::world::{IDENTITY, World, dir, entry, script};
 
 fn check(world: &World, verdict: Verdict) -> Inspection {
-    let inspection = inspect(&world.disk, dir());
+    let disk: Arc<dyn Disk> = Arc::new(world.disk.clone());
+    let inspection = inspect(&disk, dir());
     assert_eq!(inspection.verdict, verdict, "{:?}", inspection.reasons);
     inspection
 }
@@ -157,4 +161,125 @@ fn a_person_reads_what_each_record_says() {
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json["verdict"], "intact");
     assert_eq!(json["segments"][0]["lines"][3]["index"], 2);
+}
+
+/// A real directory with a snapshot at 2 and entries up to 4; the store then holds `a` and `b`.
+fn with_a_snapshot(dir: &Path) -> Vec<std::path::PathBuf> {
+    let command = |sequence, operation| Command::Execute { client_id: 1, sequence, operation };
+    let set = |key: &[u8], value: &[u8]| Operation::Set { key: key.to_vec(), value: value.to_vec() };
+    let open = Command::OpenSession { nonce: 5 };
+    let commands =
+        [open, command(1, set(b"a", b"1")), command(2, set(b"b", b"\xff\t")), command(3, set(b"a", b"2"))];
+    let mut store = Store::default();
+    for (index, command) in (1..).zip(&commands[..2]) {
+        store.apply(index, Some(command));
+    }
+    store.freeze();
+    let last = LogId { index: 2, term: 1 };
+    let mut image = Vec::new();
+    let mut encoder = Encoder::new(IDENTITY.cluster_id, last, 9, [].as_slice().into(), &mut image);
+    while let Some(piece) = store.thaw(100) {
+        encoder.push(&piece, &mut image);
+    }
+    let meta = encoder.finish(&mut image);
+    let (mut wal, recovered) = Wal::open(Arc::new(RealDisk), dir, &IDENTITY, None).unwrap();
+    SnapshotDir::new(Arc::new(RealDisk), dir, &IDENTITY).save(&meta, &image).unwrap();
+    let mark = SnapshotMark { last, chain: 9, base: LogId { index: 1, term: 1 }, ..SnapshotMark::default() };
+    let entries = (1..).zip(&commands).map(|(index, command)| {
+        let payload = Payload::Command(command.encode().into());
+        Record::Entry(Entry { id: LogId { index, term: 1 }, payload })
+    });
+    let records = entries.chain([Record::Snapshot(mark)]);
+    wal.append(&(recovered.last_lsn + 1..).zip(records).collect::<Vec<_>>()).unwrap();
+    wal.sync().unwrap();
+    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn dump(path: &Path, json: bool, until: Option<u64>) -> Result<(String, u64), DumpError> {
+    let mut out = Vec::new();
+    let dump = run_dump(path, json, until, &mut out)?;
+    Ok((String::from_utf8(out).unwrap(), dump.index))
+}
+
+#[test]
+fn a_snapshot_and_what_follows_it_are_dumped() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = with_a_snapshot(root.path());
+    let snapshot = paths.iter().find(|path| path.extension().is_some_and(|end| end == "snap")).unwrap();
+    assert_eq!(dump(snapshot, false, None).unwrap(), ("a\t1\n".to_owned(), 2));
+    assert_eq!(dump(root.path(), false, None).unwrap(), ("a\t2\nb\t\\xff\\t\n".to_owned(), 4));
+    assert_eq!(dump(root.path(), false, Some(3)).unwrap(), ("a\t1\nb\t\\xff\\t\n".to_owned(), 3));
+    let (json, _) = dump(root.path(), true, None).unwrap();
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (&lines[0]["index"], &lines[0]["snapshot_index"], &lines[0]["keys"]),
+        (&4.into(), &2.into(), &2.into())
+    );
+    assert_eq!(lines[1], serde_json::json!({"key": "a", "value": "2"}));
+    assert_eq!(lines[2], serde_json::json!({"key": "b", "value": {"hex": "ff09"}}));
+    let error = dump(root.path(), false, Some(1)).unwrap_err().to_string();
+    assert!(error.contains("the state at index 1 is gone"), "{error}");
+
+    let mut bytes = std::fs::read(snapshot).unwrap();
+    bytes[80] ^= 1;
+    std::fs::write(snapshot, bytes).unwrap();
+    assert!(dump(snapshot, false, None).unwrap_err().to_string().contains("block 0"));
+    let error = dump(root.path(), false, None).unwrap_err().to_string();
+    assert!(error.contains("no snapshot is left"), "{error}");
+    let empty = tempfile::tempdir().unwrap();
+    let error = dump(empty.path(), false, None).unwrap_err().to_string();
+    assert!(error.contains("is not a data directory"), "{error}");
+}
+
+#[test]
+fn every_file_that_a_node_writes_is_verified_by_itself_and_with_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let trace = root.path().join("trace.jsonl");
+    std::fs::write(&trace, "{\"at\":5,\"event\":\"durable\",\"lsn\":2}\n").unwrap();
+    let paths = with_a_snapshot(root.path());
+    let said = |path: &Path| {
+        let mut out = Vec::new();
+        let code = run_verify(path, &mut out).unwrap();
+        (code, String::from_utf8(out).unwrap())
+    };
+    assert_eq!(
+        said(root.path()),
+        (0, "intact   8 records in 2 segments, 1 snapshot, 1 lines of trace\n".to_owned())
+    );
+    for path in paths {
+        let (code, text) = said(&path);
+        assert!(code == 0 && text.starts_with("intact"), "{}: {text}", path.display());
+        let good = std::fs::read(&path).unwrap();
+        // A byte in every line, record, block and slot.
+        let mut bad = good.clone();
+        bad.iter_mut().skip(20).step_by(64).for_each(|byte| *byte ^= 0x80);
+        std::fs::write(&path, &bad).unwrap();
+        let (code, text) = said(&path);
+        assert!(code == 1 && text.starts_with("corrupt"), "{}: {text}", path.display());
+        let (code, text) = said(root.path());
+        assert!(code == 1 && text.starts_with("corrupt"), "{} in its directory: {text}", path.display());
+        std::fs::write(&path, &good).unwrap();
+    }
+    std::fs::write(&trace, "{\"at\":5,\"event\":\"durable\",\"lsn\":2}\n{\"at\":6,").unwrap();
+    assert!(said(&trace).1.starts_with("torn tail   1 lines of trace"), "{}", said(&trace).1);
+    assert_eq!(said(root.path()).0, 0, "a torn line of the trace is no loss");
+    let other = root.path().join("other");
+    std::fs::write(&other, "x").unwrap();
+    let (code, text) = said(&other);
+    assert!(code == 2 && text.contains("no name that a node gives"), "{text}");
+
+    let mut shown = Vec::new();
+    run_inspect(root.path(), false, &mut shown).unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    for expected in [
+        "superblock   lsn 6 durable, last entry 4@1, term 0, no vote, incarnation 1\n",
+        "snapshot-0000000000000002-0000000000000001.snap   ",
+        "   up to 2@1   root ",
+        "trace.jsonl   1 lines, and half of one\n",
+    ] {
+        assert!(shown.contains(expected), "no {expected:?} in\n{shown}");
+    }
 }
