@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use crate::NodeId;
-use crate::cluster::{Cluster, ClusterError, Leader, Seen};
-use crate::fault::{Fault, FaultKind};
-use crate::net::{Fabric, Link};
+use crate::cluster::{Cluster, Leader};
+use crate::fault::{Acted, Fault, INSTALLED, Ongoing, SKIPPED};
+use crate::net::{Fabric, Link, LinkCounters};
 use crate::random::{Purpose, stream};
 use crate::run_dir::node_name;
 use crate::schedule::{PlannedFault, Schedule};
@@ -70,12 +70,11 @@ pub fn report_self_exits(cluster: &Cluster, sink: &dyn Fn(&str, Value)) -> usize
 /// A fault that was injected and is not healed yet.
 struct Active<'a> {
     planned: &'a PlannedFault,
-    nodes: Vec<NodeId>,
-    links: Vec<Link>,
+    ongoing: Ongoing,
+    /// With what was seen of each before the injection.
+    links: BTreeMap<Link, LinkCounters>,
     heal_ms: u64,
     leader: Option<Leader>,
-    /// Whether the injection of a fault of processes was seen to work on every node.
-    confirmed: bool,
 }
 
 struct Nemesis<'a> {
@@ -90,13 +89,14 @@ struct Nemesis<'a> {
 
 impl<'a> Nemesis<'a> {
     /// False if it was stopped before.
-    fn sleep_until(&self, at_ms: u64) -> bool {
+    fn sleep_until(&mut self, at_ms: u64) -> bool {
         let until = self.started + Duration::from_millis(at_ms);
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return false;
             }
             report_self_exits(self.cluster, self.sink);
+            self.tick();
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
@@ -105,41 +105,67 @@ impl<'a> Nemesis<'a> {
         }
     }
 
+    /// Lets the faults go on that go on.
+    fn tick(&mut self) {
+        for active in self.active.values_mut() {
+            if let Some(process) = active.planned.fault.behaviour().process()
+                && active.ongoing.due <= Instant::now()
+            {
+                process.tick(self.cluster, &mut active.ongoing);
+            }
+        }
+    }
+
+    /// The nodes that are up and that no fault of processes has in its hands.
+    fn free(&self) -> Vec<NodeId> {
+        let held = |node: &NodeId| {
+            let mut processes = self.active.values().filter(|active| active.links.is_empty());
+            processes.any(|active| active.ongoing.nodes.contains(node))
+        };
+        self.cluster.up().into_iter().filter(|node| !held(node)).collect()
+    }
+
     fn inject(&mut self, planned: &'a PlannedFault) {
         let leader = self.leader(planned.target.needs_leader());
         let nodes_all = self.cluster.nodes();
-        // A process that is killed or paused cannot be hit again, and its links carry little. Yet all links are all links.
-        let candidates = match (planned.fault.kind(), &planned.target) {
-            (FaultKind::Kill | FaultKind::Pause, _) => self.cluster.up(),
-            (_, Target::All | Target::Named(_)) => (1..=nodes_all).collect(),
-            _ => self.cluster.up(),
+        let behaviour = planned.fault.behaviour();
+        // A process that is hurt is not hurt again, and its links carry little. Yet all links are all links.
+        let candidates = match (behaviour.process(), &planned.target) {
+            (Some(_), _) => self.free(),
+            (None, Target::All | Target::Named(_)) => (1..=nodes_all).collect(),
+            (None, _) => self.cluster.up(),
         };
         let mut rng = stream(self.seed, Purpose::Target, planned.id);
         let drawn =
             planned.target.resolve(&candidates, nodes_all, leader.map(|leader| leader.node), &mut rng);
-        let rules = planned.fault.rules(&drawn, nodes_all);
-        let links = rules.iter().map(|(link, _)| *link).collect::<Vec<_>>();
-        let mut evidence = Map::new();
-        let (nodes, outcome) = match &planned.fault {
-            Fault::Kill(_) => self.act(&drawn, Cluster::kill, &mut evidence),
-            Fault::Pause(_) => self.act(&drawn, Cluster::pause, &mut evidence),
-            _ if rules.is_empty() => (Vec::new(), "skipped"),
-            _ => {
-                self.fabric.install(planned.id, rules);
-                (drawn, "installed")
+        let mut links = BTreeMap::new();
+        let acted = match behaviour.process() {
+            Some(process) => process.inject(self.cluster, &drawn),
+            None => {
+                let rules = behaviour.rules(&drawn, nodes_all);
+                let before = self.fabric.links();
+                let seen = |link| before.get(&link).copied().unwrap_or_default();
+                links.extend(rules.iter().map(|(link, _)| (*link, seen(*link))));
+                let outcome = if rules.is_empty() { SKIPPED } else { INSTALLED };
+                if !rules.is_empty() {
+                    self.fabric.install(planned.id, rules);
+                }
+                Acted { nodes: drawn, outcome, evidence: Map::new() }
             }
         };
-        if outcome == "skipped" {
+        let ongoing = Ongoing::new(&acted);
+        let Acted { outcome, mut evidence, .. } = acted;
+        if outcome == SKIPPED {
             evidence.entry("reason").or_insert_with(|| "no node that could be hit".into());
         }
         describe_leader(&mut evidence, leader);
         // The time to heal counts from the injection as it was, not as it was planned: a fault that came late is no shorter.
         let at_ms = self.now_ms();
         let heal_ms = at_ms.max(planned.at_ms).saturating_add(planned.duration_ms);
-        let active = Active { planned, nodes, links, heal_ms, leader, confirmed: outcome == "installed" };
+        let active = Active { planned, ongoing, links, heal_ms, leader };
         let times = (planned.at_ms, at_ms);
         self.record(&active, "inject", times, json!({"outcome": outcome, "evidence": evidence}));
-        if outcome != "skipped" {
+        if outcome != SKIPPED {
             self.active.insert(planned.id, active);
         }
     }
@@ -155,23 +181,25 @@ impl<'a> Nemesis<'a> {
     }
 
     fn heal(&self, active: &Active<'_>) {
-        let mut evidence = Map::new();
-        let bit = match &active.planned.fault {
-            Fault::Kill(_) => {
-                let outcome = self.act(&active.nodes, Cluster::start, &mut evidence).1;
-                evidence.insert("restart".to_owned(), outcome.into());
-                active.confirmed
-            }
-            Fault::Pause(_) => {
-                active.confirmed && self.act(&active.nodes, Cluster::resume, &mut evidence).1 == "installed"
-            }
-            fault => {
+        let behaviour = active.planned.fault.behaviour();
+        let (bit, mut evidence) = match behaviour.process() {
+            Some(process) => process.heal(self.cluster, &active.ongoing),
+            None => {
+                // Looked at while the fault is still there: what it holds back has not passed yet.
+                let now = self.fabric.links();
+                let seen = active
+                    .links
+                    .iter()
+                    .map(|(link, before)| now.get(link).copied().unwrap_or_default().since(*before));
+                let seen = seen.fold(LinkCounters::default(), LinkCounters::plus);
                 let counters = self.fabric.remove(active.planned.id);
-                evidence.extend(match json!(counters) {
+                let mut evidence = match json!(counters) {
                     Value::Object(counters) => counters,
                     other => Map::from_iter([("counters".to_owned(), other)]),
-                });
-                fault.bit(&counters)
+                };
+                evidence.retain(|name, count| name == "matched" || *count != 0);
+                evidence.insert("seen".to_owned(), seen.to_json());
+                (behaviour.bit(&counters, &seen), evidence)
             }
         };
         let times = (active.planned.end_ms(), self.now_ms());
@@ -182,38 +210,6 @@ impl<'a> Nemesis<'a> {
             evidence.insert("leader_changed".to_owned(), (before != after).into());
         }
         self.record(active, "heal", times, json!({"bit": bit, "evidence": evidence}));
-    }
-
-    /// Does the same to several nodes, and notes what was seen of each. The nodes to which it was done, and the outcome: `installed` if
-    /// every one was seen to obey, `indeterminate` if some did, `skipped` if it could be done to none.
-    fn act(
-        &self,
-        nodes: &[NodeId],
-        action: impl Fn(&Cluster, NodeId) -> Result<Seen, ClusterError>,
-        evidence: &mut Map<String, Value>,
-    ) -> (Vec<NodeId>, &'static str) {
-        let mut done = Vec::new();
-        let mut confirmed = true;
-        for &node in nodes {
-            let seen = match action(self.cluster, node) {
-                Ok(seen) => {
-                    done.push(node);
-                    confirmed &= seen.confirmed;
-                    json!({"pid": seen.pid, "saw": seen.saw})
-                }
-                Err(error) => {
-                    confirmed = false;
-                    json!({"error": error.to_string()})
-                }
-            };
-            evidence.insert(node_name(node), seen);
-        }
-        let outcome = match (done.is_empty(), confirmed) {
-            (true, _) => "skipped",
-            (false, true) => "installed",
-            (false, false) => "indeterminate",
-        };
-        (done, outcome)
     }
 
     fn leader(&self, needed: bool) -> Option<Leader> {
@@ -239,12 +235,12 @@ impl<'a> Nemesis<'a> {
     /// A line of the history, with when it was planned and when it was done.
     fn record(&self, active: &Active<'_>, phase: &str, (planned_ms, done_ms): (u64, u64), rest: Value) {
         let planned = active.planned;
-        let links = active.links.iter().map(|link| [node_name(link.from), node_name(link.to)]);
+        let links = active.links.keys().map(|link| [node_name(link.from), node_name(link.to)]);
         let mut value = json!({
             "id": planned.id,
             "phase": phase,
             "target": planned.target.name(),
-            "nodes": active.nodes.iter().copied().map(node_name).collect::<Vec<_>>(),
+            "nodes": active.ongoing.nodes.iter().copied().map(node_name).collect::<Vec<_>>(),
             "links": links.collect::<Vec<_>>(),
             "params": params(&planned.fault),
             "planned_ms": planned_ms,
@@ -327,6 +323,82 @@ mod tests {
         assert_eq!(of(&lines, 3, "heal")["bit"], true);
         assert_eq!(of(&lines, 4, "inject")["outcome"], "skipped", "a paused node is not killed");
         assert_eq!(lines.len(), 6, "what was skipped is not healed: {lines:?}");
+    }
+
+    /// The heal of the only fault of a schedule, whose target is everyone, after `ms`.
+    fn check_process(fault: &str, ms: u64) -> (Value, Value) {
+        let line = format!(r#"{{"id":1,"at_ms":0,"duration_ms":{ms},"target":"all","fault":{fault}}}"#);
+        let lines = check(&line, |_, _, _| {});
+        (of(&lines, 1, "inject").clone(), of(&lines, 1, "heal").clone())
+    }
+
+    #[test]
+    fn every_fault_of_processes_bites_is_counted_and_is_healed() {
+        let (inject, heal) = check_process(r#"{"kind":"restart"}"#, 50);
+        for node in ["n1", "n2", "n3"] {
+            // `sleep` has no say in how it ends.
+            assert_eq!(inject["evidence"][node]["saw"], "signal 15");
+            assert_ne!(inject["evidence"][node]["pid"], heal["evidence"][node]["pid"]);
+        }
+        assert_eq!(heal["bit"], true);
+        let (_, heal) = check_process(r#"{"kind":"rolling_restart","pause_ms":10}"#, 400);
+        assert_eq!((&heal["bit"], &heal["evidence"]["restarted"]), (&json!(true), &json!(3)));
+        let (inject, heal) = check_process(r#"{"kind":"kill_all"}"#, 50);
+        assert!(["n1", "n2", "n3"].iter().all(|node| inject["evidence"][node]["saw"] == "signal 9"));
+        assert_eq!(heal["bit"], true);
+        let (inject, heal) = check_process(r#"{"kind":"start_late"}"#, 50);
+        assert_eq!((&inject["outcome"], &heal["bit"]), (&json!("installed"), &json!(true)));
+        let (_, heal) = check_process(r#"{"kind":"starve","stopped_ms":30,"running_ms":10}"#, 300);
+        assert_eq!(heal["bit"], true);
+        assert!(heal["evidence"]["stops"].as_u64() > Some(2), "{heal}");
+    }
+
+    #[test]
+    fn a_fault_that_had_no_time_to_go_on_did_not_bite() {
+        let (_, heal) = check_process(r#"{"kind":"starve","stopped_ms":5000,"running_ms":10}"#, 20);
+        assert_eq!(heal["bit"], false);
+    }
+
+    #[test]
+    fn a_wipe_takes_the_data_of_one_node() {
+        let dir = tempfile::tempdir().unwrap();
+        // A node writes a file once, and says whether it found one.
+        let script = "shift 5; d=$2; [ -e $d/f ] && echo found || echo empty; mkdir -p $d; touch $d/f; exec sleep 1000";
+        let (cluster, fabric) = cluster_of(script, 3, dir.path());
+        let said = |node: u32| {
+            std::fs::read_to_string(dir.path().join(format!("run/nodes/n{node}/stdout.log")))
+                .unwrap_or_default()
+        };
+        let wait = |condition: &dyn Fn() -> bool| {
+            let started = Instant::now();
+            while !condition() {
+                assert!(started.elapsed() < Duration::from_secs(10), "{}", said(1));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        wait(&|| (1..=3).all(|node| said(node) == "empty\n"));
+        wait(&|| (1..=3).all(|node| dir.path().join(format!("run/nodes/n{node}/data/f")).exists()));
+        let path = dir.path().join("schedule.jsonl");
+        let lines = r#"{"id":1,"at_ms":0,"duration_ms":10,"target":{"named":[2]},"fault":{"kind":"kill"}}
+{"id":2,"at_ms":200,"duration_ms":10,"target":{"named":[1,3]},"fault":{"kind":"wipe"}}"#;
+        std::fs::write(&path, lines).unwrap();
+        let heals = RefCell::new(Vec::new());
+        let sink = |_: &str, value: Value| heals.borrow_mut().push(value);
+        run(
+            &Schedule::read(&path).unwrap(),
+            1,
+            &cluster,
+            &fabric,
+            &sink,
+            Instant::now(),
+            &AtomicBool::new(false),
+        );
+        let lines = heals.into_inner();
+        let wipe = lines.iter().find(|value| value["id"] == 2 && value["phase"] == "inject").unwrap();
+        assert_eq!(wipe["evidence"]["n1_removed"], "1 files removed");
+        assert_eq!(wipe["nodes"], json!(["n1"]), "never two at once");
+        wait(&|| said(1) == "empty\nempty\n" && said(2) == "empty\nfound\n" && said(3) == "empty\n");
+        assert!(lines.iter().any(|value| value["id"] == 2 && value["bit"] == true));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::FaultKind;
-use crate::profile::Pace;
+use crate::profile::{self, Pace};
 
 /// Which operations clients issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl Default for Spec {
             clients: 10,
             rate: 2_000,
             workload: WorkloadKind::Mixed,
-            faults: FaultKind::ALL.to_vec(),
+            faults: profile::default_faults(),
             seed: 0,
             bug: None,
             pace: Pace::default(),

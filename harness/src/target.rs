@@ -15,6 +15,10 @@ pub enum Target {
     One,
     /// Any largest set that leaves a majority of the cluster.
     Minority,
+    /// A largest minority with the leader in it; any minority if none is known.
+    LeadersMinority,
+    /// A largest minority without the leader; any minority if none is known.
+    OthersMinority,
     /// Any smallest majority of the cluster.
     Majority,
     /// The leader; any one node if none is known.
@@ -33,6 +37,8 @@ impl Target {
         match self {
             Target::One => "one",
             Target::Minority => "minority",
+            Target::LeadersMinority => "leaders_minority",
+            Target::OthersMinority => "others_minority",
             Target::Majority => "majority",
             Target::Leader => "leader",
             Target::Followers => "followers",
@@ -43,7 +49,7 @@ impl Target {
 
     /// Whether resolving it depends on who leads.
     pub fn needs_leader(&self) -> bool {
-        matches!(self, Target::Leader | Target::Followers)
+        matches!(self, Target::Leader | Target::Followers | Target::LeadersMinority | Target::OthersMinority)
     }
 
     /// The nodes it means now, in the order drawn. `candidates` are those that the fault may hit, of a cluster of `nodes`; what is
@@ -62,7 +68,18 @@ impl Target {
         match (self, leader) {
             (Target::Leader, Some(leader)) => drawn = vec![leader],
             (Target::Leader, None) | (Target::One, _) => drawn.truncate(1),
-            (Target::Minority, _) => drawn.truncate(nodes as usize - majority),
+            (Target::LeadersMinority, Some(leader)) => {
+                drawn.retain(|&node| node != leader);
+                drawn.insert(0, leader);
+                drawn.truncate((nodes as usize - majority).max(1));
+            }
+            (Target::OthersMinority, Some(leader)) => {
+                drawn.retain(|&node| node != leader);
+                drawn.truncate(nodes as usize - majority);
+            }
+            (Target::Minority | Target::LeadersMinority | Target::OthersMinority, _) => {
+                drawn.truncate(nodes as usize - majority)
+            }
             (Target::Majority, _) => drawn.truncate(majority),
             (Target::Followers, Some(leader)) => drawn.retain(|&node| node != leader),
             (Target::Followers, None) | (Target::All, _) => {}
@@ -110,6 +127,9 @@ mod tests {
         check(Target::Majority, &all, None, &[3]);
         check(Target::All, &all, None, &[5]);
         assert_eq!(check(Target::Leader, &all, Some(4), &[1])[0], [4]);
+        assert!(check(Target::LeadersMinority, &all, Some(4), &[2]).iter().all(|drawn| drawn[0] == 4));
+        assert!(check(Target::OthersMinority, &all, Some(4), &[2]).iter().all(|drawn| !drawn.contains(&4)));
+        check(Target::LeadersMinority, &all, None, &[2]);
         assert!(check(Target::Followers, &all, Some(4), &[4]).iter().all(|drawn| !drawn.contains(&4)));
         assert_eq!(check(Target::Named(vec![5, 2]), &all, None, &[2])[0], [5, 2]);
     }

@@ -1,7 +1,9 @@
 //! Many runs, one table, one exit code; and what there is to run.
 
 use harness::fault::FaultKind;
+use harness::profile;
 use harness::spec::WorkloadKind;
+use harness::system::description;
 use tests::binaries::binaries;
 use tests::output::Said;
 use tests::recorded::Recorded;
@@ -34,5 +36,17 @@ fn the_list_names_every_workload_and_every_fault() {
     let names: Vec<_> = said.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let workloads = WorkloadKind::ALL.map(WorkloadKind::name);
     let faults = FaultKind::ALL.map(FaultKind::name);
-    assert_eq!(names, [&["workloads"], &workloads[..], &["faults"], &faults[..]].concat());
+    let profiles = profile::SHIPPED.map(|(name, _)| name);
+    let systems = description::SHIPPED.map(|(name, _)| name);
+    let expected = [
+        &["workloads"],
+        &workloads[..],
+        &["faults"],
+        &faults[..],
+        &["profiles"],
+        &profiles[..],
+        &["systems"],
+        &systems[..],
+    ];
+    assert_eq!(names, expected.concat());
 }

@@ -150,14 +150,21 @@ fn fault_words(kind: &str, tally: &FaultTally) -> String {
     } else {
         format!("{kind} {}/{}", tally.bit, tally.injected)
     };
-    let counter = match kind {
-        "partition" | "loss" => Some("dropped"),
-        "delay" => Some("delayed"),
-        "duplicate" => Some("duplicated"),
-        "reorder" => Some("reordered"),
-        _ => None,
+    // The first of those that a kind has: streams are held where datagrams are dropped.
+    let counters: &[&str] = match kind {
+        "partition" => &["dropped", "held"],
+        "loss" => &["dropped", "stalled"],
+        "delay" | "rate" => &["delayed"],
+        "duplicate" => &["duplicated"],
+        "reorder" => &["reordered"],
+        "corrupt" => &["corrupted"],
+        "replay" => &["replayed"],
+        "reset" => &["reset"],
+        "starve" => &["stops"],
+        "rolling_restart" => &["restarted"],
+        _ => &[],
     };
-    if let Some((counter, count)) = counter.and_then(|c| Some((c, tally.evidence.get(c)?))) {
+    if let Some((counter, count)) = counters.iter().find_map(|c| Some((c, tally.evidence.get(*c)?))) {
         let _ = write!(words, " ({count} {counter})");
     }
     words

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Failure;
-use crate::fault::{Cluster, FaultKind};
+use crate::fault::{FaultKind, Shape};
 use crate::profile::{self, Profile};
 use crate::spec::{Spec, WorkloadKind};
 use crate::system::description::Defaults;
@@ -152,7 +152,7 @@ impl SpecArgs {
             let known = profile::SHIPPED.map(|(name, _)| name).join(", ");
             Failure::hint(error, format!("name a file, or one of: {known}"))
         })?;
-        let cluster = Cluster {
+        let cluster = Shape {
             nodes,
             transport: system.map_or(Transport::Udp, |system| system.transport()),
             survives_wipe: system.is_some_and(|system| system.survives_wipe()),
@@ -172,7 +172,7 @@ impl SpecArgs {
             (Some(kinds), Some(_)) => match kinds.iter().find(|kind| !kind.possible(cluster)) {
                 Some(kind) => {
                     let error =
-                        anyhow::anyhow!("this cluster cannot have the fault {kind}: {}", kind.condition());
+                        anyhow::anyhow!("this cluster cannot have the fault {kind}: {}", kind.needs());
                     let known = all().into_iter().map(FaultKind::name).collect::<Vec<_>>().join(", ");
                     return Err(Failure::hint(error, format!("it can have {known}")));
                 }
@@ -254,6 +254,7 @@ mod tests {
         assert_eq!(spec(&[]), Spec::default());
         let one = spec(&["--nodes=1"]);
         assert_eq!(one.faults, [FaultKind::Kill, FaultKind::Pause], "one node has no links");
+        assert!(spec(&["--faults=all"]).faults.len() > spec(&[]).faults.len());
     }
 
     #[test]

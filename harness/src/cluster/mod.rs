@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ use process::{is_stopped, status_text};
 const STATUS_TIMEOUT: Duration = Duration::from_millis(250);
 /// Pause between two looks while waiting for a leader.
 const READY_POLL: Duration = Duration::from_millis(50);
+/// How long a node may take to end after SIGTERM: it may flush, and hand over its leadership.
+const STOPS_WITHIN: Duration = Duration::from_secs(2);
 /// How much of a dead node's stderr goes into the history.
 const STDERR_TAIL_BYTES: usize = 2_000;
 
@@ -346,6 +348,61 @@ impl Cluster {
         Ok(Seen { pid, saw, confirmed: true })
     }
 
+    /// Sends SIGTERM and reaps; what does not end in time is killed, which is not confirmed.
+    ///
+    /// # Errors
+    /// When the node is not up.
+    pub fn stop(&self, node: NodeId) -> Result<Seen, ClusterError> {
+        let mut slot = self.living(node)?;
+        let mut process = match std::mem::replace(&mut *slot, Slot::Killed) {
+            Slot::Up(process) => process,
+            other => {
+                *slot = other;
+                return Err(ClusterError::State { node, state: slot.state() });
+            }
+        };
+        let pid = process.pid();
+        process.terminate();
+        let started = Instant::now();
+        let status = loop {
+            match process.exited().map_err(|source| refused(&format!("wait for pid {pid}"), source))? {
+                Some(status) => break Some(status),
+                None if started.elapsed() >= STOPS_WITHIN => break None,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        let seen = match status {
+            Some(status) => Seen { pid, saw: status_text(status), confirmed: true },
+            None => {
+                process.kill();
+                process.reap().map_err(|source| refused(&format!("reap pid {pid}"), source))?;
+                Seen { pid, saw: "it did not stop and was killed".to_owned(), confirmed: false }
+            }
+        };
+        Ok(seen)
+    }
+
+    /// Removes the data directory of a node that is killed; what was seen is how much it held, confirmed if it held something and is gone.
+    ///
+    /// # Errors
+    /// When the node is not killed, or the file system refuses.
+    pub fn wipe(&self, node: NodeId) -> Result<Seen, ClusterError> {
+        let slot = self.slot(node);
+        if !matches!(*slot, Slot::Killed) {
+            return Err(ClusterError::State { node, state: slot.state() });
+        }
+        let data = self.run_dir.data(node);
+        let files = count_files(&data);
+        match fs::remove_dir_all(&data) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(refused(&format!("remove {}", data.display()), error));
+            }
+            _ => {}
+        }
+        let confirmed = files > 0 && !data.exists();
+        Ok(Seen { pid: 0, saw: format!("{files} files removed"), confirmed })
+    }
+
     /// Sends SIGSTOP and waits until every thread is stopped.
     ///
     /// # Errors
@@ -461,6 +518,12 @@ fn refused(doing: &str, source: io::Error) -> ClusterError {
     ClusterError::Io { doing: doing.to_owned(), source }
 }
 
+/// Files below a directory; none if it is not there.
+fn count_files(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| if entry.path().is_dir() { count_files(&entry.path()) } else { 1 }).sum()
+}
+
 /// The leader of the highest term: an older one that was cut off may not know yet.
 pub fn leader_of(statuses: &BTreeMap<NodeId, Status>) -> Option<Leader> {
     statuses
@@ -473,7 +536,6 @@ pub fn leader_of(statuses: &BTreeMap<NodeId, Status>) -> Option<Leader> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::path::Path;
     use std::process::Command;
 
     /// Writes an executable script. Another process writes it: if this one did, a child forked meanwhile by another test would hold

@@ -77,6 +77,11 @@ impl Process {
         let _ = killpg(self.group(), Signal::SIGKILL);
     }
 
+    /// Sends SIGTERM to it alone: a helper in its group ends when it does, or is the system's own affair.
+    pub(super) fn terminate(&self) {
+        let _ = nix::sys::signal::kill(self.group(), Signal::SIGTERM);
+    }
+
     /// Waits for its end. Only after [`Process::kill`], or it may never come.
     pub(crate) fn reap(mut self) -> io::Result<ExitStatus> {
         self.child.wait()

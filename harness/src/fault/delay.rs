@@ -5,14 +5,14 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Drawn, Fault, draw_links, on_links_of};
+use super::{Behaviour, Described, Needs, Drawn, Fault, draw_links, on_links_of};
 use crate::NodeId;
-use crate::net::{Direction, Link, Rule};
+use crate::net::{Counters, Direction, Link, LinkCounters, Rule};
 use crate::target::Target;
 
 /// One line for `harness list`.
-pub(super) const SUMMARY: &str =
-    "delays datagrams on links of the victims by 50 ms-1.5 s, one way or both; evidence: datagrams delayed";
+const SUMMARY: &str =
+    "delays datagrams on links of the victims by 50 ms-1.5 s, one way or both; evidence: what was put aside or came late";
 
 /// Delays datagrams; heals by removing the rule (those under way still arrive late).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,14 +26,27 @@ pub struct Delay {
     pub direction: Direction,
 }
 
-impl Delay {
-    pub(super) fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
+impl Behaviour for Delay {
+    fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
         let rule = Rule::Delay { delay_ms: self.delay_ms, jitter_ms: self.jitter_ms };
         on_links_of(victims, nodes, self.direction, rule)
     }
+
+    fn bit(&self, counters: &Counters, seen: &LinkCounters) -> bool {
+        counters.delayed > 0 && seen.is_late()
+    }
 }
 
-pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
+impl Described for Delay {
+    const SUMMARY: &'static str = SUMMARY;
+    const NEEDS: Needs = Needs::Links;
+
+    fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
+        draw(rng, dealt)
+    }
+}
+
+fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
     // The dealt one leaves the leader in office: a follower that hears it late, and others on which other faults can be seen.
     let (target, direction) =
         if dealt { (Target::Leader, Direction::OneLink) } else { draw_links(rng, false) };

@@ -4,12 +4,15 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{Drawn, Fault};
+use super::{Acted, Behaviour, Described, Drawn, Fault, Needs, Ongoing, ProcessFault, act};
+use crate::NodeId;
+use crate::cluster::Cluster;
 use crate::target::Target;
 
 /// One line for `harness list`.
-pub(super) const SUMMARY: &str =
+const SUMMARY: &str =
     "SIGKILL, restarted on the same data after 0.3-3 s; evidence: exit status signal 9, the new pid";
 
 /// Kills the victims; heals by starting them again.
@@ -17,7 +20,36 @@ pub(super) const SUMMARY: &str =
 #[serde(deny_unknown_fields)]
 pub struct Kill {}
 
-pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
+impl Behaviour for Kill {
+    fn process(&self) -> Option<&dyn ProcessFault> {
+        Some(self)
+    }
+}
+
+impl ProcessFault for Kill {
+    fn inject(&self, cluster: &Cluster, victims: &[NodeId]) -> Acted {
+        act(victims, |node| cluster.kill(node))
+    }
+
+    fn heal(&self, cluster: &Cluster, ongoing: &Ongoing) -> (bool, Map<String, Value>) {
+        let started = act(&ongoing.nodes, |node| cluster.start(node));
+        let mut evidence = started.evidence;
+        evidence.insert("restart".to_owned(), started.outcome.into());
+        (ongoing.confirmed, evidence)
+    }
+}
+
+impl Described for Kill {
+    const SUMMARY: &'static str = SUMMARY;
+    const NEEDS: Needs = Needs::Nothing;
+    const DEPOSES_LEADER: bool = true;
+
+    fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
+        draw(rng, dealt)
+    }
+}
+
+fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
     let target = match rng.random_range(0..10) {
         _ if dealt => Target::Leader,
         0..4 => Target::Leader,

@@ -1,121 +1,131 @@
-//! The kinds of faults, and what all of them have in common: a name, a summary, drawn parameters.
-//! Each fault is a file of its own below; when to inject is the schedule's decision, doing it the nemesis' work.
+//! The kinds of faults, and what all of them have in common: a name, a summary, drawn parameters, an effect, evidence.
+//! Each fault is a file of its own below and a line of the table in this file; when to inject is the schedule's decision, doing it on
+//! time the nemesis' work.
 
-pub mod delay;
-pub mod duplicate;
-pub mod kill;
-pub mod loss;
-pub mod partition;
-pub mod pause;
-pub mod reorder;
+use std::time::Instant;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::NodeId;
-use crate::net::{Counters, Direction, Link, Rule};
+use crate::cluster::{Cluster, ClusterError, Seen};
+use crate::net::{Counters, Direction, Link, LinkCounters, Rule};
+use crate::run_dir::node_name;
 use crate::system::Transport;
 use crate::target::Target;
 
-/// A kind of fault, as `--faults` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultKind {
+/// The table of faults: a variant, its module and type there, its name. A fault more is a file and a line.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $variant:ident = $module:ident $name:literal;)+) => {
+        $(pub mod $module;)+
+
+        /// A kind of fault, as `--faults` names it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum FaultKind {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl FaultKind {
+            /// Every kind, in the order of tables.
+            pub const ALL: [FaultKind; [$($name),+].len()] = [$(FaultKind::$variant),+];
+
+            /// The name on the command line and in histories.
+            pub fn name(self) -> &'static str {
+                match self { $(FaultKind::$variant => $name,)+ }
+            }
+
+            /// What it does, in one line.
+            pub fn summary(self) -> &'static str {
+                match self { $(FaultKind::$variant => <$module::$variant as Described>::SUMMARY,)+ }
+            }
+
+            /// What a cluster must have for it.
+            pub fn needs(self) -> Needs {
+                match self { $(FaultKind::$variant => <$module::$variant as Described>::NEEDS,)+ }
+            }
+
+            /// Whether it is there to make a leader fall, rather than to make its life hard.
+            pub(crate) fn deposes_leader(self) -> bool {
+                match self { $(FaultKind::$variant => <$module::$variant as Described>::DEPOSES_LEADER,)+ }
+            }
+
+            /// Draws a fault of this kind for a cluster of `nodes`. The `dealt` one, the first of its kind in a run, is aimed so that
+            /// it bites: at the leader and long enough for an election, or at links of everyone.
+            pub(crate) fn draw(self, rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
+                match self { $(FaultKind::$variant => <$module::$variant as Described>::draw(rng, nodes, dealt),)+ }
+            }
+        }
+
+        /// A fault with its parameters.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum Fault {
+            $($(#[$doc])* $variant($module::$variant),)+
+        }
+
+        impl Fault {
+            /// Its kind.
+            pub fn kind(&self) -> FaultKind {
+                match self { $(Fault::$variant(_) => FaultKind::$variant,)+ }
+            }
+
+            pub(crate) fn behaviour(&self) -> &dyn Behaviour {
+                match self { $(Fault::$variant(fault) => fault,)+ }
+            }
+        }
+    };
+}
+
+faults! {
     /// SIGKILL, later a restart.
-    Kill,
+    Kill = kill "kill";
     /// SIGSTOP, later SIGCONT.
-    Pause,
-    /// Directed links that drop everything.
-    Partition,
-    /// Directed links that drop some datagrams.
-    Loss,
+    Pause = pause "pause";
+    /// Directed links that pass nothing.
+    Partition = partition "partition";
+    /// Directed links that lose some datagrams.
+    Loss = loss "loss";
     /// Directed links that are slow.
-    Delay,
+    Delay = delay "delay";
     /// Directed links that deliver some datagrams twice.
-    Duplicate,
+    Duplicate = duplicate "duplicate";
     /// Directed links on which some datagrams are overtaken.
-    Reorder,
+    Reorder = reorder "reorder";
+    /// SIGTERM, soon a restart.
+    Restart = restart "restart";
+    /// One node after the other stopped and started.
+    RollingRestart = rolling_restart "rolling_restart";
+    /// Every node killed at once.
+    KillAll = kill_all "kill_all";
+    /// One node that comes back when the others are far ahead.
+    StartLate = start_late "start_late";
+    /// A node that lost its data directory.
+    Wipe = wipe "wipe";
+    /// Processes that get little CPU.
+    Starve = starve "starve";
+    /// Directed links that change a bit of some datagrams.
+    Corrupt = corrupt "corrupt";
+    /// Directed links that deliver old datagrams again.
+    Replay = replay "replay";
+    /// Directed links of little bandwidth.
+    Rate = rate "rate";
+    /// Connections that are reset.
+    Reset = reset "reset";
 }
 
 impl FaultKind {
-    /// Every kind, in the order of tables.
-    pub const ALL: [FaultKind; 7] = [
-        FaultKind::Kill,
-        FaultKind::Pause,
-        FaultKind::Partition,
-        FaultKind::Loss,
-        FaultKind::Delay,
-        FaultKind::Duplicate,
-        FaultKind::Reorder,
-    ];
-
-    /// The name on the command line and in histories.
-    pub fn name(self) -> &'static str {
-        match self {
-            FaultKind::Kill => "kill",
-            FaultKind::Pause => "pause",
-            FaultKind::Partition => "partition",
-            FaultKind::Loss => "loss",
-            FaultKind::Delay => "delay",
-            FaultKind::Duplicate => "duplicate",
-            FaultKind::Reorder => "reorder",
-        }
-    }
-
-    /// What it does, in one line.
-    pub fn summary(self) -> &'static str {
-        match self {
-            FaultKind::Kill => kill::SUMMARY,
-            FaultKind::Pause => pause::SUMMARY,
-            FaultKind::Partition => partition::SUMMARY,
-            FaultKind::Loss => loss::SUMMARY,
-            FaultKind::Delay => delay::SUMMARY,
-            FaultKind::Duplicate => duplicate::SUMMARY,
-            FaultKind::Reorder => reorder::SUMMARY,
-        }
-    }
-
     /// Whether a cluster can have it.
-    pub fn possible(self, cluster: Cluster) -> bool {
-        match self {
-            FaultKind::Kill | FaultKind::Pause => true,
-            FaultKind::Partition | FaultKind::Delay | FaultKind::Loss => {
-                cluster.nodes > 1 && cluster.transport != Transport::Direct
-            }
-            FaultKind::Duplicate | FaultKind::Reorder => {
-                cluster.nodes > 1 && cluster.transport == Transport::Udp
-            }
-        }
-    }
-
-    /// What a cluster must have for it, in words.
-    pub fn condition(self) -> &'static str {
-        match self {
-            FaultKind::Kill | FaultKind::Pause => "any can",
-            FaultKind::Partition | FaultKind::Delay | FaultKind::Loss => {
-                "it needs two nodes or more, whose links pass the harness"
-            }
-            FaultKind::Duplicate | FaultKind::Reorder => "it needs two nodes or more that send datagrams",
-        }
-    }
-
-    /// Whether it is there to make a leader fall, rather than to make its life hard.
-    pub(crate) fn deposes_leader(self) -> bool {
-        matches!(self, FaultKind::Kill | FaultKind::Pause | FaultKind::Partition)
-    }
-
-    /// Draws a fault of this kind for a cluster of `nodes`. The `dealt` one, the first of its kind in a run, is aimed so that it
-    /// bites: at the leader and long enough for an election, or at links of everyone.
-    pub(crate) fn draw(self, rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
-        match self {
-            FaultKind::Kill => kill::draw(rng, dealt),
-            FaultKind::Pause => pause::draw(rng, dealt),
-            FaultKind::Partition => partition::draw(rng, nodes, dealt),
-            FaultKind::Loss => loss::draw(rng, dealt),
-            FaultKind::Delay => delay::draw(rng, dealt),
-            FaultKind::Duplicate => duplicate::draw(rng, dealt),
-            FaultKind::Reorder => reorder::draw(rng, dealt),
+    pub fn possible(self, cluster: Shape) -> bool {
+        match self.needs() {
+            Needs::Nothing => true,
+            Needs::Majority => cluster.nodes > 2,
+            Needs::Links => cluster.nodes > 1 && cluster.transport != Transport::Direct,
+            Needs::Datagrams => cluster.nodes > 1 && cluster.transport == Transport::Udp,
+            Needs::Streams => cluster.nodes > 1 && cluster.transport == Transport::Tcp,
+            Needs::Wipe => cluster.nodes > 2 && cluster.survives_wipe,
         }
     }
 }
@@ -126,9 +136,39 @@ impl std::fmt::Display for FaultKind {
     }
 }
 
+/// What a cluster must have for a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Three nodes or more, so that one may be away.
+    Majority,
+    /// Links that pass the harness.
+    Links,
+    /// Links that carry datagrams.
+    Datagrams,
+    /// Links that carry streams.
+    Streams,
+    /// Three nodes or more, of which one may lose its data.
+    Wipe,
+}
+
+impl std::fmt::Display for Needs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Needs::Nothing => "it needs nothing",
+            Needs::Majority => "it needs three nodes or more",
+            Needs::Links => "it needs two nodes or more, whose links pass the harness",
+            Needs::Datagrams => "it needs two nodes or more that send datagrams",
+            Needs::Streams => "it needs two nodes or more that talk over TCP",
+            Needs::Wipe => "it needs three nodes or more of a system that says that a node may lose its data",
+        })
+    }
+}
+
 /// What decides which faults a cluster can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cluster {
+pub struct Shape {
     /// Its nodes.
     pub nodes: u32,
     /// How they talk to each other.
@@ -156,64 +196,115 @@ impl std::str::FromStr for FaultKind {
     }
 }
 
-/// A fault with its parameters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Fault {
-    /// See [`kill`].
-    Kill(kill::Kill),
-    /// See [`pause`].
-    Pause(pause::Pause),
-    /// See [`partition`].
-    Partition(partition::Partition),
-    /// See [`loss`].
-    Loss(loss::Loss),
-    /// See [`delay`].
-    Delay(delay::Delay),
-    /// See [`duplicate`].
-    Duplicate(duplicate::Duplicate),
-    /// See [`reorder`].
-    Reorder(reorder::Reorder),
+/// What a kind of fault is, before one is drawn.
+pub(crate) trait Described {
+    /// One line for `harness list`.
+    const SUMMARY: &'static str;
+    /// What a cluster must have for it.
+    const NEEDS: Needs;
+    /// Whether it is there to make a leader fall.
+    const DEPOSES_LEADER: bool = false;
+
+    /// See [`FaultKind::draw`].
+    fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn;
 }
 
-impl Fault {
-    /// Its kind.
-    pub fn kind(&self) -> FaultKind {
-        match self {
-            Fault::Kill(_) => FaultKind::Kill,
-            Fault::Pause(_) => FaultKind::Pause,
-            Fault::Partition(_) => FaultKind::Partition,
-            Fault::Loss(_) => FaultKind::Loss,
-            Fault::Delay(_) => FaultKind::Delay,
-            Fault::Duplicate(_) => FaultKind::Duplicate,
-            Fault::Reorder(_) => FaultKind::Reorder,
-        }
+/// What a fault does: to directed links, or to processes.
+pub(crate) trait Behaviour {
+    /// What it does to directed links when it hits `victims` (in the order in which they were drawn) of `nodes`; empty for faults of
+    /// processes.
+    fn rules(&self, _victims: &[NodeId], _nodes: u32) -> Vec<(Link, Rule)> {
+        Vec::new()
     }
 
-    /// What it does to directed links when it hits `victims` (in the order in which they were drawn) of `nodes`; empty for faults
-    /// of processes.
-    pub fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
-        match self {
-            Fault::Kill(_) | Fault::Pause(_) => Vec::new(),
-            Fault::Partition(fault) => fault.rules(victims, nodes),
-            Fault::Loss(fault) => fault.rules(victims, nodes),
-            Fault::Delay(fault) => fault.rules(victims, nodes),
-            Fault::Duplicate(fault) => fault.rules(victims, nodes),
-            Fault::Reorder(fault) => fault.rules(victims, nodes),
-        }
+    /// Whether a fault of links had an effect: what it counted itself must agree with `seen`, which was counted on its links by the
+    /// code that moves bytes, from injection to heal.
+    fn bit(&self, _counters: &Counters, _seen: &LinkCounters) -> bool {
+        false
     }
 
-    /// Whether the evidence of a fault of links shows that it had an effect.
-    pub fn bit(&self, counters: &Counters) -> bool {
-        match self {
-            Fault::Kill(_) | Fault::Pause(_) => false,
-            Fault::Partition(_) => counters.dropped + counters.held > 0,
-            Fault::Loss(_) => counters.dropped + counters.stalled > 0,
-            Fault::Delay(_) => counters.delayed > 0,
-            Fault::Duplicate(_) => counters.duplicated > 0,
-            Fault::Reorder(_) => counters.reordered > 0,
-        }
+    /// What it does to processes.
+    fn process(&self) -> Option<&dyn ProcessFault> {
+        None
     }
+}
+
+/// A fault of processes.
+pub(crate) trait ProcessFault {
+    /// Hits the victims, who are up.
+    fn inject(&self, cluster: &Cluster, victims: &[NodeId]) -> Acted;
+
+    /// Goes on, if it is one that goes on; called every 10 ms or so.
+    fn tick(&self, _cluster: &Cluster, _ongoing: &mut Ongoing) {}
+
+    /// Heals; whether it had an effect, and the evidence.
+    fn heal(&self, cluster: &Cluster, ongoing: &Ongoing) -> (bool, Map<String, Value>);
+}
+
+/// The outcome of an injection that did what it was to do.
+pub(crate) const INSTALLED: &str = "installed";
+/// Of one that did nothing.
+pub(crate) const SKIPPED: &str = "skipped";
+/// Of one of which only a part was seen to work.
+pub(crate) const INDETERMINATE: &str = "indeterminate";
+
+/// What came of an injection.
+#[derive(Debug)]
+pub(crate) struct Acted {
+    /// The nodes that were hit.
+    pub(crate) nodes: Vec<NodeId>,
+    /// [`INSTALLED`], [`SKIPPED`] or [`INDETERMINATE`].
+    pub(crate) outcome: &'static str,
+    /// What was seen.
+    pub(crate) evidence: Map<String, Value>,
+}
+
+/// A fault of processes that is active.
+#[derive(Debug)]
+pub(crate) struct Ongoing {
+    /// The nodes that were hit.
+    pub(crate) nodes: Vec<NodeId>,
+    /// Whether the injection was seen to work on every one.
+    pub(crate) confirmed: bool,
+    /// When it goes on; the fault itself sets it.
+    pub(crate) due: Instant,
+    /// How often it went on.
+    pub(crate) steps: u32,
+    /// How often that was seen to work.
+    pub(crate) worked: u32,
+}
+
+impl Ongoing {
+    pub(crate) fn new(acted: &Acted) -> Ongoing {
+        let confirmed = acted.outcome == INSTALLED;
+        Ongoing { nodes: acted.nodes.clone(), confirmed, due: Instant::now(), steps: 0, worked: 0 }
+    }
+}
+
+/// Does the same to several nodes, and notes what was seen of each: [`INSTALLED`] if every one was seen to obey, [`INDETERMINATE`] if
+/// some did, [`SKIPPED`] if it could be done to none.
+pub(crate) fn act(nodes: &[NodeId], action: impl Fn(NodeId) -> Result<Seen, ClusterError>) -> Acted {
+    let (mut done, mut confirmed, mut evidence) = (Vec::new(), true, Map::new());
+    for &node in nodes {
+        let seen = match action(node) {
+            Ok(seen) => {
+                done.push(node);
+                confirmed &= seen.confirmed;
+                json!({"pid": seen.pid, "saw": seen.saw})
+            }
+            Err(error) => {
+                confirmed = false;
+                json!({"error": error.to_string()})
+            }
+        };
+        evidence.insert(node_name(node), seen);
+    }
+    let outcome = match (done.is_empty(), confirmed) {
+        (true, _) => SKIPPED,
+        (false, true) => INSTALLED,
+        (false, false) => INDETERMINATE,
+    };
+    Acted { nodes: done, outcome, evidence }
 }
 
 /// A fault as a schedule deals it: what, at whom, for how long (shortest and longest, milliseconds).
@@ -258,9 +349,93 @@ mod tests {
         for kind in FaultKind::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
-            assert!(kind.summary().len() > 20);
+            assert!(kind.summary().len() > 20 && kind.summary().contains("evidence: "), "{kind}");
         }
         let error = "kil".parse::<FaultKind>().unwrap_err().to_string();
         assert!(error.contains("\"kil\"") && error.contains("kill, pause, partition"), "{error}");
+    }
+
+    /// The kinds that a cluster can have.
+    fn check(nodes: u32, transport: Transport, survives_wipe: bool, expected: &str) {
+        let shape = Shape { nodes, transport, survives_wipe };
+        let possible = FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)).map(FaultKind::name);
+        assert_eq!(possible.collect::<Vec<_>>().join(" "), expected, "{shape:?}");
+    }
+
+    #[test]
+    fn a_cluster_has_the_faults_that_it_can_have() {
+        check(1, Transport::Udp, true, "kill pause restart rolling_restart kill_all starve");
+        check(
+            5,
+            Transport::Udp,
+            false,
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve corrupt replay rate",
+        );
+        check(
+            3,
+            Transport::Tcp,
+            true,
+            "kill pause partition loss delay restart rolling_restart kill_all start_late wipe starve rate reset",
+        );
+        check(3, Transport::Direct, false, "kill pause restart rolling_restart kill_all start_late starve");
+    }
+
+    /// Whether counters and what was seen on the links show an effect; and that neither does alone.
+    fn check_bit(fault: &Fault, counters: Counters, seen: LinkCounters) {
+        let bit = |counters: &Counters, seen: &LinkCounters| fault.behaviour().bit(counters, seen);
+        assert!(bit(&counters, &seen), "{fault:?}");
+        let untouched = LinkCounters { received: 10, passed: 10, ..LinkCounters::default() };
+        assert!(!bit(&counters, &untouched), "the links show nothing of {fault:?}");
+        assert!(!bit(&Counters { matched: 10, ..Counters::default() }, &seen), "{fault:?} counted nothing");
+    }
+
+    #[test]
+    fn what_a_fault_counts_is_no_evidence_unless_the_links_show_it() {
+        let direction = Direction::Both;
+        let lossy = LinkCounters { received: 10, passed: 8, lost: 2, ..LinkCounters::default() };
+        let passed = LinkCounters { received: 10, passed: 10, ..LinkCounters::default() };
+        let late = LinkCounters { late: 2, ..passed };
+        let dropped = Counters { dropped: 2, ..Counters::default() };
+        check_bit(&Fault::Partition(partition::Partition { shape: partition::Shape::Split }), dropped, lossy);
+        let loss = Fault::Loss(loss::Loss { percent: 20, direction });
+        check_bit(&loss, dropped, lossy);
+        check_bit(&loss, Counters { stalled: 2, ..Counters::default() }, late);
+        let delay = Fault::Delay(delay::Delay { delay_ms: 60, jitter_ms: 0, direction });
+        let delayed = Counters { delayed: 2, ..Counters::default() };
+        check_bit(&delay, delayed, late);
+        check_bit(&delay, delayed, LinkCounters { aside: 2, ..passed });
+        let split = Fault::Partition(partition::Partition { shape: partition::Shape::Split });
+        check_bit(&split, Counters { held: 2, ..Counters::default() }, LinkCounters { kept: 2, ..passed });
+        let duplicate = Fault::Duplicate(duplicate::Duplicate { percent: 20, within_ms: 5, direction });
+        check_bit(
+            &duplicate,
+            Counters { duplicated: 2, ..Counters::default() },
+            LinkCounters { copied: 2, ..passed },
+        );
+        let reorder = Fault::Reorder(reorder::Reorder { percent: 20, hold_ms: 50, direction });
+        check_bit(
+            &reorder,
+            Counters { reordered: 2, ..Counters::default() },
+            LinkCounters { overtaken: 2, ..passed },
+        );
+        let corrupt = Fault::Corrupt(corrupt::Corrupt { percent: 20, direction });
+        check_bit(
+            &corrupt,
+            Counters { corrupted: 2, ..Counters::default() },
+            LinkCounters { changed: 2, ..passed },
+        );
+        let replay = Fault::Replay(replay::Replay { percent: 20, direction });
+        check_bit(
+            &replay,
+            Counters { replayed: 2, ..Counters::default() },
+            LinkCounters { old: 2, ..passed },
+        );
+        let rate = Fault::Rate(rate::Rate { kbytes_per_s: 20, direction });
+        check_bit(&rate, delayed, late);
+        check_bit(
+            &Fault::Reset(reset::Reset {}),
+            Counters { reset: 1, ..Counters::default() },
+            LinkCounters { reset: 1, ..passed },
+        );
     }
 }

@@ -7,13 +7,13 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Drawn, Fault, on_links_of};
+use super::{Behaviour, Described, Needs, Drawn, Fault, on_links_of};
 use crate::NodeId;
-use crate::net::{Direction, Link, Rule};
+use crate::net::{Counters, Direction, Link, LinkCounters, Rule};
 use crate::target::Target;
 
 /// One line for `harness list`.
-pub(super) const SUMMARY: &str = "cuts links: halves, one or the leader alone, one way in or out, majorities ring, bridge; evidence: datagrams dropped";
+const SUMMARY: &str = "cuts links: halves with the leader on either side, one or the leader alone, one way in or out, majorities ring, bridge; evidence: datagrams lost, or streams kept";
 
 /// Which links are cut (the shapes are Jepsen's, `jepsen.nemesis`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +39,8 @@ pub struct Partition {
     pub shape: Shape,
 }
 
-impl Partition {
-    pub(super) fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
+impl Behaviour for Partition {
+    fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
         match self.shape {
             Shape::Split => on_links_of(victims, nodes, Direction::Both, Rule::Drop),
             Shape::OneWayIn => on_links_of(victims, nodes, Direction::In, Rule::Drop),
@@ -48,6 +48,20 @@ impl Partition {
             Shape::MajoritiesRing => dropped(ring(&seating(victims, nodes))),
             Shape::Bridge => dropped(bridge(&seating(victims, nodes))),
         }
+    }
+
+    fn bit(&self, counters: &Counters, seen: &LinkCounters) -> bool {
+        (counters.dropped > 0 && seen.lost > 0) || (counters.held > 0 && seen.kept > 0)
+    }
+}
+
+impl Described for Partition {
+    const SUMMARY: &'static str = SUMMARY;
+    const NEEDS: Needs = Needs::Links;
+    const DEPOSES_LEADER: bool = true;
+
+    fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
+        draw(rng, nodes, dealt)
     }
 }
 
@@ -84,7 +98,7 @@ fn bridge(seats: &[NodeId]) -> BTreeSet<Link> {
         .collect()
 }
 
-pub(super) fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
+fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
     if dealt {
         // Longer than an election timeout (400 ms) and its election: the majority goes on under another leader.
         let fault = Fault::Partition(Partition { shape: Shape::Split });
@@ -92,12 +106,12 @@ pub(super) fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
     }
     // A ring of three whose members hear one neighbour each has no working majority at all: a bridge instead.
     let (shape, target) = match rng.random_range(0..8) {
-        0 => (Shape::Split, Target::Minority),
+        0 => (Shape::Split, Target::LeadersMinority),
         1 => (Shape::Split, Target::One),
         2 => (Shape::Split, Target::Leader),
         3 => (Shape::OneWayIn, if rng.random_range(0..2) == 0 { Target::Leader } else { Target::One }),
         4 => (Shape::OneWayOut, if rng.random_range(0..2) == 0 { Target::Leader } else { Target::One }),
-        5 => (Shape::OneWayIn, Target::Minority),
+        5 => (Shape::OneWayIn, Target::OthersMinority),
         6 if nodes >= 4 => (Shape::MajoritiesRing, Target::All),
         _ => (Shape::Bridge, Target::All),
     };

@@ -5,12 +5,12 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Drawn, Fault, draw_links, on_links_of};
+use super::{Behaviour, Described, Needs, Drawn, Fault, draw_links, on_links_of};
 use crate::NodeId;
-use crate::net::{Direction, Link, Rule};
+use crate::net::{Counters, Direction, Link, LinkCounters, Rule};
 
 /// One line for `harness list`.
-pub(super) const SUMMARY: &str =
+const SUMMARY: &str =
     "holds 10-60 % of the datagrams on links of the victims for up to 200 ms; evidence: datagrams overtaken";
 
 /// Reorders datagrams; heals by removing the rule (those held still arrive).
@@ -25,14 +25,27 @@ pub struct Reorder {
     pub direction: Direction,
 }
 
-impl Reorder {
-    pub(super) fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
+impl Behaviour for Reorder {
+    fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
         let rule = Rule::Hold { percent: self.percent, hold_ms: self.hold_ms };
         on_links_of(victims, nodes, self.direction, rule)
     }
+
+    fn bit(&self, counters: &Counters, seen: &LinkCounters) -> bool {
+        counters.reordered > 0 && seen.overtaken > 0
+    }
 }
 
-pub(super) fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
+impl Described for Reorder {
+    const SUMMARY: &'static str = SUMMARY;
+    const NEEDS: Needs = Needs::Datagrams;
+
+    fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
+        draw(rng, dealt)
+    }
+}
+
+fn draw(rng: &mut ChaCha8Rng, dealt: bool) -> Drawn {
     let (target, direction) = draw_links(rng, dealt);
     let fault = Reorder {
         percent: rng.random_range(if dealt { 30 } else { 10 }..=60),

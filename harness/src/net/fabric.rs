@@ -40,14 +40,37 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 const REMEMBERED_EVERY: u64 = 16;
 /// So many are remembered of each link.
 const REMEMBERED_MAX: usize = 64;
+/// What leaves so long after it came is late: below the shortest delay of any fault, and above what this thread needs.
+pub(super) const LATE: Duration = Duration::from_millis(20);
 /// A datagram of this age is old: later than any delay or retry of an idle link brings it.
 const OLD: Duration = Duration::from_millis(300);
 
-/// What passed a directed link since the start, in datagrams.
+/// What was seen on a directed link since the start, in datagrams or pieces of streams. Counted where bytes come in and leave, by code
+/// that knows nothing of faults: the evidence that is held against what a fault itself counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounters {
-    /// Handed to the receiver's socket, copies included.
-    pub forwarded: u64,
+    /// Taken from the sender.
+    pub received: u64,
+    /// Handed to the receiver, each for the first time.
+    pub passed: u64,
+    /// Handed to nobody.
+    pub lost: u64,
+    /// Put aside, to be handed to the receiver 20 ms later or more.
+    pub aside: u64,
+    /// Pieces of streams that were due and stayed.
+    pub kept: u64,
+    /// Handed to the receiver 20 ms or more after they came.
+    pub late: u64,
+    /// Handed to the receiver once more.
+    pub copied: u64,
+    /// Handed to the receiver after one that came later.
+    pub overtaken: u64,
+    /// Handed to the receiver with other bytes than came.
+    pub changed: u64,
+    /// Handed to the receiver long after they were for the first time.
+    pub old: u64,
+    /// Connections that were ended by a reset.
+    pub reset: u64,
     /// Dropped because they did not come from the link's sender.
     pub foreign: u64,
     /// Dropped because too many datagrams were being held back.
@@ -56,9 +79,81 @@ pub struct LinkCounters {
     pub refused: u64,
 }
 
+impl LinkCounters {
+    /// Whether something came late, or will.
+    pub fn is_late(&self) -> bool {
+        self.late > 0 || self.aside > 0
+    }
+
+    /// The counters that are not zero, by name.
+    pub fn to_json(&self) -> serde_json::Value {
+        let all = [
+            ("received", self.received),
+            ("passed", self.passed),
+            ("lost", self.lost),
+            ("aside", self.aside),
+            ("kept", self.kept),
+            ("late", self.late),
+            ("copied", self.copied),
+            ("overtaken", self.overtaken),
+            ("changed", self.changed),
+            ("old", self.old),
+            ("reset", self.reset),
+            ("foreign", self.foreign),
+            ("overflow", self.overflow),
+            ("refused", self.refused),
+        ];
+        all.into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), serde_json::Value::from(count)))
+            .collect()
+    }
+
+    /// Each counter with that of another combined by `f`.
+    fn each(self, other: LinkCounters, f: impl Fn(u64, u64) -> u64) -> LinkCounters {
+        LinkCounters {
+            received: f(self.received, other.received),
+            passed: f(self.passed, other.passed),
+            lost: f(self.lost, other.lost),
+            aside: f(self.aside, other.aside),
+            kept: f(self.kept, other.kept),
+            late: f(self.late, other.late),
+            copied: f(self.copied, other.copied),
+            overtaken: f(self.overtaken, other.overtaken),
+            changed: f(self.changed, other.changed),
+            old: f(self.old, other.old),
+            reset: f(self.reset, other.reset),
+            foreign: f(self.foreign, other.foreign),
+            overflow: f(self.overflow, other.overflow),
+            refused: f(self.refused, other.refused),
+        }
+    }
+
+    /// What came on top of `before`.
+    pub fn since(self, before: LinkCounters) -> LinkCounters {
+        self.each(before, u64::saturating_sub)
+    }
+
+    /// Both together.
+    pub fn plus(self, other: LinkCounters) -> LinkCounters {
+        self.each(other, u64::saturating_add)
+    }
+}
+
+/// [`LinkCounters`] that the thread which moves bytes writes and others read.
 #[derive(Debug, Default)]
-struct LinkTally {
-    forwarded: AtomicU64,
+pub(super) struct LinkTally {
+    pub(super) received: AtomicU64,
+    pub(super) passed: AtomicU64,
+    lost: AtomicU64,
+    pub(super) aside: AtomicU64,
+    pub(super) kept: AtomicU64,
+    pub(super) late: AtomicU64,
+    copied: AtomicU64,
+    overtaken: AtomicU64,
+    changed: AtomicU64,
+    old: AtomicU64,
+    pub(super) reset: AtomicU64,
     foreign: AtomicU64,
     overflow: AtomicU64,
     refused: AtomicU64,
@@ -87,11 +182,9 @@ impl Shared {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Counts what was passed on of a stream.
-    pub(super) fn forwarded(&self, link: Link) {
-        if let Some(tally) = self.links.get(&link) {
-            bump(&tally.forwarded);
-        }
+    /// Where what is seen on a link is counted.
+    pub(super) fn link(&self, link: Link) -> Option<&LinkTally> {
+        self.links.get(&link)
     }
 
     /// Notes that something left `late` after its deadline.
@@ -178,7 +271,17 @@ impl Fabric {
     pub fn links(&self) -> BTreeMap<Link, LinkCounters> {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let read = |tally: &LinkTally| LinkCounters {
-            forwarded: load(&tally.forwarded),
+            received: load(&tally.received),
+            passed: load(&tally.passed),
+            lost: load(&tally.lost),
+            aside: load(&tally.aside),
+            kept: load(&tally.kept),
+            late: load(&tally.late),
+            copied: load(&tally.copied),
+            overtaken: load(&tally.overtaken),
+            changed: load(&tally.changed),
+            old: load(&tally.old),
+            reset: load(&tally.reset),
             foreign: load(&tally.foreign),
             overflow: load(&tally.overflow),
             refused: load(&tally.refused),
@@ -240,9 +343,10 @@ impl Port {
     }
 
     /// An old datagram, by a draw.
-    fn old(&self, now: Instant, draw: u32) -> Option<&[u8]> {
+    fn old(&self, now: Instant, draw: u32) -> Option<(Instant, &[u8])> {
         let old = self.remembered.iter().take_while(|(at, _)| now - *at >= OLD).count();
-        Some(&self.remembered.get(draw as usize % old.max(1)).filter(|_| old > 0)?.1)
+        let (came, bytes) = self.remembered.get(draw as usize % old.max(1)).filter(|_| old > 0)?;
+        Some((*came, bytes))
     }
 }
 
@@ -260,9 +364,28 @@ struct Held {
     deadline: Instant,
     arrival: u64,
     port: usize,
-    rank: u64,
+    what: Sent,
     bytes: Box<[u8]>,
     held_by: Option<Arc<Tally>>,
+}
+
+/// What a datagram that leaves is, seen from when it came.
+#[derive(Clone, Copy)]
+struct Sent {
+    rank: u64,
+    /// When it came; of an old one, when it came for the first time.
+    came: Instant,
+    /// Of the bytes that came.
+    sum: u64,
+    /// Whether it leaves for the first time.
+    first: bool,
+}
+
+/// Tells changed bytes: position and value of each count.
+fn sum(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl Held {
@@ -343,30 +466,40 @@ impl Forwarder {
                 bump(&tally.foreign);
                 continue;
             }
+            bump(&tally.received);
             state.received += 1;
             let (rank, now) = (state.received, Instant::now());
             let sendings = shared.rules().decide(state.link, len, now, &mut state.rng);
             state.remember(now, &buffer[..len]);
-            for Sending { delay, held_by, changes, old } in sendings {
+            if sendings.is_empty() {
+                bump(&tally.lost);
+            }
+            for (nth, Sending { delay, held_by, changes, old }) in sendings.into_iter().enumerate() {
+                // What passes untouched is not looked at.
+                let plain = Sent { rank, came: now, sum: 0, first: nth == 0 };
                 if delay.is_zero() && changes.is_empty() && old.is_none() {
-                    self.send(port, rank, &buffer[..len], held_by.as_deref());
+                    self.send(port, plain, &buffer[..len], false, held_by.as_deref());
                     continue;
                 }
-                let mut bytes: Box<[u8]> = match &old {
-                    None => buffer[..len].into(),
+                let (came, mut bytes): (Instant, Box<[u8]>) = match &old {
+                    None => (now, buffer[..len].into()),
                     Some((draw, fault)) => {
-                        let Some(bytes) = self.ports[port].old(now, *draw) else { continue };
+                        let Some((came, bytes)) = self.ports[port].old(now, *draw) else { continue };
                         bump(&fault.replayed);
-                        bytes.into()
+                        (came, bytes.into())
                     }
                 };
+                let what = Sent { came, sum: sum(&bytes), ..plain };
                 changes.iter().for_each(|draw| change(&mut bytes, *draw));
                 if self.held.len() >= HELD_MAX {
                     bump(&tally.overflow);
                 } else {
+                    if delay >= LATE {
+                        bump(&tally.aside);
+                    }
                     self.next_rank += 1;
                     let (deadline, arrival) = (now + delay, self.next_rank);
-                    self.held.push(Reverse(Held { deadline, arrival, port, rank, bytes, held_by }));
+                    self.held.push(Reverse(Held { deadline, arrival, port, what, bytes, held_by }));
                 }
             }
         }
@@ -380,22 +513,38 @@ impl Forwarder {
             }
             self.shared.lagged(now - held.deadline);
             if let Some(Reverse(held)) = self.held.pop() {
-                self.send(held.port, held.rank, &held.bytes, held.held_by.as_deref());
+                let changed = sum(&held.bytes) != held.what.sum;
+                self.send(held.port, held.what, &held.bytes, changed, held.held_by.as_deref());
             }
         }
     }
 
-    fn send(&mut self, port: usize, rank: u64, bytes: &[u8], held_by: Option<&Tally>) {
+    fn send(&mut self, port: usize, what: Sent, bytes: &[u8], changed: bool, held_by: Option<&Tally>) {
         let state = &mut self.ports[port];
         let tally = &self.shared.links[&state.link];
         match self.sockets[state.reverse].send_to(bytes, state.receiver) {
-            Ok(_) => bump(&tally.forwarded),
+            Ok(_) => {
+                let age = what.came.elapsed();
+                bump(if what.first { &tally.passed } else { &tally.copied });
+                if what.first && age >= LATE {
+                    bump(&tally.late);
+                }
+                if !what.first && age >= OLD {
+                    bump(&tally.old);
+                }
+                if changed {
+                    bump(&tally.changed);
+                }
+            }
             Err(_) => bump(&tally.refused),
         }
-        if rank > state.newest_sent {
-            state.newest_sent = rank;
-        } else if let Some(fault) = held_by.filter(|_| rank < state.newest_sent) {
-            bump(&fault.reordered);
+        if what.rank > state.newest_sent {
+            state.newest_sent = what.rank;
+        } else if what.first && what.rank < state.newest_sent {
+            bump(&tally.overtaken);
+            if let Some(fault) = held_by {
+                bump(&fault.reordered);
+            }
         }
     }
 }
@@ -472,7 +621,7 @@ mod tests {
             assert_eq!(net.receive(link.from, link.to), format!("{link:?}"));
         }
         // A datagram is counted after it was sent, so the last one may arrive before its count.
-        let once = LinkCounters { forwarded: 1, ..LinkCounters::default() };
+        let once = LinkCounters { received: 1, passed: 1, ..LinkCounters::default() };
         let started = Instant::now();
         while net.fabric.links().values().any(|counters| *counters != once) {
             assert!(started.elapsed() < PATIENCE, "{:?}", net.fabric.links());
@@ -557,5 +706,69 @@ mod tests {
         net.nodes[1].set_read_timeout(Some(PATIENCE)).unwrap();
         net.send(1, 2, "restarted");
         while net.receive(1, 2) != "restarted" {}
+    }
+
+    /// Waits until what was seen on the link from 1 to 2 satisfies a condition.
+    fn wait_seen(net: &Net, condition: impl Fn(LinkCounters) -> bool) {
+        let started = Instant::now();
+        while !condition(net.fabric.links()[&Link { from: 1, to: 2 }]) {
+            assert!(started.elapsed() < PATIENCE, "{:?}", net.fabric.links());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_corrupt_datagram_differs_in_one_bit_until_it_is_healed() {
+        let net = Net::new(2);
+        net.install(Direction::Out, &[1], Rule::Corrupt { percent: 100 });
+        net.nodes[0].send_to(&[0; 40], net.addresses.proxy(1, 2)).unwrap();
+        let mut buffer = [0; 64];
+        let (len, _) = net.nodes[1].recv_from(&mut buffer).unwrap();
+        let bits: u32 = buffer[..len].iter().map(|byte| byte.count_ones()).sum();
+        assert_eq!((len, bits), (40, 1));
+        wait_seen(&net, |seen| seen.changed == 1 && seen.passed == 1);
+        net.fabric.remove(1);
+        net.send(1, 2, "whole");
+        assert_eq!(net.receive(1, 2), "whole");
+    }
+
+    #[test]
+    fn an_old_datagram_comes_again_and_a_young_one_does_not() {
+        let net = Net::new(2);
+        // One in sixteen is remembered.
+        for _ in 0..16 {
+            net.send(1, 2, "old");
+            assert_eq!(net.receive(1, 2), "old");
+        }
+        net.install(Direction::Out, &[1], Rule::Replay { percent: 100 });
+        net.send(1, 2, "new");
+        assert_eq!(net.receive(1, 2), "new");
+        net.wait(|counters| counters.matched == 1);
+        assert_eq!(net.fabric.counters(1).unwrap().replayed, 0, "nothing is old yet");
+        std::thread::sleep(OLD);
+        net.send(1, 2, "new");
+        assert_eq!([net.receive(1, 2), net.receive(1, 2)], ["new", "old"]);
+        wait_seen(&net, |seen| seen.old == 1);
+        assert_eq!(net.fabric.remove(1).replayed, 1);
+    }
+
+    #[test]
+    fn a_link_of_little_bandwidth_makes_wait_and_drops_what_would_wait_too_long() {
+        let net = Net::new(2);
+        net.install(Direction::Out, &[1], Rule::Rate { kbytes_per_s: 1 });
+        let sent = Instant::now();
+        // 50 bytes take 50 ms each; half a second of them fits into the queue.
+        let text = "x".repeat(50);
+        for _ in 0..20 {
+            net.send(1, 2, &text);
+        }
+        net.wait(|counters| counters.matched == 20);
+        let counters = net.fabric.counters(1).unwrap();
+        assert!(counters.dropped >= 5 && counters.delayed >= 8, "{counters:?}");
+        for _ in 0..5 {
+            assert_eq!(net.receive(1, 2), text);
+        }
+        assert!(sent.elapsed() >= Duration::from_millis(200), "{:?}", sent.elapsed());
+        wait_seen(&net, |seen| seen.lost == counters.dropped && seen.aside >= 8 && seen.late >= 3);
     }
 }

@@ -17,7 +17,7 @@ use nix::sys::time::TimeSpec;
 use rand_chacha::ChaCha8Rng;
 
 use super::Link;
-use super::fabric::Shared;
+use super::fabric::{LATE, LinkTally, Shared};
 use super::rules::{Passage, bump};
 use crate::NodeId;
 use crate::cluster::Roster;
@@ -61,8 +61,7 @@ struct Front {
 struct Flow {
     /// `None` if a stranger dialled.
     link: Option<Link>,
-    /// With the time at which each piece may leave, and whether a fault set it.
-    pieces: VecDeque<(Instant, bool, Vec<u8>)>,
+    pieces: VecDeque<Piece>,
     bytes: usize,
     /// The sender will send no more.
     ended: bool,
@@ -73,6 +72,18 @@ struct Flow {
     /// A fault holds it.
     held: bool,
     rng: ChaCha8Rng,
+}
+
+/// What was read at once.
+struct Piece {
+    came: Instant,
+    /// When it may leave.
+    due: Instant,
+    /// Whether a fault delays it: how late it leaves is then looked at.
+    delayed: bool,
+    /// Whether it was seen to stay although it was due.
+    kept: bool,
+    bytes: Vec<u8>,
 }
 
 /// A connection: the dialling end, the accepting end, and the flow from each to the other.
@@ -137,8 +148,8 @@ impl Streams {
                 }
                 if back.full {
                     flags |= PollFlags::POLLOUT;
-                } else if let Some((due, ..)) = back.pieces.front().filter(|_| !back.held) {
-                    timeout = timeout.min(due.saturating_duration_since(now));
+                } else if let Some(piece) = back.pieces.front().filter(|_| !back.held) {
+                    timeout = timeout.min(piece.due.saturating_duration_since(now));
                 }
                 if !flags.is_empty() {
                     fds.push(PollFd::new(unbind(connection.ends[side].as_fd()), flags));
@@ -208,6 +219,9 @@ impl Streams {
             Ok(0) => flow.ended = true,
             Ok(count) => {
                 let now = Instant::now();
+                if let Some(tally) = flow.link.and_then(|link| self.shared.link(link)) {
+                    bump(&tally.received);
+                }
                 let passage = match flow.link {
                     Some(link) => self.shared.rules().passage(link, count, now, &mut flow.rng),
                     None => Passage::After(Duration::ZERO),
@@ -215,13 +229,24 @@ impl Streams {
                 match passage {
                     Passage::Reset(tally) => {
                         bump(&tally.reset);
-                        connection.reset();
+                        connection.reset(&self.shared);
                     }
                     Passage::After(delay) => {
-                        let before = flow.pieces.back().map_or(now, |(due, ..)| *due);
-                        let due = (now + delay).max(before);
+                        let before = flow.pieces.back().map_or(now, |piece| piece.due);
+                        let (due, delayed) = ((now + delay).max(before), !delay.is_zero());
+                        if let Some(tally) =
+                            flow.link.and_then(|link| self.shared.link(link)).filter(|_| delay >= LATE)
+                        {
+                            bump(&tally.aside);
+                        }
                         flow.bytes += count;
-                        flow.pieces.push_back((due, !delay.is_zero(), buffer[..count].to_vec()));
+                        flow.pieces.push_back(Piece {
+                            came: now,
+                            due,
+                            delayed,
+                            kept: false,
+                            bytes: buffer[..count].to_vec(),
+                        });
                     }
                 }
             }
@@ -245,11 +270,13 @@ impl Streams {
                 };
                 if let Some(tally) = resets.filter(|_| !connection.dead) {
                     bump(&tally.reset);
-                    connection.reset();
+                    connection.reset(&self.shared);
                 }
                 connection.flows[side].held = holds;
                 if !holds {
                     connection.send(side, &self.shared);
+                } else if let Some(tally) = self.shared.link(link) {
+                    connection.keep(side, tally);
                 }
             }
         }
@@ -276,25 +303,28 @@ impl Connection {
     fn send(&mut self, side: usize, shared: &Shared) {
         let flow = &mut self.flows[side];
         let receiver = &mut self.ends[1 - side];
-        while let Some((due, by_fault, bytes)) = flow.pieces.front_mut() {
+        while let Some(piece) = flow.pieces.front_mut() {
             let now = Instant::now();
-            if self.dead || flow.full || *due > now {
+            if self.dead || flow.full || piece.due > now {
                 return;
             }
-            match receiver.write(bytes) {
+            match receiver.write(&piece.bytes) {
                 Ok(count) => {
-                    if *by_fault {
-                        shared.lagged(now - *due);
-                        *by_fault = false;
+                    if piece.delayed {
+                        shared.lagged(now - piece.due);
+                        piece.delayed = false;
                     }
                     flow.bytes -= count;
-                    if count < bytes.len() {
-                        bytes.drain(..count);
+                    if count < piece.bytes.len() {
+                        piece.bytes.drain(..count);
                         flow.full = true;
                         return;
                     }
-                    if let Some(link) = flow.link {
-                        shared.forwarded(link);
+                    if let Some(tally) = flow.link.and_then(|link| shared.link(link)) {
+                        bump(&tally.passed);
+                        if now - piece.came >= LATE {
+                            bump(&tally.late);
+                        }
                     }
                     flow.pieces.pop_front();
                 }
@@ -317,13 +347,25 @@ impl Connection {
         }
     }
 
+    /// Counts what is due of the flow from `side` and stays.
+    fn keep(&mut self, side: usize, tally: &LinkTally) {
+        let now = Instant::now();
+        for piece in self.flows[side].pieces.iter_mut().filter(|piece| !piece.kept && piece.due <= now) {
+            piece.kept = true;
+            bump(&tally.kept);
+        }
+    }
+
     /// Both ways ended and told.
     fn is_over(&self) -> bool {
         self.flows.iter().all(|flow| flow.told)
     }
 
     /// Ends both ends with RST: what was under way is lost with them, as it is in life.
-    fn reset(&mut self) {
+    fn reset(&mut self, shared: &Shared) {
+        for tally in self.flows.iter().filter_map(|flow| shared.link(flow.link?)) {
+            bump(&tally.reset);
+        }
         for end in &self.ends {
             // Without it the end is closed in order, which a node takes no better.
             let _ = socket2::SockRef::from(end).set_linger(Some(Duration::ZERO));
