@@ -13,5 +13,6 @@ mod key;
 mod main_job;
 mod orphans;
 mod replay;
+mod storm;
 mod unprivileged;
 mod usage;

@@ -1,0 +1,22 @@
+//! Every kind of fault that our node can have, up to five at a time: still valid, and each kind is seen to have had an effect.
+
+use harness::fault::{FaultKind, Shape};
+use harness::system::Transport;
+use tests::recorded::Recorded;
+use tests::sandbox::Sandbox;
+
+#[test]
+fn a_storm_of_every_fault_is_valid_and_every_kind_bites() {
+    let sandbox = Sandbox::new();
+    let out = sandbox.out("storm");
+    let said = sandbox.run(&["run", "--profile", "storm", "--time", "20s", "--seed", "0x57"], &out).exits(0);
+    let run = Recorded::at(&out);
+    assert_eq!(run.verdict(), "valid", "{said}");
+    let shape = Shape { nodes: 5, transport: Transport::Udp, survives_wipe: false };
+    for kind in FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)) {
+        let values = run.nemesis(kind.name());
+        assert!(values.iter().any(|value| value["bit"] == true), "no {kind} bit: {values:?}\n{said}");
+    }
+    assert!(run.operations("ok") >= 1_500, "{said}");
+    sandbox.assert_nothing_left();
+}
