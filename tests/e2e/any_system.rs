@@ -27,6 +27,8 @@ fn etcd_is_valid_under_every_fault_that_streams_can_have() {
         "run",
         "--system",
         "etcd",
+        "--faults",
+        "kill,partition,loss,delay,rate,reset",
         "--profile",
         "steady",
         "--workload",
@@ -36,10 +38,16 @@ fn etcd_is_valid_under_every_fault_that_streams_can_have() {
         "--rate",
         "400",
     ];
-    let said = sandbox.run(&[&args[..], &["--time", "12s", "--seed", "0x51f2"]].concat(), &out).exits(0);
+    let said = sandbox.run(&[&args[..], &["--time", "15s", "--seed", "0x51f2"]].concat(), &out).exits(0);
     let run = Recorded::at(&out);
     assert_eq!(run.verdict(), "valid", "{said}");
-    for (kind, counter) in [("partition", "held"), ("delay", "delayed"), ("loss", "stalled")] {
+    for (kind, counter) in [
+        ("partition", "held"),
+        ("delay", "delayed"),
+        ("loss", "stalled"),
+        ("rate", "delayed"),
+        ("reset", "reset"),
+    ] {
         let healed = run.nemesis(kind);
         let bit = |value: &&serde_json::Value| {
             value["phase"] == "heal" && value["evidence"][counter].as_u64() > Some(0)
