@@ -368,7 +368,9 @@ impl Replay {
         let entry =
             |kind: u8| [Kind::Noop, Kind::Command, Kind::Membership].iter().any(|entry| *entry as u8 == kind);
         let faulty = match reason {
-            BadFrame::Payload { kind, lsn, index, term } if lsn == expected && entry(kind) => {
+            BadFrame::Payload { kind, lsn, index, term }
+                if lsn == expected && entry(kind) && index.max(term) <= NUMBER_MAX =>
+            {
                 Some(LogId { index, term })
             }
             _ => None,

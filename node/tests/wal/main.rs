@@ -6,6 +6,7 @@
 mod damage;
 mod failures;
 mod forgetful;
+mod fuzz;
 mod inspect;
 mod real;
 mod refusals;
