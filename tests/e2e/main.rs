@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
 
 mod any_system;
+mod bad_links;
 mod by_hand;
 mod campaign;
 mod ctrl_c;

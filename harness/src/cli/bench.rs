@@ -122,7 +122,7 @@ struct SoakArgs {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     looks: u32,
     /// Most bytes that a node may ever have on disk, in MiB
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     disk_mib_max: u64,
 }
 
