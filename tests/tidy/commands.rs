@@ -10,7 +10,8 @@ use tests::workspace::{files, read};
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown {
     program: String,
-    subcommand: Option<String>,
+    /// And one below it, if a second name follows: an argument that looks like one does no harm to the help.
+    subcommand: Option<Vec<String>>,
     flags: Vec<String>,
 }
 
@@ -52,7 +53,10 @@ fn command(snippet: &str) -> Option<Shown> {
     let mut rest = words.clone();
     let first = rest.next()?;
     let name = |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-    let subcommand = (!first.starts_with('-') && name(first)).then(|| first.to_owned());
+    let subcommand = (!first.starts_with('-') && name(first)).then(|| {
+        let second = rest.next().filter(|word| !word.starts_with('-') && name(word));
+        [Some(first), second].into_iter().flatten().map(str::to_owned).collect()
+    });
     // A word that is no flag and no name is no command of ours: the line only begins like one.
     if subcommand.is_none() && !first.starts_with('-') {
         return None;
@@ -64,8 +68,8 @@ fn command(snippet: &str) -> Option<Shown> {
     Some(Shown { program: program.to_owned(), subcommand, flags: flags.collect() })
 }
 
-/// What `PROGRAM [SUBCOMMAND] --help` prints; `None` if there is no such subcommand.
-fn help(program: &str, subcommand: Option<&str>) -> Option<String> {
+/// What `PROGRAM [SUBCOMMAND …] --help` prints; `None` if there is no such subcommand.
+fn help(program: &str, subcommand: &[String]) -> Option<String> {
     let programs = binaries();
     let path = match program {
         "node" => &programs.node,
@@ -80,12 +84,15 @@ fn help(program: &str, subcommand: Option<&str>) -> Option<String> {
 fn commands_are_recognised_in_blocks_and_in_sentences() {
     let text = "```\ncargo build && ./target/release/harness run --time 5s --out=x # note\nnodes\n```\nSee `node serve 1 A` and \
                 `node` and `checker check PATH [--json]`.\n```json\nnode fake\n```\n";
-    let commands: Vec<_> =
-        shown(text).into_iter().map(|s| (s.program, s.subcommand.unwrap(), s.flags.join(" "))).collect();
+    let commands: Vec<_> = shown(text)
+        .into_iter()
+        .map(|s| (s.program, s.subcommand.unwrap().join(" "), s.flags.join(" ")))
+        .collect();
     let expected =
         [("harness", "run", "--time --out"), ("node", "serve", ""), ("checker", "check", "--json")];
     assert_eq!(commands, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
-    assert!(help("harness", Some("rum")).is_none());
+    assert!(help("harness", &["rum".to_owned()]).is_none());
+    assert!(help("harness", &["bench".to_owned(), "rum".to_owned()]).is_none());
 }
 
 #[test]
@@ -97,8 +104,8 @@ fn documents_show_only_commands_that_exist() {
             count += 1;
             let text = helps
                 .entry((program.clone(), subcommand.clone()))
-                .or_insert_with(|| help(&program, subcommand.as_deref()));
-            let name = format!("{program} {}", subcommand.unwrap_or_default());
+                .or_insert_with(|| help(&program, subcommand.as_deref().unwrap_or_default()));
+            let name = format!("{program} {}", subcommand.unwrap_or_default().join(" "));
             let Some(text) = text else { panic!("{}: there is no `{name}`", path.display()) };
             for flag in flags {
                 // `cas KEY --absent NEW` is a word of an operation, and stands in the help as one.
