@@ -23,6 +23,7 @@ use crate::raft::membership::{MEMBERS_MAX, Member};
 use crate::raft::message::{AppendResult, Envelope, Message};
 use crate::raft::types::{Index, Lsn, NodeId, Payload, ProcessId, Record};
 use crate::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Recovered, Role};
+use crate::storage::Progress;
 use crate::storage::snapshot_job::SnapshotJob;
 use crate::trace::TraceEvent;
 use crate::transport::frame::{DropReason, Frame, Kind};
@@ -153,6 +154,10 @@ pub struct Replica {
     /// Chain over the entries that were applied, computed from them and not taken from the log.
     applied_chain: u64,
     effects: Effects,
+    /// Records wait for space on the disk: reads and votes go on, entries are taken from nobody.
+    out_of_space: bool,
+    /// What votes wait for is durable up to here.
+    vote_lsn: Lsn,
     /// Messages that wait for the disk.
     gated: VecDeque<Outgoing>,
     /// Sizes of what waits for the disk.
@@ -214,6 +219,8 @@ impl Replica {
             store,
             applied_chain,
             effects,
+            out_of_space: false,
+            vote_lsn: last_lsn,
             gated: VecDeque::new(),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
@@ -330,6 +337,16 @@ impl Replica {
         alone || idle || (self.raft.role() != Role::Leader && self.raft.leader().is_some())
     }
 
+    /// How far the log on disk is.
+    pub fn stored(&mut self, now: u64, progress: Progress) {
+        if self.out_of_space != progress.out_of_space {
+            self.effects.event(Level::Error, || Event::Space { out: progress.out_of_space });
+        }
+        self.out_of_space = progress.out_of_space;
+        self.vote_lsn = self.vote_lsn.max(progress.hard_state);
+        self.durable(now, progress.durable);
+    }
+
     /// Every record up to `lsn` is durable: what waited for it may leave.
     pub fn durable(&mut self, now: u64, lsn: Lsn) {
         while let Some((_, bytes)) = self.unsynced.front().filter(|(record, _)| *record <= lsn).copied() {
@@ -396,6 +413,19 @@ impl Replica {
                 }
                 _ => None,
             };
+            // Votes have room of their own on a full disk: nothing but term and vote stands behind them.
+            let vote = matches!(
+                envelope.message,
+                Message::VoteRequest { .. }
+                    | Message::VoteReply { .. }
+                    | Message::PreVoteReply { .. }
+                    | Message::HelloReply { .. }
+                    | Message::AppendReply {
+                        result: AppendResult::Rejected { .. } | AppendResult::Fetching,
+                        ..
+                    }
+            );
+            let durable = if vote { durable.max(self.vote_lsn) } else { durable };
             let early = *after > durable && accepted.is_some() && planted!(R21);
             if *after > durable && !early {
                 if waiting.len() < self.config.gated_messages_max {

@@ -7,6 +7,7 @@ mod bad_links;
 mod by_hand;
 mod campaign;
 mod ctrl_c;
+mod damage;
 mod dead_node;
 mod hostile;
 mod http;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::event::{Event, Level};
 use super::message::Message;
 use super::types::{HardState, LogId, NodeId, ProcessId, Record, SnapshotMark};
-use super::{Effects, Raft};
+use super::{Effects, Raft, Role};
 
 /// Whether this node may vote, and what it has learnt while it may not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +34,12 @@ impl Admission {
 impl Raft {
     /// Whether this node may vote and stand for election.
     pub fn may_vote(&self) -> bool {
-        !self.admission.is_pending()
+        !self.admission.is_pending() && self.vote_is_known()
+    }
+
+    /// Whether it may lead: a leader must not lack what it acknowledged.
+    pub(super) fn may_stand(&self) -> bool {
+        !self.admission.is_pending() && !self.is_recovering() && self.membership().is_voter(self.config.id)
     }
 
     /// A directory in which nothing has happened yet.
@@ -54,12 +59,17 @@ impl Raft {
         }
     }
 
-    pub(super) fn answer_hello(&mut self, from: NodeId, effects: &mut Effects) {
+    pub(super) fn answer_hello(&mut self, now: u64, from: NodeId, process: ProcessId, effects: &mut Effects) {
         let bound = self.membership().members.get(&from).map_or(0, |member| member.directory);
         // A leader has heard from followers that no entry binds yet.
         let heard = self.progress.get(&from).map_or(0, |progress| progress.process.directory);
         let known = if bound != 0 { bound } else { heard };
-        let message = Message::HelloReply { blank: self.is_blank(), known };
+        // A leader forgets what the process before this one acknowledged, before it says how far its log goes. A question
+        // makes it forget no other directory: that takes an acknowledgement.
+        let same = heard == 0 || heard == process.directory;
+        let leads = self.role == Role::Leader && same && self.hear_process(now, from, process);
+        let leads = leads.then_some(self.log.last().index);
+        let message = Message::HelloReply { blank: self.is_blank(), known, leads };
         self.send(from, message, self.hard_state_lsn, effects);
     }
 

@@ -83,7 +83,7 @@ impl Raft {
 
     /// The leader hands over: no pre-vote, because the point is to replace a live leader (thesis §3.10).
     pub(super) fn stand_now(&mut self, now: u64, from: NodeId, effects: &mut Effects) {
-        let may_stand = self.may_vote() && self.membership().is_voter(self.config.id);
+        let may_stand = self.may_stand();
         if self.role == Role::Follower && self.leader == Some(from) && may_stand {
             effects.info(|| Event::TransferReceived { from, term: self.hard_state.term });
             self.start_election(now, true, effects);

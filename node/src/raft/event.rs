@@ -86,6 +86,10 @@ pub enum Event {
     SnapshotRefused { last: LogId },
     /// A snapshot could not be written, read or removed. Nothing depends on it.
     SnapshotFailed { last: LogId, reason: String },
+    /// What the disk had lost is there again.
+    Recovered { last: LogId },
+    /// The disk is full, or not any more.
+    Space { out: bool },
     /// Another node claims to lead the term that this node leads.
     ConflictingLeader { from: NodeId, term: Term },
 }
@@ -94,11 +98,14 @@ impl Event {
     /// Its level.
     pub fn level(&self) -> Level {
         match self {
-            Event::ConflictingLeader { .. } | Event::SnapshotFailed { .. } => Level::Error,
+            Event::ConflictingLeader { .. } | Event::SnapshotFailed { .. } | Event::Space { out: true } => {
+                Level::Error
+            }
             Event::QuorumLost { .. }
             | Event::TransferAborted { .. }
             | Event::Removed { .. }
             | Event::SnapshotRefused { .. }
+            | Event::Recovered { .. }
             | Event::Forgotten { .. } => Level::Warn,
             Event::AppendRejected { .. } | Event::VoteDenied { .. } | Event::SnapshotOffered { .. } => {
                 Level::Debug
@@ -191,6 +198,13 @@ impl fmt::Display for Event {
                 write!(f, "the snapshot at {last} that was fetched is damaged; fetching it again")
             }
             Event::SnapshotFailed { last, reason } => write!(f, "snapshot at {last}: {reason}"),
+            Event::Recovered { last } => {
+                write!(f, "what the disk had lost is there again, up to {last}: no restriction any more")
+            }
+            Event::Space { out: true } => {
+                write!(f, "the disk is full: reads and votes go on, writes are refused until there is space")
+            }
+            Event::Space { out: false } => write!(f, "there is space on the disk again"),
             Event::ConflictingLeader { from, term } => {
                 write!(f, "n{from} claims to lead term {term}, which this node leads; message dropped")
             }

@@ -45,7 +45,8 @@ pub enum Message {
         /// Whether the vote was granted in the envelope's term.
         granted: bool,
     },
-    /// "My directory is empty: have you met me with another?" Asked before a first vote, see `admission`.
+    /// "Have you met me, and with which directory?" Asked before a first vote, see `admission`, and by a node whose disk lost
+    /// something, see `recovering`.
     Hello,
     /// Answer to [`Message::Hello`].
     HelloReply {
@@ -53,6 +54,8 @@ pub enum Message {
         blank: bool,
         /// The directory by which it knows the one that asked; 0 if it does not.
         known: DirectoryId,
+        /// The last entry of its log, if it leads the envelope's term.
+        leads: Option<Index>,
     },
     /// "Stand for election now": the leader hands over to a follower that has all of its log (thesis §3.10).
     TimeoutNow,

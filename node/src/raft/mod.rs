@@ -25,6 +25,7 @@ pub mod progress;
 pub mod quorum;
 mod read_index;
 pub mod reconfigure;
+mod recovering;
 mod replication;
 mod snapshot;
 mod transfer;
@@ -44,9 +45,11 @@ use membership::Membership;
 use message::{Envelope, Message, SnapshotOffer};
 use progress::Progress;
 use read_index::ReadQueue;
+use recovering::Restriction;
 use transfer::Transfer;
 use types::{
-    DirectoryId, Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, SnapshotMark, Term,
+    DirectoryId, Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, Recovering,
+    SnapshotMark, Term,
 };
 
 /// What a node knows before its first message, and how patient it is. Times are nanoseconds.
@@ -79,6 +82,8 @@ pub struct Recovered {
     pub snapshot: Option<SnapshotOffer>,
     /// The log, from the entry after the mark's `base`.
     pub entries: Vec<Entry>,
+    /// What it may not do, because something durable was lost.
+    pub recovering: Option<Recovering>,
     /// The last record.
     pub last_lsn: Lsn,
 }
@@ -221,6 +226,7 @@ pub struct Raft {
     /// The newest snapshot file of this node.
     snapshot: Option<SnapshotOffer>,
     admission: Admission,
+    restriction: Option<Restriction>,
     /// Index of the no-op that this leader appended when it was elected.
     term_start_index: Index,
     reads: ReadQueue,
@@ -231,7 +237,7 @@ pub struct Raft {
 impl Raft {
     /// A follower that goes on from what was recovered.
     pub fn new(config: RaftConfig, rng: ChaCha8Rng, now: u64, recovered: Recovered) -> Raft {
-        let Recovered { hard_state, mark, snapshot, entries, last_lsn } = recovered;
+        let Recovered { hard_state, mark, snapshot, entries, recovering, last_lsn } = recovered;
         let mut memberships = vec![(mark.last.index, Arc::new(decoded(&mark.membership)))];
         memberships
             .extend(entries.iter().filter(|entry| entry.id.index > mark.last.index).filter_map(in_entry));
@@ -255,13 +261,14 @@ impl Raft {
             memberships,
             snapshot,
             admission: Admission::Pending(BTreeMap::new()),
+            restriction: recovering.map(Restriction::new),
             term_start_index: 0,
             reads: ReadQueue::default(),
             transfer: None,
         };
         raft.reset_election_deadline(now);
         raft.admit_if_recognised();
-        if raft.admission.is_pending() {
+        if raft.admission.is_pending() || raft.is_recovering() {
             raft.election_deadline = now + raft.config.heartbeat_interval;
         }
         raft
@@ -367,6 +374,10 @@ impl Raft {
             self.reset_election_deadline(now);
         } else if self.admission.is_pending() {
             self.ask_for_admission(now, effects);
+        } else if self.is_recovering() {
+            self.leader = None;
+            self.election_deadline = now + self.config.heartbeat_interval;
+            self.ask_for_recovery(now, effects);
         } else {
             effects.info(|| Event::ElectionTimeout { term: self.hard_state.term });
             self.start_pre_vote(now, effects);
@@ -415,9 +426,10 @@ impl Raft {
                 self.answer_snapshot(now, from, offer, round, effects);
             }
             Message::Snapshot { offer, round } => self.reject(from, offer.last, round, effects),
-            Message::Hello => self.answer_hello(from, effects),
-            Message::HelloReply { blank, known } => {
+            Message::Hello => self.answer_hello(now, from, process, effects),
+            Message::HelloReply { blank, known, leads } => {
                 self.count_hello(now, from, process, blank, known, effects);
+                self.learn_for_recovery(from, term, leads, effects);
             }
             Message::AppendReply { round, result } if current && self.role == Role::Leader => {
                 self.count_append(now, from, process, round, result, effects);
@@ -434,6 +446,7 @@ impl Raft {
         self.durable_lsn = lsn;
         self.log.durable(lsn);
         effects.trace(|| TraceEvent::Durable { lsn });
+        self.end_recovery(effects);
         match self.role {
             Role::Leader => self.advance_commit(now, effects),
             Role::Candidate => self.count_own_vote(now, effects),
@@ -580,7 +593,7 @@ impl Raft {
 
     /// §5.4.1: the later term wins, then the longer log. `LogId` orders exactly so.
     fn is_up_to_date(&self, last: LogId) -> bool {
-        last >= self.log.last()
+        last >= self.last_promised()
     }
 }
 

@@ -190,6 +190,7 @@ impl Raft {
         }
         self.leader_heard_at = Some(now);
         self.reset_election_deadline(now);
+        self.ask_for_recovery(now, effects);
         true
     }
 
@@ -201,6 +202,27 @@ impl Raft {
         self.send(to, Message::AppendReply { round, result }, self.hard_state_lsn, effects);
     }
 
+    /// Notes which process a follower is. What another process of the same node acknowledged counts for nothing from
+    /// here on: this one may have lost it, and says again what it has. Returns whether what it says counts.
+    pub(super) fn hear_process(&mut self, now: u64, from: NodeId, process: ProcessId) -> bool {
+        let patience = self.config.election_timeout_max;
+        let Some(progress) = self.progress.get_mut(&from) else { return false };
+        let (known, silent) = (progress.process, now.saturating_sub(progress.heard_at) >= patience);
+        if known != ProcessId::default() && known != process {
+            let counts = self.memberships.last().is_some_and(|(_, m)| m.recognises(from, known.directory));
+            if known.directory == process.directory && process.incarnation < known.incarnation {
+                return false; // late, from a process that is dead
+            }
+            if known.directory != process.directory && counts && !silent {
+                return false; // the one that counts is alive: this is late, from before the directory was lost
+            }
+            progress.forget(process);
+        }
+        progress.process = process;
+        true
+    }
+
+    #[allow(clippy::too_many_arguments)] // the fields of one message
     pub(super) fn count_append(
         &mut self,
         now: u64,
@@ -211,24 +233,10 @@ impl Raft {
         effects: &mut Effects,
     ) {
         let last_index = self.log.last().index;
-        let patience = self.config.election_timeout_max;
-        let Some(progress) = self.progress.get_mut(&from) else { return };
-        let (known, silent) = (progress.process, now.saturating_sub(progress.heard_at) >= patience);
-        if known != ProcessId::default() && known != process {
-            if known.directory == process.directory {
-                if process.incarnation < known.incarnation {
-                    return; // late, from a process that is dead
-                }
-                progress.probe_from(progress.match_index + 1);
-            } else if self.memberships.last().is_some_and(|(_, m)| m.recognises(from, known.directory))
-                && !silent
-            {
-                return; // the one that counts is alive: this is late, from before the directory was lost
-            } else {
-                progress.forget(process);
-            }
+        if !self.hear_process(now, from, process) {
+            return;
         }
-        progress.process = process;
+        let Some(progress) = self.progress.get_mut(&from) else { return };
         progress.heard_at = now;
         progress.round = progress.round.max(round.min(self.reads.round()));
         // A snapshot that came from elsewhere, or an earlier one, may have brought it to where this log begins.

@@ -169,7 +169,7 @@ impl Replica {
     fn step_message(&mut self, now: u64, origin: Origin, mut message: Message) {
         if let Message::Append { entries, .. } = &mut message
             && !entries.is_empty()
-            && self.unsynced_bytes > self.config.unsynced_bytes_max
+            && (self.out_of_space || self.unsynced_bytes > self.config.unsynced_bytes_max)
         {
             // The leader is heard all the same: a slow disk is no reason for an election.
             entries.clear();

@@ -218,8 +218,9 @@ impl Replica {
                 Verdict::New | Verdict::Unknown => {}
             }
         }
-        if self.raft.transferring_to().is_some() {
-            return self.refuse(waiter, ErrorCode::Busy); // the next leader takes it in a moment
+        // During a transfer the next leader takes it in a moment; on a full disk, nobody until there is space.
+        if self.raft.transferring_to().is_some() || self.out_of_space {
+            return self.refuse(waiter, ErrorCode::Busy);
         }
         let write = WriteId::of(&command);
         let proposed = self.requests.writes.contains_key(&write);

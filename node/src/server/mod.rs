@@ -4,7 +4,6 @@
 mod disk_thread;
 mod http;
 mod logger;
-mod scrub_thread;
 mod snapshot_thread;
 mod trace_file;
 
@@ -30,15 +29,13 @@ use crate::raft::event::Level;
 use crate::raft::message::SnapshotOffer;
 use crate::raft::types::{ProcessId, SnapshotMark};
 use crate::replica::{Destination, RecoveredState, Replica};
-use crate::storage::scrub::Scrubber;
 use crate::storage::snapshot_job::SnapshotJob;
-use crate::storage::{Disk, Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
+use crate::storage::{Condition, Disk, Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
 use crate::transport::frame;
 use crate::transport::udp::BatchSocket;
 use disk_thread::DiskThread;
 use http::Http;
 use logger::Logger;
-use scrub_thread::ScrubThread;
 use snapshot_thread::SnapshotThread;
 use trace_file::TraceFile;
 
@@ -161,6 +158,10 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
                 mark,
                 snapshot,
                 entries: recovered.entries,
+                recovering: match recovered.condition {
+                    Condition::Sound => None,
+                    Condition::Recovering(recovering) => Some(recovering),
+                },
                 last_lsn: recovered.last_lsn,
             },
             state,
@@ -168,7 +169,6 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     );
     let disk = DiskThread::start(wal)?;
     let mut snapshots = Snapshots { thread: SnapshotThread::start(snapshots)?, backlog: VecDeque::new() };
-    let scrub = ScrubThread::start(Scrubber::new(Arc::new(RealDisk), &config.data_dir))?;
     let mut http = config.http.map(Http::start).transpose()?;
     let mut outgoing = Vec::new();
     let mut leave_by = None;
@@ -185,7 +185,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         }
         wait(&socket, &disk, &snapshots.thread, replica.next_deadline())?;
         if let Some(progress) = disk.completed()? {
-            replica.durable(monotonic_ns(), progress.durable);
+            replica.stored(monotonic_ns(), progress);
         }
         for outcome in snapshots.thread.completed()? {
             replica.snapshot_outcome(monotonic_ns(), outcome);
@@ -214,11 +214,8 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         }));
         socket.send(&outgoing);
         outgoing.clear();
-        for damage in scrub.damage() {
-            logger.line(Level::Error, &damage);
-        }
         if let Some(http) = &mut http {
-            http.refresh(now, || replica.status(now), disk.latency(), scrub.scrubbed());
+            http.refresh(now, || replica.status(now), disk.latency());
         }
     }
     logger.line(Level::Info, "stopped by request");

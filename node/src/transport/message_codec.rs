@@ -134,10 +134,12 @@ pub fn encode(message: &Message) -> Vec<u8> {
             writer.u64(*round);
         }
         Message::Hello => writer.u8(9),
-        Message::HelloReply { blank, known } => {
+        Message::HelloReply { blank, known, leads } => {
             writer.u8(10);
             writer.u8(u8::from(*blank));
             writer.u64(*known);
+            writer.u8(u8::from(leads.is_some()));
+            writer.u64(leads.unwrap_or(0));
         }
         Message::AppendReply { round, result } => {
             writer.u8(6);
@@ -218,7 +220,14 @@ pub fn decode_incoming(payload: &[u8], term: Term) -> Result<Incoming, Malformed
             Message::Snapshot { offer, round: read_number(&mut reader)? }
         }
         9 => Message::Hello,
-        10 => Message::HelloReply { blank: reader.boolean()?, known: reader.u64()? },
+        10 => {
+            let (blank, known) = (reader.boolean()?, reader.u64()?);
+            let (leads, last) = (reader.boolean()?, read_number(&mut reader)?);
+            if !leads && last != 0 {
+                return Err(Malformed);
+            }
+            Message::HelloReply { blank, known, leads: leads.then_some(last) }
+        }
         _ => return Err(Malformed),
     };
     reader.finish()?;
@@ -295,8 +304,8 @@ mod tests {
             Message::VoteRequest { last: id(3, 9), transfer: false },
             Message::TimeoutNow,
             Message::Hello,
-            Message::HelloReply { blank: true, known: 0 },
-            Message::HelloReply { blank: false, known: 77 },
+            Message::HelloReply { blank: true, known: 0, leads: None },
+            Message::HelloReply { blank: false, known: 77, leads: Some(9) },
             Message::Snapshot { offer: SnapshotOffer { last: id(2, 7), size: 99, root: [5; 32] }, round: 4 },
             Message::AppendReply { round: 5, result: AppendResult::Fetching },
             Message::VoteReply { granted: false },

@@ -157,7 +157,10 @@ impl Disk {
             snapshot = Some(SnapshotOffer { last: meta.last, size: meta.size, root: meta.root });
             state = Some(snapshot_file::verify(&image, None).unwrap().state());
         }
-        RecoveredState { raft: Recovered { hard_state, mark, snapshot, entries, last_lsn }, state }
+        RecoveredState {
+            raft: Recovered { hard_state, mark, snapshot, entries, recovering: None, last_lsn },
+            state,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ fn empty(voters: u32) -> Core {
 }
 
 fn answer(blank: bool, known: u64) -> Message {
-    Message::HelloReply { blank, known }
+    Message::HelloReply { blank, known, leads: None }
 }
 
 fn admitted(effects: &Effects) -> bool {
@@ -168,7 +168,7 @@ fn a_question_changes_no_term() {
 #[test]
 fn who_is_asked_tells_what_it_knows() {
     let knows = |core: &mut Core| match only(&core.receive(2, 5, Message::Hello), 2).envelope.message {
-        Message::HelloReply { blank, known } => (blank, known),
+        Message::HelloReply { blank, known, .. } => (blank, known),
         other => panic!("{other:?}"),
     };
     assert_eq!(knows(&mut empty(3)), (true, 0));

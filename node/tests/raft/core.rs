@@ -33,7 +33,7 @@ pub(crate) fn membership(voters: u32) -> Membership {
 /// What a node of a cluster of `voters` remembers.
 pub(crate) fn recovered(voters: u32, hard_state: HardState, entries: Vec<Entry>, last_lsn: Lsn) -> Recovered {
     let mark = SnapshotMark { membership: membership(voters).encode().into(), ..SnapshotMark::default() };
-    Recovered { hard_state, mark, snapshot: None, entries, last_lsn }
+    Recovered { hard_state, mark, snapshot: None, entries, recovering: None, last_lsn }
 }
 
 /// One more record on the disk, as `storage::recovery` reads it back.

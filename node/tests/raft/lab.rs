@@ -47,7 +47,7 @@ fn describe(message: &Message) -> String {
             format!("vote for me, my last entry is {last}{why}")
         }
         Message::Hello => "have you met me?".to_owned(),
-        Message::HelloReply { blank, known } => {
+        Message::HelloReply { blank, known, .. } => {
             let state = if *blank { "I am empty too" } else { "I am not empty" };
             format!("{state}, I know you by directory {known}")
         }

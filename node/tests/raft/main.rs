@@ -12,6 +12,7 @@ mod lab;
 mod large;
 mod membership;
 mod reads;
+mod recovering;
 mod replica;
 mod replication;
 mod scripts;

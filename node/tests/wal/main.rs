@@ -10,7 +10,6 @@ mod fuzz;
 mod inspect;
 mod real;
 mod refusals;
-mod scrub;
 mod snapshots;
 mod space;
 mod tails;
