@@ -66,7 +66,7 @@ pub const CHUNKS_PER_TURN_MAX: usize = 512;
 pub const TRANSFER_IDLE_MS: u64 = 2_000;
 /// How long a stopping leader waits for its successor.
 pub const LEAVE_WAIT_MS: u64 = 1_000;
-/// Datagrams that are taken from the socket before their effects are carried out.
+/// Datagrams that are taken of peers, and then of clients, before their effects are carried out.
 pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
 /// Receive buffer that is asked for; the kernel may grant less.
 pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;

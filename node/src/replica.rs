@@ -3,6 +3,7 @@
 
 mod blobs;
 mod entry_pulls;
+mod follower_reads;
 mod objects;
 mod requests;
 mod snapshots;
@@ -31,6 +32,7 @@ use crate::transport::key::Key;
 use crate::transport::message_codec;
 use blobs::Blobs;
 use entry_pulls::{EntryPulls, Origin};
+use follower_reads::FollowerReads;
 use requests::Requests;
 use snapshots::Snapshots;
 
@@ -121,6 +123,19 @@ pub struct Holdings {
     pub response_bytes: usize,
 }
 
+/// What leaves first of one turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Priority {
+    /// Votes, heartbeats, and whatever else keeps a leader.
+    Heartbeat,
+    /// Acknowledgements, and requests for parts of objects.
+    Acknowledgement,
+    /// Entries, and what clients ask and are told.
+    Append,
+    /// Parts of objects.
+    Chunk,
+}
+
 /// Where a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -165,13 +180,15 @@ pub struct Replica {
     unsynced_bytes: usize,
     requests: Requests,
     snapshots: Snapshots,
+    follower_reads: FollowerReads,
     entry_pulls: EntryPulls,
     blobs: Blobs,
     /// Since the last flush.
     chunks_sent: usize,
     /// The time of the latest input.
     now: u64,
-    datagrams: Vec<(Destination, Vec<u8>)>,
+    /// By [`Priority`].
+    datagrams: [Vec<(Destination, Vec<u8>)>; 4],
     /// Where nodes were heard from whose address nothing else tells.
     heard: BTreeMap<NodeId, SocketAddr>,
     message_id: u64,
@@ -226,11 +243,12 @@ impl Replica {
             unsynced_bytes: 0,
             requests: Requests::default(),
             snapshots,
+            follower_reads: FollowerReads::default(),
             entry_pulls: EntryPulls::default(),
             blobs: Blobs::default(),
             chunks_sent: 0,
             now,
-            datagrams: Vec::new(),
+            datagrams: Default::default(),
             heard: BTreeMap::new(),
             message_id: 0,
             dropped: BTreeMap::new(),
@@ -248,6 +266,7 @@ impl Replica {
         let behind = self.store.last_applied() < self.raft.commit_index();
         let snapshots = self.snapshots.next_deadline().unwrap_or(u64::MAX);
         let transfers = snapshots.min(self.entry_pulls_deadline()).min(self.request_pulls_deadline());
+        let transfers = transfers.min(self.follower_reads_deadline());
         if behind { 0 } else { self.raft.next_deadline().min(transfers) }
     }
 
@@ -272,6 +291,13 @@ impl Replica {
     /// Counts a datagram that was dropped.
     pub fn drop_datagram(&mut self, reason: DropReason) {
         *self.dropped.entry(reason).or_default() += 1;
+    }
+
+    /// Notes how many datagrams were lost before they got here, since the start.
+    pub fn lost_by_kernel(&mut self, total: u64) {
+        if total > 0 {
+            self.dropped.insert(DropReason::ReceiveBuffer, total);
+        }
     }
 
     fn take(&mut self, now: u64, source: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
@@ -366,6 +392,8 @@ impl Replica {
         self.continue_snapshots(now);
         self.prune_snapshots();
         self.answer_reads();
+        self.answer_follower_reads();
+        self.ask_for_index(now);
         self.pull_entries(now);
         self.pull_requests(now);
         self.chunks_sent = 0;
@@ -384,7 +412,7 @@ impl Replica {
             events: std::mem::take(&mut self.effects.events),
             records: std::mem::take(&mut self.effects.records),
             snapshot_jobs: self.snapshots.take_jobs(),
-            datagrams: std::mem::take(&mut self.datagrams),
+            datagrams: self.datagrams.iter_mut().flat_map(std::mem::take).collect(),
         }
     }
 
@@ -463,10 +491,31 @@ impl Replica {
 
     fn send_message(&mut self, envelope: Envelope) {
         let payload = message_codec::encode(&envelope.message);
-        self.send_frame(Kind::Peer, Destination::Node(envelope.to), envelope.term, &payload);
+        let priority = match &envelope.message {
+            Message::Append { entries, .. } if !entries.is_empty() => Priority::Append,
+            Message::AppendReply { .. } => Priority::Acknowledgement,
+            _ => Priority::Heartbeat,
+        };
+        self.send_first(priority, Kind::Peer, Destination::Node(envelope.to), envelope.term, &payload);
     }
 
     fn send_frame(&mut self, kind: Kind, destination: Destination, term: u64, payload: &[u8]) {
+        let priority = match kind {
+            Kind::Chunk => Priority::Chunk,
+            Kind::Pull => Priority::Acknowledgement,
+            _ => Priority::Append,
+        };
+        self.send_first(priority, kind, destination, term, payload);
+    }
+
+    fn send_first(
+        &mut self,
+        priority: Priority,
+        kind: Kind,
+        destination: Destination,
+        term: u64,
+        payload: &[u8],
+    ) {
         self.message_id += 1;
         let frame = Frame {
             kind,
@@ -481,7 +530,7 @@ impl Replica {
             message_id: self.message_id,
             payload,
         };
-        self.datagrams.push((destination, frame.seal(self.config.key.as_ref())));
+        self.datagrams[priority as usize].push((destination, frame.seal(self.config.key.as_ref())));
     }
 
     /// Applies what is committed, in order, and answers who waits for it (§5.3).
@@ -526,7 +575,7 @@ impl Replica {
     /// What it holds for others.
     pub fn holdings(&self) -> Holdings {
         Holdings {
-            requests: self.requests.len(),
+            requests: self.requests.len() + self.follower_reads.len(),
             uncommitted_bytes: self.raft.uncommitted_bytes(),
             unsynced_bytes: self.unsynced_bytes,
             gated_messages: self.gated.len(),

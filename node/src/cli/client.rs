@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use node::client::{ClientConfig, Operation, Outcome, Reply};
+use node::client::{ClientConfig, LocalValue, Operation, Outcome, Reply};
 use node::config::CLUSTER_DEFAULT;
 use node::kv::command::VALUE_BYTES_MAX;
 
@@ -42,6 +42,10 @@ pub(crate) struct Client {
     /// How long the operation may take, such as 2s or 500ms.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// With `get`: what the first node that answers has applied, however old it is. Costs the leader nothing, and is there
+    /// when no leader is.
+    #[arg(long)]
+    stale: bool,
     /// Print what `get` got as it is, without a newline after it.
     #[arg(long)]
     raw: bool,
@@ -82,10 +86,22 @@ impl Client {
             operation_timeout: self.timeout,
             ..ClientConfig::default()
         };
+        let addresses = self.addr.clone();
         let mut client = match node::client::Client::new(config, self.addr) {
             Ok(client) => client,
             Err(error) => return fail(&format!("cannot open a socket: {error}"), "check `ulimit -n`", TOOL),
         };
+        if self.stale {
+            let Operation::Get { key } = &operation else {
+                return fail("--stale is for get alone", GRAMMAR, USAGE);
+            };
+            return match addresses.into_iter().find_map(|addr| client.local_get(addr, key)) {
+                Some(LocalValue { last_applied, value }) => {
+                    print(&Reply::Value(value), last_applied, 0, self.raw)
+                }
+                None => fail("no node answered", "see who is up with: node status --addr A,B,C", 2),
+            };
+        }
         match client.execute(&operation, 0) {
             Outcome::Applied { reply, position, node } => print(&reply, position, node, self.raw),
             Outcome::NotApplied { error, message } => fail(

@@ -63,6 +63,8 @@ pub enum RequestBody {
         /// The node.
         to: NodeId,
     },
+    /// A node asks the leader up to where it must have applied for the reads that wait at it. Never sent by a client.
+    ReadIndex,
     /// The request itself does not fit into a datagram: the node is to fetch it from the client.
     Offer {
         /// What it is about.
@@ -136,6 +138,11 @@ pub enum ResponseBody {
         /// Everything up to this entry has to be committed before the change is.
         index: Index,
     },
+    /// The leader says up to where.
+    ReadIndex {
+        /// Everything up to this entry has to be applied before a read that waited is served.
+        index: Index,
+    },
     /// The response itself does not fit into a datagram: the client is to fetch it.
     Offer {
         /// What the response's bytes are.
@@ -185,6 +192,7 @@ impl Request {
                 writer.u32(*id);
                 writer.bytes(address.as_bytes());
             }
+            RequestBody::ReadIndex => writer.u8(33),
             RequestBody::Offer { purpose, content } => {
                 writer.u8(32);
                 match purpose {
@@ -242,6 +250,7 @@ impl Request {
                 };
                 RequestBody::Offer { purpose, content: Content::decode(&mut reader)? }
             }
+            33 => RequestBody::ReadIndex,
             _ => return Err(Malformed),
         };
         reader.finish()?;
@@ -301,6 +310,10 @@ impl Response {
                 writer.u8(7);
                 writer.u64(*index);
             }
+            ResponseBody::ReadIndex { index } => {
+                writer.u8(33);
+                writer.u64(*index);
+            }
             ResponseBody::Offer { content } => {
                 writer.u8(32);
                 content.encode(&mut writer);
@@ -340,6 +353,7 @@ impl Response {
             6 => ResponseBody::Transferring { to: reader.u32()? },
             7 => ResponseBody::Reconfiguring { index: reader.u64()? },
             32 => ResponseBody::Offer { content: Content::decode(&mut reader)? },
+            33 => ResponseBody::ReadIndex { index: reader.u64()? },
             5 => ResponseBody::Error { error: ErrorCode::from_code(reader.u8()?).ok_or(Malformed)? },
             _ => return Err(Malformed),
         };
@@ -376,6 +390,7 @@ mod tests {
             RequestBody::Reconfigure { change: Change::Remove(4) },
             RequestBody::Offer { purpose: Purpose::Write { client_id: 7 }, content: Content::of(b"a") },
             RequestBody::Offer { purpose: Purpose::Read, content: Content::of(b"b") },
+            RequestBody::ReadIndex,
             RequestBody::Offer { purpose: Purpose::LocalRead, content: Content::of(b"c") },
         ] {
             let request = Request { nonce: 1, sequence: 2, body };
@@ -396,6 +411,7 @@ mod tests {
             ResponseBody::Transferring { to: 3 },
             ResponseBody::Reconfiguring { index: 8 },
             ResponseBody::Offer { content: Content::of(b"d") },
+            ResponseBody::ReadIndex { index: 9 },
         ] {
             let response = Response { nonce: 1, sequence: 2, node: 3, body };
             let bytes = response.encode();

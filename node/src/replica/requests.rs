@@ -83,7 +83,8 @@ pub(super) struct Requests {
     proposals: Vec<Payload>,
     proposed_bytes: usize,
     writes: BTreeMap<WriteId, Vec<Waiter>>,
-    reads: BTreeMap<u64, (Waiter, Vec<u8>)>,
+    /// With the key, or for one that asks for the index alone.
+    reads: BTreeMap<u64, (Waiter, Option<Vec<u8>>)>,
     next_read: u64,
     ready: Vec<ReadState>,
     pub(super) forwarded: BTreeMap<(u64, u64), Forwarded>,
@@ -124,12 +125,21 @@ impl Replica {
                     None => self.fetch_request(now, waiter, *purpose, *content),
                 }
             }
+            // The question of a node, never of a client: it would be taken for the node's own.
+            RequestBody::ReadIndex => self.refuse(waiter, ErrorCode::BadRequest),
             _ if self.raft.role() == Role::Leader => self.lead(now, waiter, request),
             _ => match self.raft.leader() {
-                _ if self.requests.len() >= self.config.requests_max => self.refuse(waiter, ErrorCode::Busy),
+                _ if self.requests.len() + self.follower_reads.len() >= self.config.requests_max => {
+                    self.refuse(waiter, ErrorCode::Busy);
+                }
                 // Only what was checked travels further: a definite refusal must not depend on who is asked.
                 Some(leader) => match unacceptable(&request.body) {
                     Some(error) => self.refuse(waiter, error),
+                    None if matches!(request.body, RequestBody::Get { .. }) => {
+                        if let RequestBody::Get { key } = request.body {
+                            self.read_as_follower(waiter, key);
+                        }
+                    }
                     None => {
                         let forwarded = Forwarded { client: source, server: leader, since: now };
                         self.requests.forwarded.insert((nonce, sequence), forwarded);
@@ -167,6 +177,9 @@ impl Replica {
         payload: &[u8],
     ) -> Result<(), DropReason> {
         let response = Response::decode(payload)?;
+        if self.index_answer(&response) {
+            return Ok(());
+        }
         let key = (response.nonce, response.sequence);
         let Some(forwarded) = self.requests.forwarded.get_mut(&key) else { return Ok(()) };
         let client = forwarded.client;
@@ -199,7 +212,8 @@ impl Replica {
             RequestBody::Write { client_id, operation } => {
                 Command::Execute { client_id, sequence: request.sequence, operation }
             }
-            RequestBody::Get { key } => return self.read(now, waiter, key),
+            RequestBody::Get { key } => return self.read(now, waiter, Some(key)),
+            RequestBody::ReadIndex => return self.read(now, waiter, None),
             RequestBody::TransferLeader { to } => return self.hand_over(now, waiter, to),
             RequestBody::Reconfigure { change } => return self.reconfigure(now, waiter, &change),
             RequestBody::Offer { purpose, content } => return self.take_offer(now, waiter, purpose, content),
@@ -309,11 +323,14 @@ impl Replica {
         }
     }
 
-    fn read(&mut self, now: u64, waiter: Waiter, key: Vec<u8>) {
+    fn read(&mut self, now: u64, waiter: Waiter, key: Option<Vec<u8>>) {
         if planted!(Q01) {
             #[cfg(feature = "planted")]
             crate::planted::infected();
-            return self.answer_read(waiter, &key);
+            return match key {
+                Some(key) => self.answer_read(waiter, &key),
+                None => self.answer(waiter, ResponseBody::ReadIndex { index: self.raft.commit_index() }),
+            };
         }
         let id = self.requests.next_read;
         self.requests.next_read += 1;
@@ -361,19 +378,29 @@ impl Replica {
                 self.refuse(waiter, ErrorCode::NoLeader);
             }
         }
-        self.requests.ready.append(&mut self.effects.reads);
+        for read in std::mem::take(&mut self.effects.reads) {
+            // Whoever asked for the index alone waits for its own state.
+            let index_alone = |(_, key): &(Waiter, Option<Vec<u8>>)| key.is_none();
+            if self.requests.reads.get(&read.id).is_some_and(index_alone)
+                && let Some((waiter, _)) = self.requests.reads.remove(&read.id)
+            {
+                self.answer(waiter, ResponseBody::ReadIndex { index: read.index });
+            } else {
+                self.requests.ready.push(read);
+            }
+        }
         let last_applied = self.store.last_applied();
         let (served, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.requests.ready).into_iter().partition(|read| read.index <= last_applied);
         self.requests.ready = waiting;
         for read in served {
-            if let Some((waiter, key)) = self.requests.reads.remove(&read.id) {
+            if let Some((waiter, Some(key))) = self.requests.reads.remove(&read.id) {
                 self.answer_read(waiter, &key);
             }
         }
     }
 
-    fn answer_read(&mut self, waiter: Waiter, key: &[u8]) {
+    pub(super) fn answer_read(&mut self, waiter: Waiter, key: &[u8]) {
         let reply = Reply::Value(self.store.get(key).cloned());
         self.answer(waiter, ResponseBody::Applied { position: self.store.last_applied(), reply });
     }
@@ -390,6 +417,7 @@ impl Replica {
 
     /// Who waits for what another leader was asked asks again: that leader may be gone, and nobody would tell.
     pub(super) fn leader_lost(&mut self) {
+        self.refuse_follower_reads(ErrorCode::NoLeader);
         for ((nonce, sequence), forwarded) in std::mem::take(&mut self.requests.forwarded) {
             let Forwarded { client, since, .. } = forwarded;
             let waiter = Waiter { origin: Origin::Client(client), nonce, sequence, since };
@@ -405,6 +433,7 @@ impl Replica {
         self.requests.cleaned_at = now;
         let fresh = |since: u64| now.saturating_sub(since) < timeout;
         self.requests.forwarded.retain(|_, forwarded| fresh(forwarded.since));
+        self.follower_reads.forget_old(fresh);
         // Reads stay in Raft's queue until they are confirmed or fail; only who asked is forgotten.
         self.requests.reads.retain(|_, (waiter, _)| fresh(waiter.since));
         self.requests.writes.retain(|_, waiters| {
@@ -447,6 +476,7 @@ fn unacceptable(body: &RequestBody) -> Option<ErrorCode> {
         RequestBody::OpenSession
         | RequestBody::LocalGet { .. }
         | RequestBody::Status
+        | RequestBody::ReadIndex
         | RequestBody::Reconfigure { .. }
         | RequestBody::TransferLeader { .. } => return None,
     };

@@ -5,12 +5,12 @@ mod disk_thread;
 mod http;
 mod logger;
 mod snapshot_thread;
+mod sockets;
 mod trace_file;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
 use crate::clock::monotonic_ns;
-use crate::config::{ConfigError, DATAGRAMS_PER_TURN_MAX, LEAVE_WAIT_MS, RECEIVE_BUFFER_BYTES, ServerConfig};
+use crate::config::{ConfigError, LEAVE_WAIT_MS, ServerConfig};
 use crate::raft::Recovered;
 use crate::raft::event::Level;
 use crate::raft::message::SnapshotOffer;
@@ -32,12 +32,15 @@ use crate::replica::{Destination, RecoveredState, Replica};
 use crate::storage::snapshot_job::SnapshotJob;
 use crate::storage::{Condition, Disk, Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
 use crate::transport::frame;
-use crate::transport::udp::BatchSocket;
 use disk_thread::DiskThread;
 use http::Http;
 use logger::Logger;
 use snapshot_thread::SnapshotThread;
+use sockets::Sockets;
 use trace_file::TraceFile;
+
+/// Between two looks at how many datagrams the kernel had no room for, ns.
+const LOST_INTERVAL: u64 = 500_000_000;
 
 /// Why a node stopped, other than by request.
 #[derive(Debug, Error)]
@@ -121,7 +124,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     let (wal, recovered) = Wal::open(Arc::new(RealDisk), &config.data_dir, &identity, founding)?;
     let address = config.listen();
     let listen = |source| ServerError::Listen { address, source };
-    let mut socket = bind(address).map_err(listen)?;
+    let mut sockets = Sockets::bind(address).map_err(listen)?;
     let mut trace = match config.trace {
         true => Some(TraceFile::open(&config.data_dir)?),
         false => None,
@@ -172,6 +175,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     let mut http = config.http.map(Http::start).transpose()?;
     let mut outgoing = Vec::new();
     let mut leave_by = None;
+    let mut lost_looked_at = 0;
     loop {
         if stop.load(Ordering::Relaxed) {
             let now = monotonic_ns();
@@ -183,7 +187,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
                 break;
             }
         }
-        wait(&socket, &disk, &snapshots.thread, replica.next_deadline())?;
+        wait(&sockets, &disk, &snapshots.thread, replica.next_deadline())?;
         if let Some(progress) = disk.completed()? {
             replica.stored(monotonic_ns(), progress);
         }
@@ -191,9 +195,13 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             replica.snapshot_outcome(monotonic_ns(), outcome);
         }
         let now = monotonic_ns();
-        socket.receive(DATAGRAMS_PER_TURN_MAX, |source, datagram| replica.datagram(now, source, datagram));
+        sockets.receive(|source, datagram| replica.datagram(now, source, datagram));
         // After the datagrams: a node that was stopped for a while first hears the leader, then counts the silence.
         let now = monotonic_ns();
+        if now >= lost_looked_at + LOST_INTERVAL {
+            lost_looked_at = now;
+            replica.lost_by_kernel(sockets.lost());
+        }
         replica.tick(now);
         let output = replica.flush(now);
         for event in &output.events {
@@ -212,7 +220,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             // Lost like any datagram, where nobody knows an address: whoever needs it asks again.
             Some((to?, datagram))
         }));
-        socket.send(&outgoing);
+        sockets.send(&outgoing);
         outgoing.clear();
         if let Some(http) = &mut http {
             http.refresh(now, || replica.status(now), disk.latency());
@@ -220,15 +228,6 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     }
     logger.line(Level::Info, "stopped by request");
     Ok(())
-}
-
-fn bind(address: SocketAddr) -> io::Result<BatchSocket> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
-    // The kernel clamps the wish to net.core.rmem_max without an error.
-    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    socket.bind(&address.into())?;
-    BatchSocket::new(socket.into())
 }
 
 /// The snapshot thread, and the jobs that it has no room for yet: the replica bounds how many there are.
@@ -266,13 +265,14 @@ fn load_snapshot(
 
 /// Sleeps until a datagram, a completed write, an outcome of a snapshot, the deadline or a signal.
 fn wait(
-    socket: &BatchSocket,
+    sockets: &Sockets,
     disk: &DiskThread,
     snapshots: &SnapshotThread,
     deadline: u64,
 ) -> Result<(), ServerError> {
+    let [peers, clients] = sockets.as_fds();
     let mut fds =
-        [socket.as_fd(), disk.as_fd(), snapshots.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        [peers, clients, disk.as_fd(), snapshots.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     let left = deadline.saturating_sub(monotonic_ns());
     let timeout = TimeSpec::nanoseconds(i64::try_from(left).unwrap_or(i64::MAX));
     match ppoll(&mut fds, Some(timeout), None) {

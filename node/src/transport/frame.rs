@@ -19,6 +19,9 @@ pub const TAG_BYTES: usize = 16;
 /// Most bytes of a payload.
 pub const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES - TAG_BYTES;
 
+/// Where in a datagram the id of the sending node is; it is 0 for a client.
+pub const FROM_AT: usize = 16;
+
 const MAGIC: u32 = u32::from_le_bytes(*b"WWtr");
 const VERSION: u8 = 2;
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
@@ -114,6 +117,8 @@ pub enum DropReason {
     Malformed,
     /// Without a tag where there has to be one, with one where there is no key to check it, or with a wrong one.
     Authentication,
+    /// The kernel had no room for it: more arrived than the node could take.
+    ReceiveBuffer,
     /// Entries came faster than the disk takes them. The rest of the message counts.
     DiskBacklog,
 }
@@ -133,6 +138,7 @@ impl DropReason {
             DropReason::Sender => "sender",
             DropReason::Malformed => "malformed",
             DropReason::Authentication => "authentication",
+            DropReason::ReceiveBuffer => "receive_buffer",
             DropReason::DiskBacklog => "disk_backlog",
         }
     }
@@ -225,7 +231,7 @@ impl<'a> Frame<'a> {
         let process = ProcessId { directory: reader.u64()?, incarnation: reader.u64()? };
         let (term, message_id) = (reader.u64()?, reader.u64()?);
         let length = usize::from(reader.u16()?);
-        let _spare = reader.u16()?;
+        let spare = reader.u16()?;
         let (payload, tag) = rest.split_at_checked(length).ok_or(DropReason::Length)?;
         let tagged = flags & FLAG_TAGGED != 0;
         if tag.len() != if tagged { TAG_BYTES } else { 0 } {
@@ -242,7 +248,7 @@ impl<'a> Frame<'a> {
             _ => {}
         }
         let kind = Kind::ALL.into_iter().find(|k| k.code() == kind).ok_or(DropReason::Kind)?;
-        if term > NUMBER_MAX || flags & !FLAG_TAGGED != 0 {
+        if term > NUMBER_MAX || flags & !FLAG_TAGGED != 0 || spare != 0 {
             return Err(DropReason::Malformed);
         }
         Ok(Frame { kind, cluster_id, from, to, process, term, message_id, payload })
@@ -276,6 +282,7 @@ mod tests {
         let bytes = frame(&payload).encode();
         assert_eq!(bytes.len() + TAG_BYTES, DATAGRAM_BYTES_MAX);
         assert_eq!(Frame::decode(&bytes), Ok(frame(&payload)));
+        assert_eq!(bytes[FROM_AT..FROM_AT + 4], 1_u32.to_le_bytes());
         let bytes = frame(&payload).seal(Some(&key(1)));
         assert_eq!(bytes.len(), DATAGRAM_BYTES_MAX);
         assert_eq!(Frame::open(&bytes, Some(&key(1))), Ok(frame(&payload)));

@@ -55,6 +55,26 @@ impl BatchSocket {
         Ok(BatchSocket { socket, runs: true, buffers: vec![0; MESSAGES_PER_CALL * MESSAGE_BYTES_MAX] })
     }
 
+    /// Datagrams that found no room in the receive buffer, since the socket was made.
+    pub fn lost(&self) -> u64 {
+        /// Where the kernel's answer has the number (linux/sock_diag.h).
+        const SK_MEMINFO_DROPS: usize = 8;
+        let mut numbers = [0_u32; SK_MEMINFO_DROPS + 1];
+        let mut length = mem::size_of_val(&numbers) as libc::socklen_t;
+        // A kernel that does not know the option leaves the zeros.
+        // SAFETY: the kernel writes no more than `length` bytes into the array, which lives.
+        unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                numbers.as_mut_ptr().cast(),
+                &raw mut length,
+            );
+        }
+        u64::from(numbers[SK_MEMINFO_DROPS])
+    }
+
     /// Takes what is there and hands every datagram over, until nothing is left or `enough` were taken. A system call's worth is never
     /// cut, so that a few more may come.
     pub fn receive(&mut self, enough: usize, mut take: impl FnMut(SocketAddr, &[u8])) {

@@ -633,7 +633,7 @@ fn forwarded_requests_are_bounded_and_forgotten() {
     let mut bench = Bench::new(config, 1, &[]);
     bench.peer(1, 1, &append(id(0, 0), 0, &[]));
     for port in 1..=3 {
-        bench.request(port, 1, get("k"));
+        bench.request(port, 1, RequestBody::OpenSession);
     }
     let left = bench.turn();
     assert_eq!((left.forwards.len(), left.answer()), (2, refusal(ErrorCode::Busy)));
@@ -641,7 +641,7 @@ fn forwarded_requests_are_bounded_and_forgotten() {
     bench.peer(1, 1, &append(id(0, 0), 0, &[])); // the leader is alive: nobody is told anything
     bench.replica.tick(bench.now);
     assert!(bench.turn().clients.is_empty());
-    bench.request(4, 1, get("k"));
+    bench.request(4, 1, RequestBody::OpenSession);
     assert_eq!(bench.turn().forwards.len(), 1);
 }
 
