@@ -44,7 +44,7 @@ fn hostile(to: usize) -> Vec<(&'static str, Vec<u8>)> {
         ("checksum", altered(right.len() - 1, 0)),
         ("cluster", Frame { cluster_id: 1, ..frame(to, &payload) }.encode()),
         ("receiver", Frame { to: 99, ..frame(to, &payload) }.encode()),
-        ("sender", Frame { from: 99, ..frame(to, &payload) }.encode()),
+        ("sender", Frame { from: 0, ..frame(to, &payload) }.encode()),
         ("sender", Frame { from: to as u32, ..frame(to, &payload) }.encode()),
         ("kind", Frame { kind: Kind::Response, ..frame(to, &payload) }.encode()),
         ("malformed", right.clone()),
