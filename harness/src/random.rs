@@ -18,6 +18,8 @@ pub enum Purpose {
     Workload = 4,
     /// Fate of each piece of a stream, by connection and direction.
     Stream = 6,
+    /// The majority that must serve at the end of a run.
+    Quorum = 7,
     /// Seeds of the runs of a campaign.
     Campaign = 5,
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use checker::Report;
 use checker::history::Header;
+use checker::{Report, Verdict};
 use serde_json::{Value, json};
 
 use crate::NodeId;
@@ -23,7 +23,7 @@ use crate::recorder::Recorder;
 use crate::run_dir::{RunDir, node_name};
 use crate::run_file::{self, Binary, RunFile, RunFileError};
 use crate::schedule::{Schedule, ScheduleError};
-use crate::settle::{self, Settled, State};
+use crate::settle::{self, Quorum, Settled, State};
 use crate::spec::Spec;
 use crate::system::{System, Transport};
 use crate::tally::Tally;
@@ -85,6 +85,11 @@ pub enum Stage<'a> {
         /// How long it took.
         took: Duration,
     },
+    /// A random majority served although the others were broken, or it did not.
+    Held {
+        /// What came of it.
+        held: &'a Settled,
+    },
     /// The healed cluster was given its time.
     Settled {
         /// What came of it.
@@ -145,6 +150,9 @@ pub enum RunError {
     /// The traces.
     #[error(transparent)]
     Translate(#[from] TranslateError),
+    /// The harness itself hurt the system, in a way that no fault asked for.
+    #[error("the harness was the fault: {0}")]
+    OwnFault(String),
     /// The judge.
     #[error(transparent)]
     Check(#[from] checker::CheckError),
@@ -199,16 +207,19 @@ pub fn run(
     let dead = Mutex::new(BTreeSet::new());
     let logs = Mutex::new(LogWatch::new(&plan.dir, spec.nodes, plan.system.trouble()));
     let run = Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, dead: &dead, logs: &logs };
+    let watch = LagProbe::start();
     let workload = run.load(workload, interrupted, observe)?;
     recorder.nemesis("phase", json!({"phase": "settle"}));
     let settling = Instant::now();
-    let (settled, states) = run.settle(workload)?;
+    let (settled, states) = run.settle(workload, observe)?;
     observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
 
     // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
     run.look();
     cluster.stop_all();
     let mut warnings = fabric_warnings(&fabric);
+    let overflow = fabric.links().values().map(|link| link.overflow).sum();
+    let own_fault = own_fault(overflow, watch.max());
     drop(cluster);
     drop(fabric);
     let tally = recorder.finish().map_err(io_error(&history))?;
@@ -224,6 +235,10 @@ pub fn run(
     let verdict = plan.dir.verdict();
     report.write_verdict(plan.dir.path()).map_err(io_error(&verdict))?;
 
+    // What is wrong is wrong; but that nothing was found, or that something came late, is no word about the system then.
+    if let Some(why) = own_fault.filter(|_| report.verdict != Verdict::Invalid) {
+        return Err(RunError::OwnFault(why));
+    }
     let during_load: Vec<u64> = elections
         .iter()
         .flatten()
@@ -248,18 +263,21 @@ pub fn run(
 
 /// What the links did that no fault asked for.
 fn fabric_warnings(fabric: &Fabric) -> Vec<String> {
-    let mut warnings = Vec::new();
     let lag = fabric.lag_ms_max();
-    if lag > LAG_MS_NOTABLE {
-        warnings.push(format!(
-            "datagrams left up to {lag:.0} ms late: this machine was too busy for exact delays"
-        ));
+    if lag <= LAG_MS_NOTABLE {
+        return Vec::new();
     }
-    let overflow: u64 = fabric.links().values().map(|link| link.overflow).sum();
+    vec![format!("datagrams left up to {lag:.0} ms late: this machine was too busy for exact delays")]
+}
+
+/// Why a run says nothing of the system, if the harness hurt it: what it dropped by itself, and for how long it got no CPU while
+/// clients were at work.
+fn own_fault(overflow: u64, lag: Duration) -> Option<String> {
     if overflow > 0 {
-        warnings.push(format!("{overflow} datagrams were dropped because too many were held back"));
+        return Some(format!("it dropped {overflow} datagrams because too many were held back"));
     }
-    warnings
+    (lag > settle::STARVED_LAG)
+        .then(|| format!("it got no CPU for {:.1} s while clients were at work", lag.as_secs_f64()))
 }
 
 fn write_run_file(plan: &Plan) -> Result<(), RunError> {
@@ -396,7 +414,11 @@ impl Run<'_> {
     }
 
     /// Waits for the healed cluster to serve, then reads every key through each node, and what each node holds.
-    fn settle(&self, mut workload: Workload) -> Result<(Settled, Vec<State>), RunError> {
+    fn settle(
+        &self,
+        mut workload: Workload,
+        observe: &mut dyn FnMut(Stage<'_>),
+    ) -> Result<(Settled, Vec<State>), RunError> {
         let spec = &self.plan.spec;
         let probe = LagProbe::start();
         let stride = u64::from(spec.clients) + u64::from(spec.nodes);
@@ -407,7 +429,19 @@ impl Run<'_> {
             let index = u64::from(spec.clients) + u64::from(id) - 1;
             pinned.push(settle::Pinned { id, worker: self.worker(&[(id, addr)], PATIENCE, index, stride)? });
         }
+        let links = self.plan.system.transport() != Transport::Direct;
+        let quorum = Quorum::draw(spec.seed, spec.nodes, links).filter(|_| dead.is_empty());
         let starved = || probe.max().max(Duration::from_secs_f64(self.fabric.lag_ms_max() / 1_000.0));
+        if let Some(quorum) = quorum
+            && let Some(held) = quorum.hold(self.cluster, self.fabric, &mut pinned, &mut workload, &starved)
+        {
+            self.recorder.nemesis("quorum", held.to_json());
+            observe(Stage::Held { held: &held });
+            if !held.served() {
+                self.recorder.nemesis("settle", held.to_json());
+                return Ok((held, Vec::new()));
+            }
+        }
         let settled = settle::serve(self.cluster, &mut pinned, &mut workload, &starved);
         self.recorder.nemesis("settle", settled.to_json());
         if !settled.served() {
@@ -416,5 +450,17 @@ impl Run<'_> {
         self.recorder.nemesis("phase", json!({"phase": "final"}));
         let states = settle::final_reads(&mut pinned, &workload.keys());
         Ok((settled, states))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_harness_that_dropped_or_slept_is_its_own_fault() {
+        assert_eq!(own_fault(0, Duration::from_millis(1_900)), None);
+        assert!(own_fault(3, Duration::ZERO).unwrap().contains("dropped 3 datagrams"));
+        assert!(own_fault(0, Duration::from_secs(3)).unwrap().contains("no CPU for 3.0 s"));
     }
 }

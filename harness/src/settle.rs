@@ -6,10 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use checker::history::EventType;
+use rand::RngExt;
+use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use crate::NodeId;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError, Seen};
+use crate::net::{Direction, Fabric, Rule};
+use crate::random::{Purpose, stream};
 use crate::run_dir::node_name;
 use crate::worker::Worker;
 use crate::workload::Workload;
@@ -17,11 +21,13 @@ use crate::workload::Workload;
 /// A healed cluster that does not serve within this time is broken.
 const SERVE_WITHIN: Duration = Duration::from_secs(30);
 /// A harness that got no CPU for this long says nothing about the cluster.
-const STARVED_LAG: Duration = Duration::from_secs(2);
+pub(crate) const STARVED_LAG: Duration = Duration::from_secs(2);
 /// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(50);
 /// The final reads of a very long run end here; what they did not reach stays indeterminate.
 const FINAL_WITHIN: Duration = Duration::from_secs(60);
+/// The id of what cuts a quorum off from the others: no fault of a schedule has it.
+const QUORUM_FAULT: u32 = u32::MAX;
 /// Attempts at each final read.
 const FINAL_ATTEMPTS: u32 = 5;
 
@@ -62,7 +68,7 @@ impl Settled {
         self.outcome == Outcome::Served
     }
 
-    /// The value of the `settle` line.
+    /// The value of the `settle` line, or of the `quorum` line before it.
     pub fn to_json(&self) -> Value {
         let outcome = match self.outcome {
             Outcome::Served => "served",
@@ -104,15 +110,12 @@ pub fn serve(
     let deadline = started + SERVE_WITHIN;
     let key = workload.probe_key();
     let workload = Mutex::new(workload);
-    let silent: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            pinned.iter_mut().map(|node| scope.spawn(|| probe(node, &workload, &key, deadline))).collect();
-        threads.into_iter().filter_map(|thread| thread.join().unwrap_or_default()).collect()
-    });
+    let count = pinned.len();
+    let silent = silent(pinned.iter_mut().collect(), &workload, &key, deadline);
     let agreed = if !silent.is_empty() {
         Err(format!("no write and read through {}", silent.join(", ")))
     } else if cluster.system().tells_applied() {
-        agree(cluster, pinned.len(), deadline).map(|index| format!("all nodes agree at index {index}"))
+        agree(cluster, count, deadline).map(|index| format!("all nodes agree at index {index}"))
     } else {
         Ok("every node serves".to_owned())
     };
@@ -125,6 +128,115 @@ pub fn serve(
         Err(detail) => (Outcome::NotServed, detail),
     };
     Settled { outcome, waited: started.elapsed(), detail }
+}
+
+/// Nodes that must serve although the others are broken for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// A random majority.
+    pub core: Vec<NodeId>,
+    /// The others.
+    pub broken: Vec<NodeId>,
+    /// What is wrong with these.
+    pub how: Broken,
+}
+
+/// How the others are broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Killed.
+    Killed,
+    /// Stopped.
+    Paused,
+    /// Cut off from the quorum, both ways.
+    CutOff,
+}
+
+impl Quorum {
+    /// A majority of `nodes` and how the others are broken, from a seed; `None` if a majority is everyone.
+    pub fn draw(seed: u64, nodes: u32, links: bool) -> Option<Quorum> {
+        let mut rng = stream(seed, Purpose::Quorum, 0);
+        let mut core: Vec<NodeId> = (1..=nodes).collect();
+        core.shuffle(&mut rng);
+        let broken = core.split_off(nodes as usize / 2 + 1);
+        let how =
+            [Broken::Killed, Broken::Paused, Broken::CutOff][rng.random_range(0..if links { 3 } else { 2 })];
+        (!broken.is_empty()).then_some(Quorum { core, broken, how })
+    }
+
+    /// `n1 n3 n4 serve while n2 n5 are killed`.
+    pub fn sentence(&self, serve: &str) -> String {
+        let names = |nodes: &[NodeId]| nodes.iter().copied().map(node_name).collect::<Vec<_>>().join(" ");
+        let (are, how) = match (self.broken.len(), self.how) {
+            (1, Broken::Killed) => ("is", "killed"),
+            (_, Broken::Killed) => ("are", "killed"),
+            (1, Broken::Paused) => ("is", "paused"),
+            (_, Broken::Paused) => ("are", "paused"),
+            (1, Broken::CutOff) => ("is", "cut off"),
+            (_, Broken::CutOff) => ("are", "cut off"),
+        };
+        format!("{} {serve} while {} {are} {how}", names(&self.core), names(&self.broken))
+    }
+
+    /// Breaks the others, waits until every node of the core serves a fresh write and the read of it, and mends them. `None` if they
+    /// could not be broken: that says nothing of the cluster.
+    pub fn hold(
+        &self,
+        cluster: &Cluster,
+        fabric: &Fabric,
+        pinned: &mut [Pinned<'_>],
+        workload: &mut Workload,
+        lag: &dyn Fn() -> Duration,
+    ) -> Option<Settled> {
+        let confirmed = |seen: Result<Seen, ClusterError>| seen.is_ok_and(|seen| seen.confirmed);
+        let broken = match self.how {
+            Broken::Killed => self.broken.iter().all(|node| confirmed(cluster.kill(*node))),
+            Broken::Paused => self.broken.iter().all(|node| confirmed(cluster.pause(*node))),
+            Broken::CutOff => {
+                let links = Direction::Both.links(&self.broken, cluster.nodes());
+                fabric.install(QUORUM_FAULT, links.into_iter().map(|link| (link, Rule::Drop)).collect());
+                true
+            }
+        };
+        let started = Instant::now();
+        let deadline = started + SERVE_WITHIN;
+        let key = workload.probe_key();
+        let workload = Mutex::new(workload);
+        let core = pinned.iter_mut().filter(|node| self.core.contains(&node.id)).collect();
+        let silent = if broken { silent(core, &workload, &key, deadline) } else { Vec::new() };
+        let waited = started.elapsed();
+        match self.how {
+            Broken::Killed => self.broken.iter().for_each(|node| drop(cluster.start(*node))),
+            Broken::Paused => self.broken.iter().for_each(|node| drop(cluster.resume(*node))),
+            Broken::CutOff => drop(fabric.remove(QUORUM_FAULT)),
+        }
+        let (outcome, detail) = match silent.as_slice() {
+            [] => (Outcome::Served, self.sentence("serve")),
+            silent => {
+                let detail = format!(
+                    "{}: no write and read through {}",
+                    self.sentence("do not serve"),
+                    silent.join(", ")
+                );
+                (if lag() > STARVED_LAG { Outcome::Starved } else { Outcome::NotServed }, detail)
+            }
+        };
+        broken.then_some(Settled { outcome, waited, detail })
+    }
+}
+
+/// Names of the nodes that do not serve before the deadline.
+fn silent(
+    nodes: Vec<&mut Pinned<'_>>,
+    workload: &Mutex<&mut Workload>,
+    key: &str,
+    deadline: Instant,
+) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            nodes.into_iter().map(|node| scope.spawn(|| probe(node, workload, key, deadline))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap_or_default()).collect()
+    })
 }
 
 /// The node's name, if it does not serve a write and the read of it before the deadline.
@@ -208,6 +320,24 @@ fn state(node: &mut Pinned<'_>, keys: &[String]) -> Option<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quorum_is_a_random_majority_and_the_others_are_broken_in_every_way() {
+        let draws: Vec<Quorum> = (0..60).map(|seed| Quorum::draw(seed, 5, true).unwrap()).collect();
+        for quorum in &draws {
+            let mut all = [&quorum.core[..], &quorum.broken[..]].concat();
+            all.sort_unstable();
+            assert_eq!((all.as_slice(), quorum.core.len()), (&[1, 2, 3, 4, 5][..], 3));
+        }
+        for how in [Broken::Killed, Broken::Paused, Broken::CutOff] {
+            assert!(draws.iter().any(|quorum| quorum.how == how));
+        }
+        assert!((0..60).all(|seed| Quorum::draw(seed, 3, false).unwrap().how != Broken::CutOff));
+        assert_eq!(Quorum::draw(1, 1, true), None);
+        assert_eq!(Quorum::draw(1, 2, true), None);
+        let quorum = Quorum { core: vec![2, 3], broken: vec![1], how: Broken::CutOff };
+        assert_eq!(quorum.sentence("serve"), "n2 n3 serve while n1 is cut off");
+    }
 
     #[test]
     fn what_is_written_is_what_the_checker_expects() {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use tests::poll;
+use tests::processes;
 use tests::recorded::Recorded;
 use tests::sandbox::Sandbox;
 use tests::workspace::read;
@@ -170,4 +172,32 @@ fn a_driver_that_ends_is_an_error_of_the_tool_and_trouble_in_a_log_is_not() {
     assert!(said.stdout.contains("its log says \"serving\""), "{said}");
     assert_eq!(Recorded::at(&out).checks("invalid"), ["self_exit"]);
     sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_killed_harness_leaves_nothing_of_what_a_script_started() {
+    if !there_is("python3", "--version") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let description = describe(&sandbox, 0);
+    let text = std::fs::read_to_string(&description).unwrap();
+    // The node is the script; the store is its child, which no parent-death signal reaches.
+    let script = sandbox.path().join("start.sh");
+    std::fs::write(&script, "\"$@\" &\nwait\n").unwrap();
+    let command = format!("command = [\"sh\", \"{}\", \"python3\"", script.display());
+    let text =
+        text.replacen("command = [\"python3\"", &command, 1).replace("time = \"5s\"", "time = \"60s\"");
+    std::fs::write(&description, text).unwrap();
+    let out = sandbox.out("killed");
+    let args = ["run", "--system", &description.display().to_string()];
+    let mut child = sandbox.harness(&args, &out).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let run = Recorded::at(&out);
+    poll::until_true("operations", || run.events_so_far().len() > 20);
+    let store =
+        |found: &processes::Found| found.command.contains("store.py") && !found.command.starts_with("sh ");
+    assert!(processes::mentioning(sandbox.path()).iter().any(store));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    processes::wait_gone(sandbox.path());
 }

@@ -82,7 +82,13 @@ impl Printer {
                 bar.finish_and_clear();
                 self.say(&timed(&load_words(tally), *took));
                 self.say(&fault_lines(&tally.faults));
+                let starts: u64 = tally.faults.values().map(|tally| tally.injected).sum();
+                if starts > 0 {
+                    let a_minute = starts as f64 * 60.0 / took.as_secs_f64().max(1.0);
+                    self.say(&format!("  pace    {a_minute:.0} fault starts a minute"));
+                }
             }
+            Stage::Held { held } => self.say(&timed(&format!("  quorum  {}", held.detail), held.waited)),
             Stage::Settled { settled, took } => {
                 self.say(&timed(&format!("  settle  {}", settled.detail), *took));
             }

@@ -108,6 +108,9 @@ fn failure(error: RunError, dir: &RunDir) -> Failure {
         RunError::Cluster(ClusterError::NoLeader { .. } | ClusterError::Died(_)) => {
             format!("read the stderr.log of the nodes; {kept}")
         }
+        RunError::OwnFault(_) => {
+            format!("let this machine do less at once, or ask for less with --clients and --rate; {kept}")
+        }
         RunError::Broken(_) => format!("read {}; {kept}", dir.driver_log().display()),
         RunError::Network(_) => {
             "look for other runs that hold addresses or file descriptors (ulimit -n)".to_owned()

@@ -5,12 +5,15 @@ use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
+
+use super::guardian::Guardian;
 
 /// How long a signal may take to show in /proc. It takes a fraction of a millisecond unless the machine is starved.
 const SIGNAL_SHOWS_MAX: Duration = Duration::from_secs(2);
@@ -20,6 +23,7 @@ const SIGNAL_SHOWS_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Spawner {
     requests: SyncSender<Request>,
+    guardian: Arc<Guardian>,
 }
 
 type Request = (Command, SyncSender<io::Result<Child>>);
@@ -33,7 +37,7 @@ impl Spawner {
                 let _ = reply.send(command.spawn());
             }
         })?;
-        Ok(Spawner { requests })
+        Ok(Spawner { requests, guardian: Arc::new(Guardian::start()?) })
     }
 
     /// Starts `command` in a process group of its own; it dies when this process dies, however that dies.
@@ -51,7 +55,9 @@ impl Spawner {
         let (reply, answer) = sync_channel(1);
         let gone = |_| io::Error::other("the spawning thread is gone");
         self.requests.send((command, reply)).map_err(|_| io::Error::other("the spawning thread is gone"))?;
-        Ok(Process { child: answer.recv().map_err(gone)?? })
+        let child = answer.recv().map_err(gone)??;
+        self.guardian.guard(child.id());
+        Ok(Process { child, guardian: self.guardian.clone() })
     }
 }
 
@@ -59,6 +65,7 @@ impl Spawner {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    guardian: Arc<Guardian>,
 }
 
 impl Process {
@@ -68,7 +75,11 @@ impl Process {
 
     /// How it ended, if it has.
     pub(crate) fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            self.guardian.forget(self.child.id());
+        }
+        Ok(status)
     }
 
     /// Sends SIGKILL to it and its group; the dead are reaped by [`Process::reap`].
@@ -84,7 +95,9 @@ impl Process {
 
     /// Waits for its end. Only after [`Process::kill`], or it may never come.
     pub(crate) fn reap(mut self) -> io::Result<ExitStatus> {
-        self.child.wait()
+        let status = self.child.wait();
+        self.guardian.forget(self.child.id());
+        status
     }
 
     /// Sends SIGSTOP; the states of its threads as soon as all are stopped, or what they are when it took too long.
