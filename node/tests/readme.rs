@@ -3,7 +3,7 @@
 
 use node::config::*;
 use node::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use node::kv::session::{SESSION_IDLE_MS_MAX, SESSIONS_MAX};
+use node::kv::session::{SESSION_IDLE_MS_MAX, SESSION_REPLY_BYTES_MAX, SESSIONS_MAX};
 use node::protocol::error::ErrorCode;
 use node::raft::types::ProcessId;
 use node::transport::frame::{DATAGRAM_BYTES_MAX, Frame, HEADER_BYTES, Kind};
@@ -61,6 +61,7 @@ fn the_table_of_knobs_has_their_defaults() {
         ("APPLY_PER_TURN_MAX", APPLY_PER_TURN_MAX.to_string()),
         ("SNAPSHOT_BYTES", SNAPSHOT_BYTES.to_string()),
         ("SESSIONS_MAX", SESSIONS_MAX.to_string()),
+        ("SESSION_REPLY_BYTES_MAX", SESSION_REPLY_BYTES_MAX.to_string()),
         ("SESSION_IDLE_MS_MAX", SESSION_IDLE_MS_MAX.to_string()),
         ("HELD_APPENDS_MAX", HELD_APPENDS_MAX.to_string()),
         ("ENTRY_PULL_BYTES_MAX", ENTRY_PULL_BYTES_MAX.to_string()),

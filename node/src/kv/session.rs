@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Applied;
+use super::command::Reply;
 use crate::hash::hash_pieces;
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::types::Index;
@@ -12,6 +13,10 @@ use crate::raft::types::Index;
 pub const SESSION_IDLE_MS_MAX: u64 = 3_600_000;
 /// Sessions that are kept. Opening one more expires the one that was used longest ago, by log index, on every node alike.
 pub const SESSIONS_MAX: usize = 16_384;
+
+/// Bytes of values in the results that are kept for retries, such as what a compare-and-set saw instead. One result more expires
+/// the sessions that were used longest ago, until the rest fits.
+pub const SESSION_REPLY_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Session {
@@ -40,7 +45,21 @@ pub enum Verdict {
 pub struct Sessions {
     sessions: BTreeMap<u64, Session>,
     by_use: BTreeMap<Index, u64>,
+    /// Of the values in all `applied`.
+    reply_bytes: usize,
     hash: u64,
+}
+
+impl Session {
+    fn reply_bytes(&self) -> usize {
+        match &self.applied {
+            Some(Applied::Executed {
+                reply: Reply::Value(Some(value)) | Reply::Mismatch(Some(value)),
+                ..
+            }) => value.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Sessions {
@@ -67,8 +86,9 @@ impl Sessions {
 
     fn expire_oldest(&mut self) {
         if let Some((_, oldest)) = self.by_use.pop_first() {
-            let expired = self.sessions.remove(&oldest).map_or(0, |session| session.sequence);
-            self.hash ^= session_hash(oldest, expired);
+            let expired = self.sessions.remove(&oldest);
+            self.reply_bytes -= expired.as_ref().map_or(0, Session::reply_bytes);
+            self.hash ^= session_hash(oldest, expired.map_or(0, |session| session.sequence));
         }
     }
 
@@ -107,7 +127,9 @@ impl Sessions {
             }
             last = client_id;
             table.hash ^= session_hash(client_id, sequence);
-            table.sessions.insert(client_id, Session { last_used, used_at, sequence, applied });
+            let session = Session { last_used, used_at, sequence, applied };
+            table.reply_bytes += session.reply_bytes();
+            table.sessions.insert(client_id, session);
         }
         Ok(table)
     }
@@ -137,7 +159,13 @@ impl Sessions {
             self.by_use.remove(&session.last_used);
             self.by_use.insert(index, client_id);
             self.hash ^= session_hash(client_id, session.sequence) ^ session_hash(client_id, sequence);
+            self.reply_bytes -= session.reply_bytes();
             *session = Session { last_used: index, used_at: time, sequence, applied: Some(applied) };
+            self.reply_bytes += session.reply_bytes();
+            // This one was used last, and fits by itself.
+            while self.reply_bytes > SESSION_REPLY_BYTES_MAX {
+                self.expire_oldest();
+            }
         }
     }
 
@@ -153,7 +181,7 @@ fn session_hash(client_id: u64, sequence: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::Reply;
+    use super::super::command::VALUE_BYTES_MAX;
     use super::*;
 
     #[test]
@@ -202,6 +230,30 @@ mod tests {
         assert_eq!(sessions.look_up(1, 2), Verdict::New, "used later");
         sessions.expire(201 + SESSION_IDLE_MS_MAX);
         assert_eq!(sessions, Sessions::default(), "nothing is left of them, not in the hash either");
+    }
+
+    /// The same on every node: what is kept is counted from the log, and so is who goes.
+    #[test]
+    fn long_results_expire_who_was_used_longest_ago() {
+        let mut sessions = Sessions::default();
+        let clients = (SESSION_REPLY_BYTES_MAX / VALUE_BYTES_MAX) as u64;
+        (1..=clients + 2).for_each(|client| sessions.open(client, 0));
+        let saw = |byte: u8| {
+            let value = Some(vec![byte; VALUE_BYTES_MAX].into());
+            Applied::Executed { reply: Reply::Mismatch(value), position: 9 }
+        };
+        for client in 1..=clients {
+            sessions.record(client, 1, 1_000 + client, 0, saw(client as u8));
+        }
+        assert_eq!(sessions.look_up(1, 1), Verdict::Done(saw(1)), "as much as there is room for");
+        sessions.record(2, 2, 2_000, 0, saw(2));
+        assert_eq!(sessions.look_up(1, 1), Verdict::Done(saw(1)), "one result a session");
+        sessions.record(clients + 1, 1, 2_001, 0, saw(0));
+        let unused = [1, clients + 2].map(|client| sessions.look_up(client, 1));
+        assert_eq!(unused, [Verdict::Unknown, Verdict::Unknown], "the one never used went before it");
+        assert_eq!(sessions.look_up(2, 2), Verdict::Done(saw(2)));
+        sessions.record(3, 2, 2_002, 0, Applied::TooLarge);
+        assert_eq!(sessions.reply_bytes, SESSION_REPLY_BYTES_MAX - VALUE_BYTES_MAX);
     }
 
     #[test]
