@@ -19,4 +19,5 @@ mod replica;
 mod replication;
 mod scripts;
 mod snapshot;
+mod space;
 mod transfer;
