@@ -158,7 +158,9 @@ impl Quorum {
         let mut rng = stream(seed, Purpose::Quorum, 0);
         let mut core: Vec<NodeId> = (1..=nodes).collect();
         core.shuffle(&mut rng);
-        let broken = core.split_off(nodes as usize / 2 + 1);
+        let mut broken = core.split_off(nodes as usize / 2 + 1);
+        core.sort_unstable();
+        broken.sort_unstable();
         let how =
             [Broken::Killed, Broken::Paused, Broken::CutOff][rng.random_range(0..if links { 3 } else { 2 })];
         (!broken.is_empty()).then_some(Quorum { core, broken, how })
