@@ -204,9 +204,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         }
         replica.tick(now);
         let output = replica.flush(now);
-        for event in &output.events {
-            logger.event(event);
-        }
+        output.events.into_iter().for_each(|event| logger.event(event));
         if let Some(trace) = &mut trace {
             trace.write(now, &output.trace)?;
         }
