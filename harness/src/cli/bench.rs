@@ -16,8 +16,9 @@ use crate::system;
 
 /// Keys and values that one write may have together, in bytes, less the key.
 const VALUE_BYTES_MAX: i64 = 1_000;
-/// Growth of a resident set over the second half of a soak that still counts as none: allocators keep what they had.
-const GROWTH_MAX: f64 = 0.05;
+/// Growth of the largest resident set over the second half of a soak that still counts as none. An allocator keeps what a node once
+/// needed at a time, when it was behind or fetched a snapshot; four bytes lost a write would be more than this.
+const GROWTH_MAX: f64 = 0.25;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -250,11 +251,12 @@ fn soak(args: &SoakArgs) -> Result<u8, Failure> {
     let settled = growth <= GROWTH_MAX;
     print::say(&format!(
         "on disk        at most {} MiB of {} allowed: {}\n\
-         resident set   {:+.1} % over the second half: {}",
+         resident set   {:+.1} % over the second half of {:.0} % allowed: {}",
         disk >> 20,
         args.disk_mib_max,
         if bounded { "bounded" } else { "NOT bounded" },
         growth * 100.0,
+        GROWTH_MAX * 100.0,
         if settled { "stopped growing" } else { "STILL GROWING" }
     ));
     Ok(if bounded && settled { 0 } else { 1 })
