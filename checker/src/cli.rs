@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::{self, Shape};
-use crate::interop::{Format, NilRead, Reading};
+use crate::interop::{ExportError, Format, NilRead, Reading, Target, export};
 use crate::model::ModelKind;
 use crate::verify::{Verified, verify};
 use crate::{CheckError, Options, Report, Verdict, certify, check, explain};
@@ -53,6 +53,22 @@ enum Command {
         path: PathBuf,
         /// What `check --certificate` wrote
         certificate: PathBuf,
+        #[command(flatten)]
+        reading: Foreign,
+    },
+    /// Write a history in a format of ours or of others
+    Export {
+        /// A run directory or a history
+        path: PathBuf,
+        /// What to write
+        #[arg(long)]
+        to: Target,
+        /// Only this key
+        #[arg(long)]
+        key: Option<String>,
+        /// Where to; the terminal if it is not given
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         reading: Foreign,
     },
@@ -228,6 +244,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
                 complain(&error, hint(&error));
                 FAILED
             }),
+        Command::Export { path, to, key, out, reading } => {
+            match export_path(&path, to, key.as_deref(), out.as_deref(), &reading.into()) {
+                Ok(()) => 0,
+                Err(error) => {
+                    complain(&error, hint(&error));
+                    FAILED
+                }
+            }
+        }
         Command::Explain { path, key, bounds } => explain_path(&path, key.as_deref(), &bounds.into()),
         Command::Bench(arguments) => run_bench(&arguments).unwrap_or_else(|error| {
             complain(&error, "look at the directory of temporary files, or choose one with TMPDIR");
@@ -272,6 +297,27 @@ fn judged(path: &Path, certificate: Option<&Path>, options: &Options) -> anyhow:
             .map_err(|e| anyhow::anyhow!("cannot write {}: {e}", path.join(crate::report::FILE).display()))?;
     }
     Ok(report)
+}
+
+fn export_path(
+    path: &Path,
+    to: Target,
+    key: Option<&str>,
+    out: Option<&Path>,
+    reading: &Reading,
+) -> anyhow::Result<()> {
+    let history = crate::judge::history(path, reading)?;
+    let mut bytes = Vec::new();
+    export(&history, to, key, &mut bytes)?;
+    match out {
+        Some(file) => {
+            std::fs::write(file, bytes).map_err(|e| anyhow::anyhow!("cannot write {}: {e}", file.display()))
+        }
+        None => {
+            print(&String::from_utf8_lossy(&bytes));
+            Ok(())
+        }
+    }
 }
 
 fn verify_path(path: &Path, certificate: &Path, reading: &Reading) -> anyhow::Result<u8> {
@@ -348,6 +394,9 @@ fn print(text: &str) {
 }
 
 fn hint(error: &anyhow::Error) -> &'static str {
+    if matches!(error.downcast_ref(), Some(ExportError::Unsaid(_))) {
+        return "--to whitewater says everything";
+    }
     match error.downcast_ref::<CheckError>() {
         Some(error) => error.hint(),
         None => "give the directory write permission, or copy it elsewhere",

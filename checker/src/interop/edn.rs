@@ -154,11 +154,12 @@ pub(super) fn read(path: &Path, text: &str, reading: &Reading) -> Result<History
     Ok(foreign.finish())
 }
 
-/// Whether an invoke carries Jepsen's independent `[key value]`: no other read is invoked with a value.
+/// Whether an invoke carries Jepsen's independent `[key value]`: no other read is invoked with a value, no other write with a
+/// pair.
 fn is_independent(map: &Edn) -> bool {
     let client = matches!(map.get("process"), Some(Edn::Int(_)));
-    let reads = matches!(map.name("f"), Some("read")) && map.name("type") == Some("invoke");
-    client && reads && map.get("value").and_then(Edn::items).is_some_and(|pair| pair.len() == 2)
+    let single = matches!(map.name("f"), Some("read" | "write")) && map.name("type") == Some("invoke");
+    client && single && map.get("value").and_then(Edn::items).is_some_and(|pair| pair.len() == 2)
 }
 
 /// Whether it is a transaction of other than one operation.

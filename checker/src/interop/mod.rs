@@ -3,6 +3,9 @@
 
 mod edn;
 mod etcd;
+mod export;
+
+pub use export::{ExportError, Target, export};
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, Read};

@@ -82,8 +82,16 @@ impl ModelKind {
     pub const NAMES: [&str; 8] =
         ["cas-register", "list-append", "set", "kv", "counter", "mutex", "fifo-queue", "txn"];
 
-    /// The model of this name.
+    /// The model of this name; `cas-register=0` and `txn=0` begin with that number.
     pub fn from_name(name: &str) -> Option<ModelKind> {
+        if let Some((name, initial)) = name.split_once('=') {
+            let initial = initial.parse().ok()?;
+            return match name {
+                "cas-register" => Some(ModelKind::RegisterFrom(initial)),
+                "txn" => Some(ModelKind::TxnFrom(initial)),
+                _ => None,
+            };
+        }
         Some(match name {
             "cas-register" => ModelKind::CasRegister,
             "list-append" => ModelKind::ListAppend,
@@ -108,6 +116,14 @@ impl ModelKind {
             ModelKind::Mutex => "mutex",
             ModelKind::FifoQueue => "fifo-queue",
             ModelKind::Txn | ModelKind::TxnFrom(_) => "txn",
+        }
+    }
+
+    /// Its name with what it begins with, as [`ModelKind::from_name`] reads it.
+    pub fn full_name(self) -> String {
+        match self {
+            ModelKind::RegisterFrom(n) | ModelKind::TxnFrom(n) => format!("{}={n}", self.name()),
+            _ => self.name().to_owned(),
         }
     }
 
