@@ -12,7 +12,7 @@ use crate::bench::{self, Shape};
 use crate::interop::{ExportError, Format, NilRead, Reading, Target, export};
 use crate::model::ModelKind;
 use crate::verify::{Verified, verify};
-use crate::{CheckError, Options, Report, Verdict, certify, check, explain};
+use crate::{CheckError, Options, Report, Verdict, certify, check, explain, follow};
 
 /// Exit code for a command line that makes no sense. Clap's own 2 would read as the verdict unknown.
 const USAGE: u8 = 64;
@@ -56,6 +56,18 @@ enum Command {
         #[command(flatten)]
         reading: Foreign,
     },
+    /// Judge a history while it is written, and say at once what is wrong: registers with unique values; other keys are left to check
+    #[command(after_help = CODES)]
+    Follow {
+        /// A history in our format that grows, or - for what comes through a pipe
+        path: PathBuf,
+        /// A file counts as complete once nothing came for so long
+        #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+        idle: Duration,
+        /// Whether to end at the first violation
+        #[arg(long, default_value = "stop")]
+        on_violation: OnViolation,
+    },
     /// Write a history in a format of ours or of others
     Export {
         /// A run directory or a history
@@ -88,6 +100,15 @@ enum Command {
     Bench(Bench),
 }
 
+/// What following does when something is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum OnViolation {
+    /// End.
+    Stop,
+    /// Go on to the end of the history.
+    Continue,
+}
+
 #[derive(Args, Debug)]
 struct Bench {
     /// Operations of a history
@@ -106,7 +127,7 @@ struct Bench {
     #[arg(long, default_value_t = 0)]
     values: u64,
     /// Lose an acknowledged write at the end
-    #[arg(long, conflicts_with = "values")]
+    #[arg(long)]
     lost_write: bool,
     /// Times that each history is judged
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -244,6 +265,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
                 complain(&error, hint(&error));
                 FAILED
             }),
+        Command::Follow { path, idle, on_violation } => follow_path(&path, idle, on_violation)
+            .unwrap_or_else(|error| {
+                complain(
+                    &error,
+                    "only histories of our own format can be followed, as they are written by harness run",
+                );
+                FAILED
+            }),
         Command::Export { path, to, key, out, reading } => {
             match export_path(&path, to, key.as_deref(), out.as_deref(), &reading.into()) {
                 Ok(()) => 0,
@@ -297,6 +326,52 @@ fn judged(path: &Path, certificate: Option<&Path>, options: &Options) -> anyhow:
             .map_err(|e| anyhow::anyhow!("cannot write {}: {e}", path.join(crate::report::FILE).display()))?;
     }
     Ok(report)
+}
+
+fn follow_path(path: &Path, idle: Duration, on_violation: OnViolation) -> anyhow::Result<u8> {
+    let mut source: Box<dyn io::BufRead> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(io::BufReader::with_capacity(1 << 16, Growing::open(path, idle)?))
+    };
+    let followed = follow::follow(path, &mut source, |violation| {
+        let at = crate::history::Clock::Nanoseconds.show(violation.time);
+        print(&format!("{at}  {}  key {}: {}\n", violation.class, violation.key, violation.reason));
+        on_violation == OnViolation::Stop
+    })?;
+    for (key, reason) in &followed.left {
+        print(&format!("  left to check  key {key}: {reason}\n"));
+    }
+    let verdict = followed.verdict();
+    print(&format!("{}  {} operations\n", verdict.to_string().to_uppercase(), followed.operations));
+    Ok(verdict.exit_code())
+}
+
+/// A file that somebody still writes to: its end is where nothing comes for a while.
+struct Growing {
+    file: std::fs::File,
+    idle: Duration,
+}
+
+impl Growing {
+    fn open(path: &Path, idle: Duration) -> anyhow::Result<Growing> {
+        let file =
+            std::fs::File::open(path).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", path.display()))?;
+        Ok(Growing { file, idle })
+    }
+}
+
+impl io::Read for Growing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let started = std::time::Instant::now();
+        loop {
+            let count = self.file.read(buffer)?;
+            if count > 0 || started.elapsed() >= self.idle {
+                return Ok(count);
+            }
+            std::thread::sleep(Duration::from_millis(20).min(self.idle));
+        }
+    }
 }
 
 fn export_path(

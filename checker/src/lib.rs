@@ -2,7 +2,8 @@
 //! Knows nothing of live processes, clocks or seeds; recording is the harness's business.
 //!
 //! In reading order: [`history`] and [`interop`] make operations from files, [`model`] says what a key may do,
-//! [`linearizability`], [`durability`], [`invariant`], [`liveness`] and [`coverage`] judge, [`judge`] runs them all,
+//! [`linearizability`], [`durability`], [`invariant`], [`liveness`] and [`coverage`] judge, [`judge`] runs them all, [`follow`] judges what is
+//! still being written,
 //! [`report`] and [`explain`] tell it, [`verify`] checks what they say against the history. [`bench`] times it.
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod coverage;
 pub mod durability;
 pub mod explain;
+pub mod follow;
 mod hash;
 pub mod history;
 pub mod interop;

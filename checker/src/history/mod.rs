@@ -5,10 +5,10 @@ mod ahead;
 mod operation;
 mod pair;
 mod reader;
-mod scan;
+pub(crate) mod scan;
 
 pub use operation::{Action, Micro, Operation, Outcome, Phase, Value};
-pub(crate) use pair::{ClientEvent, Pairing};
+pub(crate) use pair::{ClientEvent, Pairing, shaped};
 pub use pair::{History, KeyHistory, Nemesis};
 pub(crate) use reader::open;
 pub use reader::{HistoryError, parse, read};

@@ -302,38 +302,47 @@ fn complete(
     if event.time < operation.invoke {
         return Err(format!("completes at {} ns, before its invoke at {} ns", event.time, operation.invoke));
     }
-    let returns = matches!(f, "read" | "dequeue");
-    if !returns && !matches!(&event.value, Ok(value) if repeats(&operation.action, value)) {
-        let invoked = operation.action.argument().to_json();
-        return Err(format!("completes with {}, was invoked with {invoked}", json(&event.value)));
-    }
+    operation.action = shaped(model, event, Some(&operation.action))?;
     operation.complete = Some(event.time);
     operation.ended = Some(event.kind);
     operation.outcome = match event.kind {
         EventType::Ok => Outcome::Ok,
+        EventType::Fail if matches!(operation.action, Action::CasMismatch(..)) => Outcome::Ok,
         EventType::Fail => Outcome::Fail,
         EventType::Info | EventType::Invoke => Outcome::Info,
     };
-    if event.kind == EventType::Ok {
-        match (f, &event.value) {
-            ("dequeue", Ok(Value::Nil)) => operation.action = Action::Dequeue(Some(Value::Nil)),
-            ("read" | "dequeue", value) => operation.action = action(model, f, value, None)?,
-            ("txn", Ok(Value::List(steps))) => operation.action = transaction(steps, true)?,
-            ("txn", _) if reads(&operation.action) => {
-                return Err("a transaction that is ok tells what it read".into());
-            }
-            _ => {}
-        }
-    }
-    if event.kind == EventType::Fail
-        && event.error == Some("cas_mismatch")
-        && let Some(actual) = &event.actual
-    {
-        operation.action = action(model, f, &Ok(operation.action.argument()), Some(actual))?;
-        operation.outcome = Outcome::Ok;
-    }
     operation.position = event.position;
     Ok(())
+}
+
+/// What an event says its operation does, given what it was invoked with if it is a completion.
+pub(crate) fn shaped(
+    model: ModelKind,
+    event: &ClientEvent<'_>,
+    invoked: Option<&Action>,
+) -> Result<Action, String> {
+    let Some(invoked) = invoked else { return action(model, event.f, &event.value, None) };
+    let f = invoked.function();
+    if event.f != f {
+        return Err(format!("{} completes a {f}", event.f));
+    }
+    let returns = matches!(f, "read" | "dequeue");
+    if !returns && !matches!(&event.value, Ok(value) if repeats(invoked, value)) {
+        let argument = invoked.argument().to_json();
+        return Err(format!("completes with {}, was invoked with {argument}", json(&event.value)));
+    }
+    match (event.kind, f, &event.value) {
+        (EventType::Ok, "dequeue", Ok(Value::Nil)) => Ok(Action::Dequeue(Some(Value::Nil))),
+        (EventType::Ok, "read" | "dequeue", value) => action(model, f, value, None),
+        (EventType::Ok, "txn", Ok(Value::List(steps))) => transaction(steps, true),
+        (EventType::Ok, "txn", _) if reads(invoked) => {
+            Err("a transaction that is ok tells what it read".into())
+        }
+        (EventType::Fail, "cas", _) if event.error == Some("cas_mismatch") && event.actual.is_some() => {
+            action(model, f, &Ok(invoked.argument()), event.actual.as_ref())
+        }
+        _ => Ok(invoked.clone()),
+    }
 }
 
 /// Whether a completion says again what the operation was invoked with; null stands for it.

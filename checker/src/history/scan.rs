@@ -20,7 +20,7 @@ const PLAIN: [bool; 256] = {
 
 /// The event of a client in the first line of `text` and the length of that line with its newline, or `None` if serde has to
 /// look at it.
-pub(super) fn event(text: &[u8]) -> Option<(ClientEvent<'_>, usize)> {
+pub(crate) fn event(text: &[u8]) -> Option<(ClientEvent<'_>, usize)> {
     let mut scanner = Scanner { rest: text };
     let (mut index, mut time, mut process, mut kind, mut f) = (None, None, None, None, None);
     let (mut key, mut value, mut error, mut actual) = (None, None, None, None);

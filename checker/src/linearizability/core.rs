@@ -140,6 +140,19 @@ impl<'a> Closure<'a> {
                     at += chunk;
                 }
             }
+            if chunk == 1 && !shrunk {
+                // What is left out may also be a value with all that uses it.
+                for value in self.values(&core) {
+                    let rest = core.iter().copied().filter(|i| !self.touches(*i, value));
+                    let candidate = self.close(rest);
+                    work += candidate.len() + 1;
+                    if candidate.len() < core.len() && self.contradicts(&candidate) {
+                        core = candidate;
+                        shrunk = true;
+                        break;
+                    }
+                }
+            }
             if work >= WORK || self.late() || (chunk == 1 && !shrunk) {
                 return core;
             }
@@ -148,6 +161,20 @@ impl<'a> Closure<'a> {
             }
             chunk = chunk.min(core.len()).max(1);
         }
+    }
+
+    /// Values that the operations bring or saw.
+    fn values(&self, set: &[usize]) -> BTreeSet<&'a Value> {
+        let of = |i: &usize| {
+            let action = &self.ops[*i].action;
+            action.brought().into_iter().chain(action.observed()).map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        set.iter().flat_map(of).collect()
+    }
+
+    fn touches(&self, op: usize, value: &Value) -> bool {
+        let action = &self.ops[op].action;
+        action.brought().iter().chain(&action.observed()).any(|(_, v)| *v == value)
     }
 
     fn late(&self) -> bool {

@@ -1,0 +1,322 @@
+//! Judges a history while it grows, line by line, and says at once what is wrong: `checker follow`. Registers whose values are each
+//! written once are judged in memory that is in proportion to open operations and live values; keys of other models, or with
+//! repeated values, are only counted, and left to `check`.
+//!
+//! A history is written in nearly the order of its times. Lines wait until those that are [`SLACK`] later have come.
+
+mod register;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::io::BufRead;
+use std::path::Path;
+
+use crate::Verdict;
+use crate::hash::FastMap;
+use crate::history::{
+    Action, ClientEvent, Event, EventType, Header, HistoryError, Process, Value, scan, shaped,
+};
+use crate::model::ModelKind;
+use register::{Found, Register};
+
+/// How much later a line may be written than one of a later time: nanoseconds of the history's clock.
+pub const SLACK: u64 = 100_000_000;
+/// Violations that are kept; more are only counted.
+const KEPT: usize = 1000;
+
+/// What was wrong, and when it became so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Object.
+    pub key: String,
+    /// Field-standard class; `check` may find a more telling one, as it sees what came later.
+    pub class: &'static str,
+    /// In a sentence.
+    pub reason: String,
+    /// Of the completion that showed it.
+    pub time: u64,
+    /// Index of that operation's invoke.
+    pub index: u64,
+}
+
+/// What was seen so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Operations that began.
+    pub operations: u64,
+    /// Reads and compare-and-sets that told something.
+    pub observed: u64,
+    /// In the order of their times, up to a bound.
+    pub violations: Vec<Violation>,
+    /// Keys that were left to `check`, with the reason.
+    pub left: BTreeMap<String, String>,
+    /// Whether the last line was torn.
+    pub torn: bool,
+}
+
+impl Followed {
+    /// Invalid if anything was wrong; unknown if nothing was seen, or a key was left.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Followed { violations, .. } if !violations.is_empty() => Verdict::Invalid,
+            Followed { left, observed, torn, .. } if !left.is_empty() || *observed == 0 || *torn => {
+                Verdict::Unknown
+            }
+            _ => Verdict::Valid,
+        }
+    }
+}
+
+/// An event that waits for its turn: at equal times invokes come first, because equal times are concurrent.
+type Waiting = Reverse<(u64, bool, u64)>;
+
+struct Open {
+    index: u64,
+    key: usize,
+    call: u64,
+    action: Action,
+}
+
+struct Turn {
+    kind: EventType,
+    process: u64,
+    /// Of an invoke and of an `ok`.
+    action: Option<Action>,
+    key: usize,
+}
+
+enum Judge {
+    Register(Box<Register>),
+    /// Not judged here.
+    Left,
+}
+
+/// A history that is followed.
+pub struct Follower {
+    path: std::path::PathBuf,
+    models: Vec<(String, ModelKind)>,
+    keys: Vec<(String, ModelKind, Judge)>,
+    key_of: FastMap<String, usize>,
+    /// By process: what it invoked last, for the shape of its completion.
+    invoked: FastMap<u64, (usize, Action)>,
+    waiting: BinaryHeap<Waiting>,
+    turns: FastMap<u64, Turn>,
+    latest: u64,
+    open: FastMap<u64, Open>,
+    followed: Followed,
+}
+
+impl Follower {
+    /// Of a history with this first line.
+    ///
+    /// # Errors
+    /// It is not the header of a history, or names a model that there is not.
+    pub fn new(path: &Path, header: &[u8]) -> Result<Follower, HistoryError> {
+        let bad = |reason: String| HistoryError::Line { path: path.to_owned(), line: 1, reason };
+        let header: Header = serde_json::from_slice(header).map_err(|e| {
+            bad(format!("not the header of a history ({e}); only our own format can be followed"))
+        })?;
+        let mut models = Vec::new();
+        for (prefix, name) in header.models {
+            let model =
+                ModelKind::from_name(&name).ok_or_else(|| bad(format!("there is no model {name:?}")))?;
+            models.push((prefix, model));
+        }
+        models.sort_by_key(|(prefix, _)| Reverse(prefix.len()));
+        Ok(Follower {
+            path: path.to_owned(),
+            models,
+            keys: Vec::new(),
+            key_of: FastMap::default(),
+            invoked: FastMap::default(),
+            waiting: BinaryHeap::new(),
+            turns: FastMap::default(),
+            latest: 0,
+            open: FastMap::default(),
+            followed: Followed::default(),
+        })
+    }
+
+    /// Takes line `number`, with its newline.
+    ///
+    /// # Errors
+    /// The line is malformed, or contradicts an earlier one.
+    pub fn line(&mut self, number: u64, line: &[u8]) -> Result<(), HistoryError> {
+        if let Some((event, _)) = scan::event(line) {
+            return self.client(number, &event);
+        }
+        let event: Event = serde_json::from_slice(line).map_err(|e| self.bad(number, e.to_string()))?;
+        let Process::Client(process) = event.process else { return Ok(()) };
+        let value = |json| Value::from_json(json).ok_or(json);
+        self.client(
+            number,
+            &ClientEvent {
+                index: event.index,
+                time: event.time,
+                process,
+                kind: event.kind,
+                f: &event.f,
+                key: event.key.as_deref(),
+                value: value(&event.value),
+                error: event.error.as_deref(),
+                actual: event.actual.as_ref().map(value),
+                node: None,
+                position: None,
+            },
+        )
+    }
+
+    /// What was seen, once nothing waits any more.
+    pub fn finish(mut self, torn: bool) -> Followed {
+        self.release(u64::MAX);
+        self.followed.torn = torn;
+        self.followed
+    }
+
+    /// What was seen so far.
+    pub fn followed(&self) -> &Followed {
+        &self.followed
+    }
+
+    fn bad(&self, line: u64, reason: impl Into<String>) -> HistoryError {
+        HistoryError::Line { path: self.path.clone(), line, reason: reason.into() }
+    }
+
+    fn client(&mut self, number: u64, event: &ClientEvent<'_>) -> Result<(), HistoryError> {
+        let turn = if event.kind == EventType::Invoke {
+            let name = event.key.ok_or_else(|| self.bad(number, format!("{} without a key", event.f)))?;
+            let key = self.key(number, name)?;
+            let action = shaped(self.keys[key].1, event, None).map_err(|reason| self.bad(number, reason))?;
+            if self.invoked.insert(event.process, (key, action.clone())).is_some() {
+                let reason = format!("process {} invokes while its operation is open", event.process);
+                return Err(self.bad(number, reason));
+            }
+            Turn { kind: event.kind, process: event.process, action: Some(action), key }
+        } else {
+            let Some((key, invoked)) = self.invoked.remove(&event.process) else {
+                let reason =
+                    format!("process {} completes an operation that it did not invoke", event.process);
+                return Err(self.bad(number, reason));
+            };
+            let action =
+                shaped(self.keys[key].1, event, Some(&invoked)).map_err(|reason| self.bad(number, reason))?;
+            let refused = matches!(action, Action::CasMismatch(..));
+            let kind = if refused { EventType::Ok } else { event.kind };
+            Turn { kind, process: event.process, action: Some(action), key }
+        };
+        self.waiting.push(Reverse((event.time, event.kind != EventType::Invoke, event.index)));
+        self.turns.insert(event.index, turn);
+        self.latest = self.latest.max(event.time);
+        self.release(self.latest.saturating_sub(SLACK));
+        Ok(())
+    }
+
+    fn key(&mut self, number: u64, name: &str) -> Result<usize, HistoryError> {
+        if let Some(key) = self.key_of.get(name) {
+            return Ok(*key);
+        }
+        let model = self.models.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, model)| *model);
+        let model =
+            model.ok_or_else(|| self.bad(number, format!("key {name:?} has no model in the header")))?;
+        let judge = match model {
+            ModelKind::CasRegister | ModelKind::RegisterFrom(_) => {
+                Judge::Register(Box::new(Register::new(model.initial())))
+            }
+            _ => {
+                self.followed.left.insert(name.to_owned(), format!("a {} is not followed", model.name()));
+                Judge::Left
+            }
+        };
+        self.keys.push((name.to_owned(), model, judge));
+        self.key_of.insert(name.to_owned(), self.keys.len() - 1);
+        Ok(self.keys.len() - 1)
+    }
+
+    /// Judges what waited and is not after `time`.
+    fn release(&mut self, time: u64) {
+        while self.waiting.peek().is_some_and(|Reverse((at, _, _))| *at <= time) {
+            let Some(Reverse((at, _, index))) = self.waiting.pop() else { return };
+            if let Some(turn) = self.turns.remove(&index) {
+                self.turn(at, index, turn);
+            }
+        }
+    }
+
+    fn turn(&mut self, time: u64, index: u64, turn: Turn) {
+        // One later: the initial value is there before the first operation.
+        let now = time.saturating_add(1);
+        let Turn { kind, process, action, key } = turn;
+        if kind == EventType::Invoke {
+            self.followed.operations += 1;
+            let Some(action) = action else { return };
+            if let (name, _, judge @ Judge::Register(_)) = &mut self.keys[key]
+                && let Judge::Register(register) = judge
+                && register.invoke(&action, now).is_err()
+            {
+                let reason = format!("{} is written again while it is there", action.argument());
+                self.followed.left.insert(name.clone(), reason);
+                *judge = Judge::Left;
+            }
+            self.open.insert(process, Open { index, key, call: now, action });
+            return;
+        }
+        let Some(open) = self.open.remove(&process) else { return };
+        let (name, _, judge) = &mut self.keys[open.key];
+        let Judge::Register(register) = judge else { return };
+        let action = action.unwrap_or_else(|| open.action.clone());
+        let result: Result<(), Found> = match kind {
+            EventType::Ok => {
+                self.followed.observed += u64::from(action.observes().is_some());
+                register.ok(&action, open.call, now)
+            }
+            EventType::Fail => register.fail(&open.action, open.call, now),
+            EventType::Info | EventType::Invoke => {
+                register.info(open.call, now);
+                Ok(())
+            }
+        };
+        if let Err((class, reason)) = result
+            && self.followed.violations.len() < KEPT
+        {
+            let violation = Violation { key: name.clone(), class, reason, time, index: open.index };
+            self.followed.violations.push(violation);
+        }
+    }
+}
+
+/// Follows a source to its end, and calls `tell` for each violation as it is found; stops early if that says so.
+///
+/// # Errors
+/// The source cannot be read, or is not a history of ours.
+pub fn follow(
+    path: &Path,
+    source: &mut dyn BufRead,
+    mut tell: impl FnMut(&Violation) -> bool,
+) -> Result<Followed, HistoryError> {
+    let io = |source| HistoryError::Io { path: path.to_owned(), source };
+    let mut line = Vec::new();
+    source.read_until(b'\n', &mut line).map_err(io)?;
+    let mut follower = Follower::new(path, &line)?;
+    let mut told = 0;
+    for number in 2.. {
+        line.clear();
+        if source.read_until(b'\n', &mut line).map_err(io)? == 0 {
+            break;
+        }
+        if line.last() != Some(&b'\n') && serde_json::from_slice::<serde_json::Value>(&line).is_err() {
+            return Ok(follower.finish(true));
+        }
+        follower.line(number, &line)?;
+        while told < follower.followed().violations.len() {
+            told += 1;
+            if tell(&follower.followed().violations[told - 1]) {
+                return Ok(follower.followed().clone());
+            }
+        }
+    }
+    let followed = follower.finish(false);
+    for violation in &followed.violations[told..] {
+        tell(violation);
+    }
+    Ok(followed)
+}
