@@ -4,7 +4,7 @@
 //!
 //! # Reading order
 //! [`types`], [`message`] and [`membership`] are the nouns; [`log`], [`quorum`], [`progress`] the bookkeeping; `admission`,
-//! `election`, `replication`, `read_index`, `snapshot`, `reconfigure` and `transfer` the jobs. This file holds the state, the contract with the driver, and the few functions through
+//! `election`, `replication`, `read_index`, `snapshot`, `reconfigure` and `transfer` the jobs; `fingerprint` is for model checkers. This file holds the state, the contract with the driver, and the few functions through
 //! which every change of term, vote, role, log and commit index goes.
 //!
 //! # The driver's contract
@@ -18,6 +18,7 @@
 mod admission;
 mod election;
 pub mod event;
+pub mod fingerprint;
 pub mod log;
 pub mod membership;
 pub mod message;

@@ -165,6 +165,17 @@ impl Progress {
         *self = Progress { process, heard_at: self.heard_at, ..Progress::new(next_index, self.heard_at) };
     }
 
+    /// The same with ages in the place of times: those that are `patience` or `timeout` ns are old enough for everything.
+    pub(super) fn aged(&self, now: u64, patience: u64, timeout: u64) -> Progress {
+        let age = |at: u64| now.saturating_sub(at).min(timeout);
+        Progress {
+            heard_at: now.saturating_sub(self.heard_at).min(patience),
+            probe_sent_at: self.probe_sent_at.map(age),
+            inflights: self.inflights.iter().map(|i| Inflight { sent_at: age(i.sent_at), ..*i }).collect(),
+            ..*self
+        }
+    }
+
     /// Whether the oldest unacknowledged message left `timeout` ns ago or earlier.
     pub fn overdue(&self, now: u64, timeout: u64) -> bool {
         let oldest = match self.state {

@@ -2,6 +2,7 @@
 //! tells it to stand for election at once. What the follower does then is in `election`.
 
 use super::event::{Event, Level};
+use super::fingerprint::Names;
 use super::message::Message;
 use super::types::NodeId;
 use super::{Effects, Raft, Role};
@@ -12,6 +13,13 @@ pub(super) struct Transfer {
     to: NodeId,
     /// A leader that could not hand over by then serves on: a cluster without commands is worse than the old leader.
     deadline: u64,
+}
+
+impl Transfer {
+    /// To whom under other names, and how long it still tries.
+    pub(super) fn aged(self, now: u64, names: Names<'_>) -> (NodeId, u64) {
+        (names.of(self.to), self.deadline.saturating_sub(now))
+    }
 }
 
 impl Raft {

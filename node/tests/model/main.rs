@@ -1,0 +1,139 @@
+//! The production core, model-checked: every behaviour of three nodes within bounds, with datagrams that are lost, duplicated and
+//! overtaken, disks that are late, processes that are killed and start from what was durable, and timeouts at any moment.
+//!
+//! `cargo test -p node --test model` looks at small bounds. `MODEL=large cargo test --release -p node --test model every_state --
+//! --nocapture` looks at larger ones, and prints how many states there are.
+#![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
+
+mod defect;
+mod invariants;
+mod search;
+mod world;
+
+use defect::Defect;
+use search::{Outcome, search};
+use world::{Bounds, Disks};
+
+/// Two terms, and all that can happen to a datagram and to a record.
+const TWO_TERMS: Bounds = Bounds {
+    terms: 2,
+    commands_up_to: 1,
+    in_flight: 1,
+    restarts: 0,
+    duplicates: true,
+    disks: Disks::Late,
+    reads: 0,
+};
+/// Datagrams that overtake each other.
+const OVERTAKING: Bounds = Bounds { terms: 1, commands_up_to: 2, in_flight: 2, ..TWO_TERMS };
+/// A kill and a power loss at any moment.
+const RESTART: Bounds = Bounds { restarts: 1, ..TWO_TERMS };
+/// Leaders that replace each other more often.
+const THREE_TERMS: Bounds = Bounds { terms: 3, duplicates: false, disks: Disks::AtOnce, ..TWO_TERMS };
+/// Figure 8 takes four terms with three nodes.
+const FOUR_TERMS: Bounds = Bounds { terms: 4, ..THREE_TERMS };
+/// A read at any leader.
+const READ: Bounds = Bounds { commands_up_to: 2, disks: Disks::AtOnce, reads: 1, ..TWO_TERMS };
+
+const SMALL: [(&str, Bounds); 5] = [
+    ("two terms", TWO_TERMS),
+    ("overtaking", OVERTAKING),
+    ("a restart in one term", Bounds { terms: 1, ..RESTART }),
+    ("three terms", THREE_TERMS),
+    ("a read", READ),
+];
+const LARGE: [(&str, Bounds); 6] = [
+    ("two terms, two entries", Bounds { commands_up_to: 2, ..TWO_TERMS }),
+    ("overtaking, two terms", Bounds { terms: 2, duplicates: false, disks: Disks::AtOnce, ..OVERTAKING }),
+    ("a read and a restart", Bounds { restarts: 1, ..READ }),
+    ("a restart", RESTART),
+    ("four terms", FOUR_TERMS),
+    ("three terms, late disks", Bounds { disks: Disks::Late, ..THREE_TERMS }),
+];
+
+fn print(name: &str, bounds: &Bounds, outcome: &Outcome) {
+    let Outcome { states, transitions, depth, seconds, .. } = outcome;
+    println!("{name}: {states} states, {transitions} steps, depth {depth}, {seconds:.1} s   {bounds:?}");
+}
+
+#[test]
+fn every_state_within_bounds_is_safe() {
+    let large = std::env::var_os("MODEL").is_some_and(|text| text == "large");
+    for (name, bounds) in if large { &LARGE[..] } else { &SMALL[..] } {
+        let outcome = search(bounds, None);
+        print(name, bounds, &outcome);
+        if let Some((violation, way)) = outcome.violation {
+            panic!("{}\n{way}", violation.0);
+        }
+        assert!(outcome.states > 1_000 && outcome.depth > 10, "a search that ends at once shows nothing");
+    }
+}
+
+/// The same states by whatever names, and by whatever way they are met: a search is a function of its bounds.
+#[test]
+fn a_search_is_repeatable() {
+    let count = || {
+        let outcome = search(&Bounds { terms: 1, ..TWO_TERMS }, None);
+        (outcome.states, outcome.transitions, outcome.depth)
+    };
+    assert_eq!(count(), count());
+}
+
+/// Asserts that `defect` breaks `property` within `bounds`.
+fn check(defect: Defect, bounds: &Bounds, property: &str) {
+    let outcome = search(bounds, Some(defect));
+    print(&format!("{defect:?}"), bounds, &outcome);
+    let (violation, way) = outcome.violation.unwrap_or_else(|| panic!("{defect:?} was not found"));
+    println!("{way}");
+    assert!(violation.0.starts_with(property), "{defect:?} was found as {}", violation.0);
+}
+
+#[test]
+fn a_vote_that_leaves_before_it_is_durable_is_found() {
+    check(Defect::EarlyVote, &TWO_TERMS, "sent implies durable");
+}
+
+#[test]
+fn an_acknowledgement_that_leaves_before_it_is_durable_is_found() {
+    check(Defect::EarlyAcknowledgement, &TWO_TERMS, "sent implies durable");
+}
+
+#[test]
+fn a_vote_that_is_forgotten_is_found() {
+    check(Defect::ForgottenVote, &RESTART, "election safety");
+}
+
+#[test]
+fn a_second_vote_in_a_term_is_found() {
+    check(Defect::SecondVote, &TWO_TERMS, "one vote a term");
+}
+
+#[test]
+fn votes_for_any_log_are_found() {
+    check(Defect::AnyLog, &TWO_TERMS, "leader completeness");
+}
+
+#[test]
+fn commits_of_older_terms_by_counting_are_found() {
+    check(Defect::OldTerms, &FOUR_TERMS, "leader completeness");
+}
+
+#[test]
+fn commits_without_a_match_are_found() {
+    check(Defect::CommitWithoutMatch, &THREE_TERMS, "state machine safety");
+}
+
+#[test]
+fn appends_that_cut_the_tail_are_found() {
+    check(Defect::CutTail, &OVERTAKING, "durable quorum");
+}
+
+#[test]
+fn a_tail_that_was_durable_and_is_lost_is_found() {
+    check(Defect::LostTail, &RESTART, "durable quorum");
+}
+
+#[test]
+fn unconfirmed_reads_are_found() {
+    check(Defect::UnconfirmedRead, &READ, "stale read");
+}
