@@ -6,17 +6,27 @@ use std::fmt::Write as _;
 
 use node::raft::event::Level;
 use node::raft::log::AppendBounds;
-use node::raft::message::{AppendResult, Envelope, Message};
-use node::raft::types::{Entry, HardState, Incarnation, Index, Lsn, NodeId, ProcessId, Record, Term};
+use node::raft::membership::Membership;
+use node::raft::message::{AppendResult, Envelope, Message, SnapshotOffer};
+use node::raft::reconfigure::Change;
+use node::raft::types::{
+    HardState, Incarnation, Index, LogId, Lsn, NodeId, ProcessId, Record, SnapshotMark, Term,
+};
 use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Role};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::core::{MS, command, config, entries, process, recovered};
+use crate::core::{MS, command, config, entries, process, recovered, replay};
 
 #[derive(Default)]
 struct Member {
     raft: Option<Raft>,
+    /// How often its directory was lost.
+    wiped: u64,
+    /// It was not there when the cluster began, and knows of no members.
+    joined: bool,
+    snapshot: Option<SnapshotOffer>,
+    fetching: Option<(NodeId, SnapshotOffer)>,
     durable: Vec<(Lsn, Record)>,
     pending: Vec<(Lsn, Record)>,
     gated: Vec<Outgoing>,
@@ -135,6 +145,22 @@ impl Lab {
             }
             "propose" => self.input(node(1), Input::Propose(words[2..].iter().map(|w| command(w)).collect())),
             "read" => self.input(node(1), Input::ReadIndex(number(2))),
+            "join" => {
+                self.members.insert(node(1), Member { joined: true, ..Member::default() });
+                self.start(node(1));
+            }
+            "add" => self.change(node(1), &Change::Add(node(2), format!("10.0.0.{}:4000", number(2)))),
+            "promote" => self.change(node(1), &Change::Promote(node(2))),
+            "remove" => self.change(node(1), &Change::Remove(node(2))),
+            "snapshot" => {
+                let raft = self.raft(node(1));
+                let (index, log) = (raft.commit_index(), raft.log());
+                let last = LogId { index, term: log.term_at(index).unwrap() };
+                let offer = SnapshotOffer { last, size: 1, root: [0; 32] };
+                self.member(node(1)).snapshot = Some(offer);
+                self.input(node(1), Input::SnapshotSaved(offer));
+            }
+            "fetch" => self.fetch(node(1)),
             "kill" => {
                 let member = self.member(node(1));
                 (member.raft, member.slow) = (None, false);
@@ -142,7 +168,15 @@ impl Lab {
                 member.gated.clear();
             }
             "restart" => self.start(node(1)),
+            "wipe" => {
+                let member = self.member(node(1));
+                *member = Member { wiped: member.wiped + 1, joined: member.joined, ..Member::default() };
+            }
             "show" => self.show(),
+            "members" => {
+                let text = format!("n{} {}", words[1], self.raft(node(1)).membership());
+                self.say(&text);
+            }
             other => panic!("no command {other:?}"),
         }
         std::mem::take(&mut self.output)
@@ -179,29 +213,57 @@ impl Lab {
         }
     }
 
-    fn config(&self, id: NodeId) -> RaftConfig {
+    fn process(&mut self, id: NodeId) -> ProcessId {
+        let member = self.member(id);
+        let ProcessId { directory, incarnation } = process(id, member.incarnation);
+        ProcessId { directory: directory + 1_000 * member.wiped, incarnation }
+    }
+
+    fn change(&mut self, id: NodeId, change: &Change) {
+        match self.raft(id).change(change) {
+            Ok(next) => self.input(id, Input::Reconfigure(next)),
+            Err(error) => self.say(&format!("n{id} refuses: {error}")),
+        }
+    }
+
+    /// The snapshot that `id` wishes for arrives whole.
+    fn fetch(&mut self, id: NodeId) {
+        let (from, offer) =
+            self.member(id).fetching.take().unwrap_or_else(|| panic!("n{id} fetches nothing"));
+        let mark = |(_, record): &(Lsn, Record)| match record {
+            Record::Snapshot(mark) if mark.last == offer.last => Some(mark.clone()),
+            _ => None,
+        };
+        let mark = self.member(from).durable.iter().rev().find_map(mark).unwrap();
+        let mark = SnapshotMark { base: mark.last, base_chain: mark.chain, ..mark };
+        self.member(id).snapshot = Some(offer);
+        self.input(id, Input::SnapshotFetched(offer, mark));
+    }
+
+    fn config(&mut self, id: NodeId) -> RaftConfig {
         // One entry a message, so that a script decides about each.
-        let config = config(id);
+        let config = RaftConfig { directory: self.process(id).directory, ..config(id) };
         RaftConfig { append: AppendBounds { message_bytes: 1, ..config.append }, ..config }
     }
 
     /// As `storage::recovery` does for files.
     fn start(&mut self, id: NodeId) {
-        let (config, now, voters) = (self.config(id), self.now, self.members.len() as u32);
+        let (config, now) = (self.config(id), self.now);
+        let voters = self.members.values().filter(|member| !member.joined).count() as u32;
         let member = self.member(id);
-        let (mut state, mut log) = (HardState::default(), Vec::<Entry>::new());
-        for (_, record) in &member.durable {
-            match record {
-                Record::Boot { .. } | Record::Snapshot(_) | Record::Recovering(_) => {}
-                Record::HardState(recovered) => state = *recovered,
-                Record::Truncate { last_index } => log.truncate(*last_index as usize),
-                Record::Entry(entry) => log.push(entry.clone()),
-            }
+        let mut disk = recovered(voters, HardState::default(), vec![], 0);
+        if member.joined || member.wiped > 0 {
+            // It knows at most who the others are, and nothing of anybody's directory.
+            let others = (1..=if member.joined { 0 } else { voters }).map(|id| (id, String::new()));
+            disk.mark.membership = Membership::of_voters(others).encode().into();
         }
+        for (lsn, record) in &member.durable {
+            replay(&mut disk, *lsn, record);
+        }
+        disk.snapshot = member.snapshot.filter(|offer| offer.last == disk.mark.last);
         member.incarnation += 1;
         let rng = ChaCha8Rng::seed_from_u64(u64::from(id) << 32 | member.incarnation);
-        let lsn = member.durable.last().map_or(0, |(lsn, _)| *lsn);
-        member.raft = Some(Raft::new(config, rng, now, recovered(voters, state, log, lsn)));
+        member.raft = Some(Raft::new(config, rng, now, disk));
     }
 
     /// The `which`-th message from `from` to `to`: counted from 1, or `last`.
@@ -279,10 +341,15 @@ impl Lab {
         for read in &effects.failed_reads {
             self.say(&format!("n{id} cannot serve read {read}"));
         }
+        if let Some(last) = effects.restore {
+            self.say(&format!("n{id} has the state of the snapshot at {last}"));
+        }
+        let process = self.process(id);
         let member = self.member(id);
+        member.fetching = effects.fetch.or(member.fetching.take());
         member.pending.extend(effects.records);
         member.gated.extend(effects.messages);
-        let (durable, incarnation) = (member.raft.as_ref().unwrap().durable_lsn(), member.incarnation);
+        let durable = member.raft.as_ref().unwrap().durable_lsn();
         let (ready, waiting) =
             std::mem::take(&mut member.gated).into_iter().partition(|m| m.after <= durable);
         member.gated = waiting;
@@ -293,7 +360,6 @@ impl Lab {
         ready.retain(|m| m.envelope.term == term || !promise(&m.envelope.message));
         for outgoing in ready {
             self.say(&line(&outgoing.envelope));
-            let process = process(id, incarnation);
             self.network.push((outgoing.envelope, process));
         }
         self.check(id);
@@ -307,17 +373,26 @@ impl Lab {
     fn check(&mut self, id: NodeId) {
         let raft = self.members[&id].raft.as_ref().unwrap();
         let log = raft.log();
-        let chains: Vec<u64> = (1..=log.last().index).map(|index| log.chain_at(index)).collect();
-        for (index, chain) in (1..=raft.commit_index()).zip(&chains) {
-            let first = *self.committed.entry(index).or_insert(*chain);
-            assert_eq!(first, *chain, "n{id} committed another entry {index}");
+        // What a snapshot stands for was committed, and is compared no more.
+        let base = log.base().index.max(1);
+        for index in base..=raft.commit_index() {
+            let first = *self.committed.entry(index).or_insert(log.chain_at(index));
+            assert_eq!(first, log.chain_at(index), "n{id} committed another entry {index}");
         }
+        let known = |index| {
+            if index < base {
+                self.committed.get(&index).copied().unwrap_or_default()
+            } else {
+                log.chain_at(index)
+            }
+        };
+        let chains: Vec<u64> = (1..=log.last().index).map(known).collect();
         if raft.role() == Role::Leader {
             let (leader, before) = self.leaders.entry(raft.term()).or_insert((id, Vec::new()));
             assert_eq!(*leader, id, "two leaders in term {}", raft.term());
             assert!(chains.starts_with(before), "the leader n{id} lost entries of its own");
             *before = chains;
-            for (index, chain) in &self.committed {
+            for (index, chain) in self.committed.range(base..) {
                 assert_eq!(
                     log.chain_at(*index),
                     *chain,
@@ -338,7 +413,10 @@ impl Lab {
                 let _ = write!(text, ", voted for n{vote}");
             }
             let _ = write!(text, ", committed {}, log", raft.commit_index());
-            for index in 1..=raft.log().last().index {
+            if raft.log().base().index > 0 {
+                let _ = write!(text, " (snapshot {})", raft.log().base());
+            }
+            for index in raft.log().first_index()..=raft.log().last().index {
                 let _ = write!(text, " {}", raft.log().term_at(index).unwrap());
             }
             self.say(&text);
