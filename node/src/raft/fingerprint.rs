@@ -53,6 +53,7 @@ impl Raft {
             term_start_index,
             reads,
             transfer,
+            restriction,
         } = self;
         let age = |at: u64, enough: u64| now.saturating_sub(at).min(enough);
         let pending = |lsn: Lsn| lsn.saturating_sub(*durable_lsn);
@@ -86,7 +87,8 @@ impl Raft {
             Admission::Granted => 0.hash(hasher),
             Admission::Pending(answers) => names.0.iter().for_each(|id| answers.get(id).hash(hasher)),
         }
-        reads.hash(hasher);
+        // A restriction is written as it is, ids and times: one that a search could rename or repeat is not modelled yet.
+        (reads, restriction).hash(hasher);
         transfer.map(|transfer| transfer.aged(now, names)).hash(hasher);
     }
 }
