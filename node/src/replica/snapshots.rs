@@ -322,8 +322,10 @@ impl Replica {
             while self.snapshots.kept.len() > 2 {
                 self.snapshots.kept.pop_front();
             }
+            // One that is fetched may have its file already, though nobody has said so here yet.
             let writing = self.snapshots.writing.as_ref().map(|writing| writing.last);
-            let keep = self.snapshots.kept.iter().copied().chain(writing).collect();
+            let saving = self.snapshots.saving.as_ref().map(|saving| saving.offer.last);
+            let keep = self.snapshots.kept.iter().copied().chain(writing).chain(saving).collect();
             self.snapshots.jobs.push(SnapshotJob::Keep(keep));
         }
     }
