@@ -93,6 +93,7 @@ pub(super) fn open(
     }
     let snapshots = SnapshotDir::new(Arc::clone(disk), dir, identity);
     let mut found = find_snapshot(&snapshots, &mut replay)?;
+    let stands_in = found.stand_in(&mut replay);
     let disk = disk.as_ref();
     remove(disk, &dir.join(NEW))?;
     let (superblock, superblock_file) = open_superblock(disk, dir, identity, replay.superblock)?;
@@ -105,6 +106,7 @@ pub(super) fn open(
     }
     let fresh = files.segments.is_empty();
     let lost = replay.lost_anything() || found.lost;
+    let anew = lost || stands_in;
     let condition = match replay.restriction() {
         None if found.lost => Condition::Recovering(Recovering {
             last: replay.last,
@@ -123,18 +125,18 @@ pub(super) fn open(
         incarnation: replay.incarnation,
         hard_state: replay.hard_state,
         // A snapshot that an older one stands in for may be whole again next time: that is decided at each start.
-        mark: if lost { found.mark.clone() } else { found.durable_mark },
+        mark: if anew { found.mark.clone() } else { found.durable_mark },
         recovering: match condition {
             Condition::Sound => None,
             Condition::Recovering(recovering) => Some(recovering),
         },
         last: entries.last().map_or(base, |entry| entry.id),
-        repaired: lost,
+        repaired: anew,
     };
     let sum = Sum::new(checkpoint, entries.iter().map(|entry| entry.id));
     let mut extents = replay.extents;
     let (header, open) = match tail {
-        Some(tail) if !lost && !replay.marked => (tail.tail.header, tail.open),
+        Some(tail) if !anew && !replay.marked => (tail.tail.header, tail.open),
         _ => {
             let sequence = extents.last().map_or(1, |extent| extent.sequence + 1);
             let header = Header {
@@ -180,8 +182,9 @@ pub(super) fn check(disk: &Arc<dyn Disk>, dir: &Path, identity: &Identity) -> Re
     if let Some(damage) = replay.damage.take() {
         return Err(damage);
     }
+    let mut found = find_snapshot(&SnapshotDir::new(Arc::clone(disk), dir, identity), &mut replay)?;
+    found.stand_in(&mut replay);
     let lost = replay.lost_anything();
-    let found = find_snapshot(&SnapshotDir::new(Arc::clone(disk), dir, identity), &mut replay)?;
     if !lost && !found.lost {
         return Ok(());
     }
@@ -238,6 +241,21 @@ pub(crate) fn find_snapshot(snapshots: &SnapshotDir, replay: &mut Replay) -> Res
     found.lost = true;
     replay.slots = Slots::default();
     Ok(found)
+}
+
+impl Found {
+    /// What the snapshot stands for need not be in the log. If something of it is not, the log begins after the snapshot: what
+    /// a node has applied already it must not be given again. Returns whether that is so.
+    fn stand_in(&mut self, replay: &mut Replay) -> bool {
+        let Some(mark) = self.mark.as_mut().filter(|_| self.snapshot.is_some()) else { return false };
+        let faulty = replay.slots.first_fault().is_some_and(|(index, _)| index <= mark.last.index);
+        let stands_in = faulty || replay.slots.last_index() < mark.last.index;
+        if stands_in {
+            (mark.base, mark.base_chain) = (mark.last, mark.chain);
+            replay.slots.rebase(mark.last, false);
+        }
+        stands_in
+    }
 }
 
 fn open_superblock(

@@ -113,6 +113,23 @@ fn a_bad_payload_that_a_snapshot_covers_costs_nothing() {
     check(&mut world, recovering(id(1, 4), true, true), 0);
 }
 
+/// A snapshot stands for entries that are kept for slow followers, too: without them the log begins after it.
+#[test]
+fn a_bad_entry_between_the_base_and_the_end_of_the_snapshot_costs_nothing() {
+    for flip in [flip_payload, flip_header] {
+        let mut world = World::written(&[
+            vec![entry(1, 1, 10)],
+            vec![entry(1, 2, 10), entry(1, 3, 10)],
+            vec![Record::Snapshot(mark(id(1, 3), id(1, 1)))],
+            vec![entry(1, 4, 10)],
+        ]);
+        flip(&world, 3);
+        let recovered = check(&mut world, Condition::Sound, 4);
+        let mark = recovered.mark.unwrap();
+        assert_eq!((mark.last, mark.base, recovered.entries.len()), (id(1, 3), id(1, 3), 1));
+    }
+}
+
 #[test]
 fn a_bad_payload_with_a_good_header_leaves_the_last_entry_and_the_vote_known() {
     let mut world = short();
@@ -370,7 +387,7 @@ fn a_flip_of_any_byte_never_passes_for_something_else() {
         at % 3 == 0
     });
     let [sound, recovering, refused] = spoil_all(ways);
-    assert!(sound > 500 && recovering > 1000, "{sound} sound, {recovering} recovering, {refused} refused");
+    assert!(sound > 500 && recovering > 500, "{sound} sound, {recovering} recovering, {refused} refused");
     assert_eq!(refused, 0, "one flip is never more than can be made up for");
 }
 

@@ -211,7 +211,15 @@ impl World {
         let hard_state = hard_state_of(&self.records);
         assert!(recovered.incarnation > boots(&self.records), "an incarnation is given twice: {recovered:?}");
         assert!(recovered.last_lsn > self.records.len() as Lsn, "an lsn is given twice: {recovered:?}");
-        let starts = |log: &[Entry]| log.starts_with(&recovered.entries);
+        // Where entries are lost that the snapshot stands for, the log begins after it.
+        let begins = |mark: &Option<SnapshotMark>| mark.as_ref().map_or(0, |mark| mark.base.index);
+        let rest = |mark: &Option<SnapshotMark>, log: &[Entry]| {
+            let skipped = begins(&recovered.mark).saturating_sub(begins(mark)) as usize;
+            log.get(skipped..).unwrap_or_default().to_vec()
+        };
+        let starts = |mark: &Option<SnapshotMark>, log: &[Entry]| {
+            recovered.entries.is_empty() || rest(mark, log).starts_with(&recovered.entries)
+        };
         match recovered.condition {
             Condition::Sound => {
                 let mut seen = recovered.clone();
@@ -221,6 +229,12 @@ impl World {
                     assert_eq!(recovered.snapshot, used.map(image), "{recovered:?}");
                     (seen.mark, seen.snapshot) = (mark.clone(), mark.as_ref().map(|mark| image(mark.last)));
                 }
+                if begins(&seen.mark) > begins(&mark) {
+                    let base = seen.mark.as_ref().map(|mark| (mark.base, mark.base_chain));
+                    assert_eq!(base, seen.mark.as_ref().map(|mark| (mark.last, mark.chain)), "{recovered:?}");
+                    assert_eq!(seen.entries, rest(&mark, &log), "{recovered:?}");
+                    (seen.mark, seen.entries) = (mark.clone(), log.clone());
+                }
                 assert!(is_state_of(&seen, &self.records), "{recovered:?} passes for {:?}", self.records);
             }
             Condition::Recovering(Recovering { last, last_known, vote_known }) => {
@@ -228,9 +242,12 @@ impl World {
                 let true_last = log.last().map_or(base, |entry| entry.id);
                 if last_known {
                     assert_eq!(last, true_last, "{recovered:?}");
-                    assert!(starts(&log), "{recovered:?} of {log:?}");
+                    assert!(starts(&mark, &log), "{recovered:?} of {log:?}");
                 } else {
-                    let known = (0..=self.records.len()).any(|len| starts(&log_of(&self.records[..len]).1));
+                    let known = (0..=self.records.len()).any(|len| {
+                        let (mark, log) = log_of(&self.records[..len]);
+                        starts(&mark, &log)
+                    });
                     assert!(known, "{recovered:?} was never the log");
                 }
                 match vote_known {
