@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::kv::command::Command;
 use crate::raft::membership::Membership;
-use crate::raft::types::{HardState, Index, Lsn, NodeId, Payload, Record, Recovering, Term};
+use crate::raft::types::{HardState, Index, Lsn, NodeId, Payload, Record, Recovering, SnapshotMark, Term};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::disk::Disk;
 use crate::storage::open;
@@ -378,7 +378,7 @@ fn line(piece: &Piece) -> Line {
             ("entry", Some(entry.id.index), Some(entry.id.term), text)
         }
         Ok(Record::Snapshot(mark)) => {
-            let text = format!("snapshot at {}, the log begins after {}", mark.last, mark.base);
+            let text = describe_mark(&mark);
             ("snapshot", Some(mark.last.index), Some(mark.last.term), text)
         }
         Ok(Record::Recovering(None)) => ("recovering", None, None, "caught up: no restriction".to_owned()),
@@ -395,7 +395,7 @@ fn describe(checkpoint: &Checkpoint) -> String {
     let mut text =
         format!("incarnation {incarnation}, term {}, {}", hard_state.term, vote(hard_state.voted_for));
     if let Some(mark) = mark {
-        text += &format!(", snapshot at {}, the log begins after {}", mark.last, mark.base);
+        text += &format!(", {}", describe_mark(mark));
     }
     text += &format!(" and ends at {last}");
     if *repaired {
@@ -405,6 +405,21 @@ fn describe(checkpoint: &Checkpoint) -> String {
         text += &format!(", {}", restriction(recovering));
     }
     text
+}
+
+fn describe_mark(mark: &SnapshotMark) -> String {
+    let members = membership(&mark.membership);
+    match mark.last.index {
+        0 => format!("no snapshot, {members}"),
+        _ => format!("snapshot at {}, the log begins after {}, {members}", mark.last, mark.base),
+    }
+}
+
+fn membership(bytes: &[u8]) -> String {
+    match Membership::decode(bytes) {
+        Ok(membership) => format!("membership {membership}"),
+        Err(_) => "membership that does not decode".to_owned(),
+    }
 }
 
 fn restriction(recovering: &Recovering) -> String {
@@ -424,10 +439,7 @@ fn vote(voted_for: Option<NodeId>) -> String {
 fn payload(payload: &Payload) -> String {
     match payload {
         Payload::Noop => "no-op".to_owned(),
-        Payload::Membership(bytes) => match Membership::decode(bytes) {
-            Ok(membership) => format!("membership {membership}"),
-            Err(_) => "membership that does not decode".to_owned(),
-        },
+        Payload::Membership(bytes) => membership(bytes),
         Payload::Command(bytes) => match Command::decode(bytes) {
             Ok(command) => command.to_string(),
             Err(_) => {
@@ -503,7 +515,8 @@ impl Inspection {
                 if let Some(Trace { lines, .. }) = self.trace {
                     parts.push(format!("{lines} lines of trace"));
                 }
-                writeln!(out, "   {}", parts.join(", "))?;
+                let space = if parts.is_empty() { "" } else { "   " };
+                writeln!(out, "{space}{}", parts.join(", "))?;
             }
         }
         for reason in &self.reasons {

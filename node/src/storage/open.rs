@@ -205,7 +205,8 @@ pub(crate) struct Found {
     pub(crate) notes: Vec<String>,
 }
 
-/// Loads the snapshot of the newest mark, or another one of which the log holds what follows.
+/// Loads the snapshot of the newest mark, or another one of which the log holds what follows. Whoever has the log begin no
+/// later than the snapshot before the newest one ends keeps that possible.
 pub(crate) fn find_snapshot(snapshots: &SnapshotDir, replay: &mut Replay) -> Result<Found, StorageError> {
     let durable_mark = replay.mark.clone();
     let mark = durable_mark.clone();
