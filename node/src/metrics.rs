@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::client::Status;
+use crate::storage::scrub::Scrubbed;
 
 /// What the operating system says of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -79,7 +80,7 @@ impl Page {
 }
 
 /// The page that a Prometheus server reads.
-pub fn render(status: &Status, process: Process, fsync: &Latency) -> String {
+pub fn render(status: &Status, process: Process, fsync: &Latency, scrubbed: Scrubbed) -> String {
     let mut page = Page(String::new());
     let leads = status.role == "leader";
     page.gauge("raft_term", "Current term.", status.term);
@@ -118,6 +119,8 @@ pub fn render(status: &Status, process: Process, fsync: &Latency) -> String {
         "How long a batch of records took to become durable.",
         fsync,
     );
+    page.counter("scrub_files_total", "Files that were read again to find rot.", scrubbed.files);
+    page.counter("scrub_damaged_files_total", "Files in which rot was found.", scrubbed.damaged);
     page.gauge("process_resident_memory_bytes", "Resident memory.", process.resident_bytes);
     page.counter("process_cpu_seconds_total", "Processor time, user and system.", process.cpu_seconds);
     page.gauge("process_open_fds", "Open file descriptors.", process.open_fds);
@@ -189,7 +192,7 @@ mod tests {
     fn every_sample_has_a_family_before_it_and_a_number_behind_it() {
         let mut fsync = Latency::default();
         [500_000, 3_000_000, 9_000_000_000].iter().for_each(|ns| fsync.observe(*ns));
-        let page = render(&status(), process(), &fsync);
+        let page = render(&status(), process(), &fsync, Scrubbed { files: 9, damaged: 1 });
         let mut families: BTreeSet<&str> = BTreeSet::new();
         for line in page.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::ServerError;
 use crate::client::Status;
 use crate::metrics::{self, Latency};
+use crate::storage::scrub::Scrubbed;
 
 /// How old what is served may be, ns.
 const REFRESH_INTERVAL: u64 = 100_000_000;
@@ -18,7 +19,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a request that are read; what is asked for stands in the first line.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
 
-type Latest = Arc<Mutex<Option<(Status, Latency)>>>;
+type Latest = Arc<Mutex<Option<(Status, Latency, Scrubbed)>>>;
 
 /// Handle of the event loop.
 pub(super) struct Http {
@@ -49,10 +50,16 @@ impl Http {
     }
 
     /// Leaves a status for the next reader, if the last one has become old.
-    pub(super) fn refresh(&mut self, now: u64, status: impl FnOnce() -> Status, fsync: Latency) {
+    pub(super) fn refresh(
+        &mut self,
+        now: u64,
+        status: impl FnOnce() -> Status,
+        fsync: Latency,
+        scrubbed: Scrubbed,
+    ) {
         if now.saturating_sub(self.refreshed_at) >= REFRESH_INTERVAL {
             self.refreshed_at = now;
-            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((status(), fsync));
+            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((status(), fsync, scrubbed));
         }
     }
 }
@@ -85,7 +92,10 @@ fn serve(mut stream: TcpStream, latest: &Latest) -> io::Result<()> {
 }
 
 /// Status line, content type and body.
-fn answer(request: &[u8], latest: Option<(Status, Latency)>) -> (&'static str, &'static str, String) {
+fn answer(
+    request: &[u8],
+    latest: Option<(Status, Latency, Scrubbed)>,
+) -> (&'static str, &'static str, String) {
     const TEXT: &str = "text/plain; charset=utf-8";
     let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ');
@@ -101,12 +111,12 @@ fn answer(request: &[u8], latest: Option<(Status, Latency)>) -> (&'static str, &
         (b"/status" | b"/metrics", None) => {
             ("503 Service Unavailable", TEXT, "the node is starting\n".to_owned())
         }
-        (b"/status", Some((status, _))) => {
+        (b"/status", Some((status, ..))) => {
             let json = serde_json::to_string(&status).unwrap_or_default();
             ("200 OK", "application/json", json + "\n")
         }
-        (b"/metrics", Some((status, fsync))) => {
-            let page = metrics::render(&status, metrics::process(), &fsync);
+        (b"/metrics", Some((status, fsync, scrubbed))) => {
+            let page = metrics::render(&status, metrics::process(), &fsync, scrubbed);
             ("200 OK", "text/plain; version=0.0.4; charset=utf-8", page)
         }
         _ => ("404 Not Found", TEXT, "there are /status and /metrics\n".to_owned()),

@@ -4,6 +4,7 @@
 mod disk_thread;
 mod http;
 mod logger;
+mod scrub_thread;
 mod snapshot_thread;
 mod sockets;
 mod trace_file;
@@ -29,12 +30,14 @@ use crate::raft::event::Level;
 use crate::raft::message::SnapshotOffer;
 use crate::raft::types::{ProcessId, SnapshotMark};
 use crate::replica::{Destination, RecoveredState, Replica};
+use crate::storage::scrub::Scrubber;
 use crate::storage::snapshot_job::SnapshotJob;
 use crate::storage::{Condition, Disk, Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
 use crate::transport::frame;
 use disk_thread::DiskThread;
 use http::Http;
 use logger::Logger;
+use scrub_thread::ScrubThread;
 use snapshot_thread::SnapshotThread;
 use sockets::Sockets;
 use trace_file::TraceFile;
@@ -172,6 +175,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     );
     let disk = DiskThread::start(wal)?;
     let mut snapshots = Snapshots { thread: SnapshotThread::start(snapshots)?, backlog: VecDeque::new() };
+    let scrub = ScrubThread::start(Scrubber::new(Arc::new(RealDisk), &config.data_dir))?;
     let mut http = config.http.map(Http::start).transpose()?;
     let mut outgoing = Vec::new();
     let mut leave_by = None;
@@ -220,8 +224,11 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         }));
         sockets.send(&outgoing);
         outgoing.clear();
+        for damage in scrub.damage() {
+            logger.line(Level::Error, &damage);
+        }
         if let Some(http) = &mut http {
-            http.refresh(now, || replica.status(now), disk.latency());
+            http.refresh(now, || replica.status(now), disk.latency(), scrub.scrubbed());
         }
     }
     logger.line(Level::Info, "stopped by request");

@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
 /// Held as long as a directory is ours; dropping it gives the directory back.
 pub type Lock = Box<dyn Send + Sync>;
 
@@ -18,6 +20,9 @@ pub trait Disk: Send + Sync {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Up to `len` bytes of a file from `offset` on, durable or not; fewer, or none, where the file ends.
     fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+    /// Has the next read of a file come from the device, not from memory. As far as the operating system can: what was not
+    /// synced stays where it is.
+    fn forget(&self, path: &Path);
     /// Opens an existing file for writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Creates a file that must not exist. Its name is durable after `fsync_dir` of its directory.
@@ -74,6 +79,12 @@ impl Disk for RealDisk {
         }
         bytes.truncate(filled);
         Ok(bytes)
+    }
+
+    fn forget(&self, path: &Path) {
+        if let Ok(file) = File::open(path) {
+            let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        }
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

@@ -346,6 +346,8 @@ impl Disk for MemoryDisk {
         Ok(bytes[from..bytes.len().min(from.saturating_add(len))].to_vec())
     }
 
+    fn forget(&self, _path: &Path) {}
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let inner = self.operate()?;
         let file = inner.file_id(path)?;

@@ -4,7 +4,7 @@
 //! Reading order: [`disk`] (the seam to the operating system), [`record`], [`checkpoint`], [`segment`] and [`superblock`] (the
 //! bytes), [`slots`] and [`recovery`] (what bytes mean after a failure), [`open`] (what is repaired), [`wal`] (append, sync,
 //! remove), [`snapshot_file`], [`snapshot_dir`] and [`snapshot_job`] (bytes and files of snapshots, and the work on them).
-//! [`memory_disk`] is a disk that loses power on command.
+//! [`scrub`] looks for rot meanwhile; [`memory_disk`] is a disk that loses power on command.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ pub mod memory_disk;
 pub mod open;
 pub mod record;
 pub mod recovery;
+pub mod scrub;
 pub mod segment;
 pub mod slots;
 pub mod snapshot_dir;

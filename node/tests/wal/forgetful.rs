@@ -28,6 +28,9 @@ impl Disk for Forgetful {
     fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         self.disk.read_at(path, offset, len)
     }
+    fn forget(&self, path: &Path) {
+        self.disk.forget(path);
+    }
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(ForgetfulFile { file: self.disk.open(path)?, forgets: self.forgets }))
     }

@@ -10,6 +10,7 @@ mod fuzz;
 mod inspect;
 mod real;
 mod refusals;
+mod scrub;
 mod snapshots;
 mod space;
 mod tails;
