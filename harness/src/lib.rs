@@ -5,6 +5,7 @@ pub mod bench;
 pub mod campaign;
 pub mod cli;
 pub mod cluster;
+mod errand;
 pub mod fault;
 pub mod host;
 pub mod nemesis;

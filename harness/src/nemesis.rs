@@ -2,14 +2,17 @@
 //! What a fault does is in [`crate::fault`]; processes and links are changed through [`crate::cluster`] and [`crate::net`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
 use crate::NodeId;
 use crate::cluster::{Cluster, Leader};
-use crate::fault::{Acted, Fault, INSTALLED, Ongoing, SKIPPED};
+use crate::errand::{Conclusion, Errand};
+use crate::fault::{Acted, Fault, INSTALLED, Ongoing, SKIPPED, SteppedFault};
 use crate::net::{Fabric, Link, LinkCounters};
 use crate::random::{Purpose, stream};
 use crate::run_dir::node_name;
@@ -24,7 +27,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(1);
 const LEADER_POLL: Duration = Duration::from_millis(50);
 
 /// Runs a schedule to its end; its times count from `started`, its targets are drawn from `seed`. Each line of the history goes to
-/// `sink` as `f` and `value`. When `stop` is set, everything is healed at once. On return every node that did not die by itself
+/// `sink` as `f` and `value`. When `stop` is set, everything is healed at once. On return every founder that did not die by itself
 /// runs, and no rule is active.
 pub fn run(
     schedule: &Schedule,
@@ -35,24 +38,16 @@ pub fn run(
     started: Instant,
     stop: &AtomicBool,
 ) {
-    let mut nemesis = Nemesis { seed, cluster, fabric, sink, started, stop, active: BTreeMap::new() };
-    let mut planned = schedule.faults.iter().peekable();
-    loop {
-        let heals_at = nemesis.active.values().map(|active| active.heal_ms).min();
-        let injects_at = planned.peek().map(|planned| planned.at_ms);
-        // At one time heals come first: a node that is free again may be hit.
-        let heal = heals_at.is_some_and(|heal| injects_at.is_none_or(|inject| heal <= inject));
-        let Some(next_ms) = (if heal { heals_at } else { injects_at }) else { break };
-        if !nemesis.sleep_until(next_ms) {
-            break;
+    std::thread::scope(|scope| {
+        let active = BTreeMap::new();
+        let mut nemesis = Nemesis { scope, seed, cluster, fabric, sink, started, stop, active };
+        nemesis.follow(schedule);
+        nemesis.heal_due(u64::MAX);
+        while !nemesis.active.is_empty() {
+            std::thread::sleep(TICK);
+            nemesis.look();
         }
-        if heal {
-            nemesis.heal_due(next_ms);
-        } else if let Some(planned) = planned.next() {
-            nemesis.inject(planned);
-        }
-    }
-    nemesis.heal_due(u64::MAX);
+    });
 }
 
 /// Reports the nodes that died by themselves since the last call, as `self_exit` lines; how many there were.
@@ -75,9 +70,25 @@ struct Active<'a> {
     links: BTreeMap<Link, LinkCounters>,
     heal_ms: u64,
     leader: Option<Leader>,
+    /// What carries out a fault of many steps.
+    errand: Option<Underway<'a>>,
 }
 
-struct Nemesis<'a> {
+impl Active<'_> {
+    /// Whether it was told to heal, and takes its time.
+    fn is_healing(&self) -> bool {
+        self.errand.as_ref().is_some_and(|errand| errand.due.load(Ordering::Relaxed))
+    }
+}
+
+/// A thread that carries out a fault, and what tells it that it is time to heal.
+struct Underway<'a> {
+    due: Arc<AtomicBool>,
+    thread: ScopedJoinHandle<'a, Conclusion>,
+}
+
+struct Nemesis<'a, 'env> {
+    scope: &'a Scope<'a, 'env>,
     seed: u64,
     cluster: &'a Cluster,
     fabric: &'a Fabric,
@@ -87,7 +98,43 @@ struct Nemesis<'a> {
     active: BTreeMap<u32, Active<'a>>,
 }
 
-impl<'a> Nemesis<'a> {
+impl<'a> Nemesis<'a, '_> {
+    /// Injects and heals on time, until all is healed or it is stopped.
+    fn follow(&mut self, schedule: &'a Schedule) {
+        let mut planned = schedule.faults.iter().peekable();
+        loop {
+            let heals_at =
+                self.active.values().filter(|active| !active.is_healing()).map(|active| active.heal_ms).min();
+            let injects_at = planned.peek().map(|planned| planned.at_ms);
+            // At one time heals come first: a node that is free again may be hit.
+            let heal = heals_at.is_some_and(|heal| injects_at.is_none_or(|inject| heal <= inject));
+            let Some(next_ms) = (if heal { heals_at } else { injects_at }) else { return };
+            if !self.sleep_until(next_ms) {
+                return;
+            }
+            if heal {
+                self.heal_due(next_ms);
+            } else if let Some(planned) = planned.next() {
+                self.inject(planned);
+            }
+        }
+    }
+
+    /// Looks who died by himself, and which faults of many steps have ended.
+    fn look(&mut self) {
+        report_self_exits(self.cluster, self.sink);
+        let ended = |active: &Active<'_>| active.errand.as_ref().is_some_and(|e| e.thread.is_finished());
+        let ended = self.active.iter().filter(|(_, active)| ended(active)).map(|(&id, _)| id);
+        for id in ended.collect::<Vec<_>>() {
+            if let Some(mut active) = self.active.remove(&id)
+                && let Some(errand) = active.errand.take()
+            {
+                let Conclusion { bit, evidence } = errand.thread.join().unwrap_or_default();
+                self.healed(&active, bit, evidence);
+            }
+        }
+    }
+
     /// False if it was stopped before.
     fn sleep_until(&mut self, at_ms: u64) -> bool {
         let until = self.started + Duration::from_millis(at_ms);
@@ -95,7 +142,7 @@ impl<'a> Nemesis<'a> {
             if self.stop.load(Ordering::Relaxed) {
                 return false;
             }
-            report_self_exits(self.cluster, self.sink);
+            self.look();
             self.tick();
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -119,30 +166,37 @@ impl<'a> Nemesis<'a> {
     /// The nodes that are up and that no fault of processes has in its hands.
     fn free(&self) -> Vec<NodeId> {
         let held = |node: &NodeId| {
-            let mut processes = self.active.values().filter(|active| active.links.is_empty());
-            processes.any(|active| active.ongoing.nodes.contains(node))
+            let mut holding =
+                self.active.values().filter(|active| active.planned.fault.behaviour().holds_processes());
+            holding.any(|active| active.ongoing.nodes.contains(node))
         };
         self.cluster.up().into_iter().filter(|node| !held(node)).collect()
     }
 
     fn inject(&mut self, planned: &'a PlannedFault) {
         let leader = self.leader(planned.target.needs_leader());
-        let nodes_all = self.cluster.nodes();
+        let (founders, places) = (self.cluster.nodes(), self.cluster.places());
         let behaviour = planned.fault.behaviour();
         // A process that is hurt is not hurt again, and its links carry little. Yet all links are all links.
-        let candidates = match (behaviour.process(), &planned.target) {
-            (Some(_), _) => self.free(),
-            (None, Target::All | Target::Named(_)) => (1..=nodes_all).collect(),
-            (None, _) => self.cluster.up(),
+        let candidates = match (behaviour.process(), behaviour.steps(), &planned.target) {
+            (None, Some(steps), _) if !steps.hits_spares() => {
+                self.cluster.up().into_iter().filter(|node| *node <= founders).collect()
+            }
+            (None, None, Target::All | Target::Named(_)) => (1..=places).collect(),
+            (None, None, _) => self.cluster.up(),
+            _ => self.free(),
         };
         let mut rng = stream(self.seed, Purpose::Target, planned.id);
-        let drawn =
-            planned.target.resolve(&candidates, nodes_all, leader.map(|leader| leader.node), &mut rng);
+        let mut drawn =
+            planned.target.resolve(&candidates, founders, leader.map(|leader| leader.node), &mut rng);
+        if behaviour.steps().is_some() {
+            drawn.truncate(1);
+        }
         let mut links = BTreeMap::new();
         let acted = match behaviour.process() {
             Some(process) => process.inject(self.cluster, &drawn),
             None => {
-                let rules = behaviour.rules(&drawn, nodes_all);
+                let rules = behaviour.rules(&drawn, places);
                 let before = self.fabric.links();
                 let seen = |link| before.get(&link).copied().unwrap_or_default();
                 links.extend(rules.iter().map(|(link, _)| (*link, seen(*link))));
@@ -150,7 +204,10 @@ impl<'a> Nemesis<'a> {
                 if !rules.is_empty() {
                     self.fabric.install(planned.id, rules);
                 }
-                Acted { nodes: drawn, outcome, evidence: Map::new() }
+                match (behaviour.steps(), drawn.first()) {
+                    (Some(steps), Some(victim)) => self.begin(planned, steps, *victim),
+                    _ => Acted { nodes: drawn, outcome, evidence: Map::new() },
+                }
             }
         };
         let ongoing = Ongoing::new(&acted);
@@ -162,19 +219,41 @@ impl<'a> Nemesis<'a> {
         // The time to heal counts from the injection as it was, not as it was planned: a fault that came late is no shorter.
         let at_ms = self.now_ms();
         let heal_ms = at_ms.max(planned.at_ms).saturating_add(planned.duration_ms);
-        let active = Active { planned, ongoing, links, heal_ms, leader };
+        let mut active = Active { planned, ongoing, links, heal_ms, leader, errand: None };
         let times = (planned.at_ms, at_ms);
         self.record(&active, "inject", times, json!({"outcome": outcome, "evidence": evidence}));
         if outcome != SKIPPED {
+            active.errand = behaviour.steps().map(|steps| self.send_out(planned.id, steps, &active));
             self.active.insert(planned.id, active);
         }
+    }
+
+    /// The first step of a fault of many.
+    fn begin(&self, planned: &PlannedFault, steps: &dyn SteppedFault, victim: NodeId) -> Acted {
+        let kind = planned.fault.kind();
+        if steps.is_exclusive() && self.active.values().any(|active| active.planned.fault.kind() == kind) {
+            let evidence = Map::from_iter([("reason".to_owned(), "another one is under way".into())]);
+            return Acted { nodes: Vec::new(), outcome: SKIPPED, evidence };
+        }
+        steps.begin(self.cluster, victim)
+    }
+
+    /// The others, on a thread of their own.
+    fn send_out(&self, id: u32, steps: &'a dyn SteppedFault, active: &Active<'_>) -> Underway<'a> {
+        let due = Arc::new(AtomicBool::new(false));
+        let (cluster, fabric, stop) = (self.cluster, self.fabric, self.stop);
+        let victims = active.ongoing.nodes.clone();
+        let errand = Errand { cluster, fabric, id, victims, due: due.clone(), stop };
+        Underway { due, thread: self.scope.spawn(move || steps.carry_out(&errand)) }
     }
 
     /// Heals what is due at `now_ms`, in the order of ids.
     fn heal_due(&mut self, now_ms: u64) {
         let due = self.active.iter().filter(|(_, active)| active.heal_ms <= now_ms).map(|(&id, _)| id);
         for id in due.collect::<Vec<_>>() {
-            if let Some(active) = self.active.remove(&id) {
+            if let Some(errand) = self.active.get(&id).and_then(|active| active.errand.as_ref()) {
+                errand.due.store(true, Ordering::Relaxed);
+            } else if let Some(active) = self.active.remove(&id) {
                 self.heal(&active);
             }
         }
@@ -182,7 +261,7 @@ impl<'a> Nemesis<'a> {
 
     fn heal(&self, active: &Active<'_>) {
         let behaviour = active.planned.fault.behaviour();
-        let (bit, mut evidence) = match behaviour.process() {
+        let (bit, evidence) = match behaviour.process() {
             Some(process) => process.heal(self.cluster, &active.ongoing),
             None => {
                 // Looked at while the fault is still there: what it holds back has not passed yet.
@@ -202,6 +281,11 @@ impl<'a> Nemesis<'a> {
                 (behaviour.bit(&counters, &seen), evidence)
             }
         };
+        self.healed(active, bit, evidence);
+    }
+
+    /// Records that a fault is healed, and who leads then.
+    fn healed(&self, active: &Active<'_>, bit: bool, mut evidence: Map<String, Value>) {
         let times = (active.planned.end_ms(), self.now_ms());
         // Asked after the healing, which is not to wait for an answer.
         let leader = self.cluster.leader();

@@ -180,7 +180,8 @@ pub fn run(
     }
 
     let setup = Instant::now();
-    let addresses = Addresses::claim(spec.nodes).map_err(RunError::Network)?;
+    let addresses =
+        Addresses::claim_with_spares(spec.nodes, plan.schedule.spares()).map_err(RunError::Network)?;
     let fabric = match plan.system.transport() {
         Transport::Tcp => Fabric::start_streams(&addresses, &plan.system.fronts(&addresses), spec.seed),
         Transport::Udp | Transport::Direct => Fabric::start(&addresses, spec.seed),
@@ -197,7 +198,7 @@ pub fn run(
         workload: spec.workload.name().to_owned(),
         models: workload.models(),
         clock: "monotonic-ns".to_owned(),
-        nodes: (1..=spec.nodes).map(node_name).collect(),
+        nodes: (1..=cluster.places()).map(node_name).collect(),
     };
     let (started, started_ns) = (Instant::now(), monotonic_ns());
     let history = plan.dir.history();
@@ -205,7 +206,7 @@ pub fn run(
     observe(Stage::Setup { leader, took: setup.elapsed() });
 
     let dead = Mutex::new(BTreeSet::new());
-    let logs = Mutex::new(LogWatch::new(&plan.dir, spec.nodes, plan.system.trouble()));
+    let logs = Mutex::new(LogWatch::new(&plan.dir, cluster.places(), plan.system.trouble()));
     let run = Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, dead: &dead, logs: &logs };
     let watch = LagProbe::start();
     let workload = run.load(workload, interrupted, observe)?;
@@ -220,6 +221,7 @@ pub fn run(
     let mut warnings = fabric_warnings(&fabric);
     let overflow = fabric.links().values().map(|link| link.overflow).sum();
     let own_fault = own_fault(overflow, watch.max());
+    let places = cluster.places();
     drop(cluster);
     drop(fabric);
     let tally = recorder.finish().map_err(io_error(&history))?;
@@ -230,7 +232,7 @@ pub fn run(
     }
 
     let checking = Instant::now();
-    let elections = plan.system.translate(&plan.dir, spec.nodes)?;
+    let elections = plan.system.translate(&plan.dir, places)?;
     let report = checker::check(plan.dir.path(), &checker::Options::default())?;
     let verdict = plan.dir.verdict();
     report.write_verdict(plan.dir.path()).map_err(io_error(&verdict))?;
@@ -246,9 +248,9 @@ pub fn run(
         .filter(|at| tally.load.1.is_none_or(|end| *at < end))
         .collect();
     let by_fault = during_load.iter().filter(|at| tally.in_fault(**at, AFTERMATH_NS)).count();
-    let silent = spec.nodes as usize - states.len();
+    let silent = settled.nodes - states.len();
     if settled.served() && silent > 0 && plan.system.tells_state() {
-        warnings.push(format!("{silent} of {} nodes did not tell their applied state", spec.nodes));
+        warnings.push(format!("{silent} of {} nodes did not tell their applied state", settled.nodes));
     }
     Ok(Finished {
         report,
@@ -350,8 +352,8 @@ impl Run<'_> {
         observe: &mut dyn FnMut(Stage<'_>),
     ) -> Result<Workload, RunError> {
         let spec = &self.plan.spec;
-        let nodes: Vec<_> = (1..).zip(self.cluster.client_addrs()).collect();
-        let stride = u64::from(spec.clients) + u64::from(spec.nodes);
+        let nodes: Vec<_> = (1..=spec.nodes).zip(self.cluster.client_addrs()).collect();
+        let stride = u64::from(spec.clients) + u64::from(self.cluster.places());
         let mut workers = Vec::new();
         for index in 0..spec.clients {
             let patience = if index % 2 == 0 { PATIENCE } else { IMPATIENCE };
@@ -421,16 +423,20 @@ impl Run<'_> {
     ) -> Result<(Settled, Vec<State>), RunError> {
         let spec = &self.plan.spec;
         let probe = LagProbe::start();
-        let stride = u64::from(spec.clients) + u64::from(spec.nodes);
-        let dead = self.dead().clone();
-        let alive = (1..).zip(self.cluster.client_addrs()).filter(|(id, _)| !dead.contains(&node_name(*id)));
+        let stride = u64::from(spec.clients) + u64::from(self.cluster.places());
+        let (dead, members) = (self.dead().clone(), self.cluster.members());
+        let alive = (1..)
+            .zip(self.cluster.client_addrs())
+            .filter(|(id, _)| members.contains(id) && !dead.contains(&node_name(*id)));
         let mut pinned = Vec::new();
         for (id, addr) in alive {
             let index = u64::from(spec.clients) + u64::from(id) - 1;
             pinned.push(settle::Pinned { id, worker: self.worker(&[(id, addr)], PATIENCE, index, stride)? });
         }
         let links = self.plan.system.transport() != Transport::Direct;
-        let quorum = Quorum::draw(spec.seed, spec.nodes, links).filter(|_| dead.is_empty());
+        // A quorum is one of the founders; a change of membership that could not be taken back leaves other voters.
+        let whole = self.cluster.voters() == (1..=spec.nodes).collect();
+        let quorum = Quorum::draw(spec.seed, spec.nodes, links).filter(|_| whole && dead.is_empty());
         let starved = || probe.max().max(Duration::from_secs_f64(self.fabric.lag_ms_max() / 1_000.0));
         if let Some(quorum) = quorum
             && let Some(held) = quorum.hold(self.cluster, self.fabric, &mut pinned, &mut workload, &starved)

@@ -116,6 +116,11 @@ impl Schedule {
         kinds
     }
 
+    /// Nodes beside the founders that its faults want to join: changes of membership come one at a time.
+    pub fn spares(&self) -> u32 {
+        u32::from(self.kinds().contains(&FaultKind::Membership))
+    }
+
     /// The file's text: one JSON object a line.
     pub fn to_jsonl(&self) -> String {
         let line =

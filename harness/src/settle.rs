@@ -49,6 +49,8 @@ pub struct Settled {
     pub waited: Duration,
     /// In words.
     pub detail: String,
+    /// Nodes that were to serve.
+    pub nodes: usize,
 }
 
 /// What to say of a cluster after its faults were healed.
@@ -110,12 +112,12 @@ pub fn serve(
     let deadline = started + SERVE_WITHIN;
     let key = workload.probe_key();
     let workload = Mutex::new(workload);
-    let count = pinned.len();
     let silent = silent(pinned.iter_mut().collect(), &workload, &key, deadline);
     let agreed = if !silent.is_empty() {
         Err(format!("no write and read through {}", silent.join(", ")))
     } else if cluster.system().tells_applied() {
-        agree(cluster, count, deadline).map(|index| format!("all nodes agree at index {index}"))
+        let nodes: Vec<NodeId> = pinned.iter().map(|node| node.id).collect();
+        agree(cluster, &nodes, deadline).map(|index| format!("all nodes agree at index {index}"))
     } else {
         Ok("every node serves".to_owned())
     };
@@ -127,7 +129,7 @@ pub fn serve(
         ),
         Err(detail) => (Outcome::NotServed, detail),
     };
-    Settled { outcome, waited: started.elapsed(), detail }
+    Settled { outcome, waited: started.elapsed(), detail, nodes: pinned.len() }
 }
 
 /// Nodes that must serve although the others are broken for good.
@@ -223,7 +225,7 @@ impl Quorum {
                 (if lag() > STARVED_LAG { Outcome::Starved } else { Outcome::NotServed }, detail)
             }
         };
-        broken.then_some(Settled { outcome, waited, detail })
+        broken.then_some(Settled { outcome, waited, detail, nodes: self.core.len() })
     }
 }
 
@@ -261,16 +263,18 @@ fn probe(
     }
 }
 
-/// The index that all of `count` nodes have committed and applied, once they have.
-fn agree(cluster: &Cluster, count: usize, deadline: Instant) -> Result<u64, String> {
+/// The index that all of these nodes have committed and applied, once they have.
+fn agree(cluster: &Cluster, nodes: &[NodeId], deadline: Instant) -> Result<u64, String> {
     loop {
-        let statuses = cluster.statuses();
+        let mut statuses = cluster.statuses();
+        // Who was taken out of the cluster is told no more.
+        statuses.retain(|node, _| nodes.contains(node));
         let mut indexes: Vec<u64> =
             statuses.values().flat_map(|s| [s.last_applied, s.commit_index]).collect();
         indexes.sort_unstable();
         indexes.dedup();
         match indexes.as_slice() {
-            [index] if statuses.len() >= count => return Ok(*index),
+            [index] if statuses.len() == nodes.len() => return Ok(*index),
             _ if Instant::now() < deadline => std::thread::sleep(RETRY),
             _ => {
                 let said: Vec<String> = statuses
@@ -343,8 +347,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_the_checker_expects() {
-        let settled =
-            |outcome| Settled { outcome, waited: Duration::from_millis(1_900), detail: "x".to_owned() };
+        let settled = |outcome| Settled {
+            outcome,
+            waited: Duration::from_millis(1_900),
+            detail: "x".to_owned(),
+            nodes: 5,
+        };
         let text = |outcome| settled(outcome).to_json().to_string();
         assert_eq!(text(Outcome::Served), r#"{"detail":"x","outcome":"served","waited_ms":1900}"#);
         assert!(text(Outcome::NotServed).contains("\"not_served\"") && !settled(Outcome::NotServed).served());

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::fault::FaultKind;
 use crate::profile::{self, Pace};
 
+/// A run of seconds sees some snapshots on every node, and who misses a second of it needs one.
+pub const SNAPSHOT_ENTRIES: u64 = 500;
+
 /// Which operations clients issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,6 +83,9 @@ pub struct Spec {
     pub seed: u64,
     /// Planted bug that the node is started with.
     pub bug: Option<String>,
+    /// Entries after which our node writes a snapshot; as many as it takes by itself if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_entries: Option<u64>,
     /// How dense the faults are.
     #[serde(default)]
     pub pace: Pace,
@@ -102,6 +108,7 @@ impl Default for Spec {
             faults: profile::default_faults(),
             seed: 0,
             bug: None,
+            snapshot_entries: Some(SNAPSHOT_ENTRIES),
             pace: Pace::default(),
             system: None,
             binary: None,

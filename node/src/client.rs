@@ -113,8 +113,10 @@ pub struct Status {
     pub snapshot_index: u64,
     /// Bytes of the entries that the log holds.
     pub log_bytes: u64,
-    /// Who belongs to the cluster, by the latest configuration in its log.
+    /// Who belongs to the cluster, by the latest configuration in its log. Empty if they are too many for a datagram.
     pub members: Vec<MemberStatus>,
+    /// The entry since which they do.
+    pub membership_index: u64,
     /// Whether a change of voters is half done.
     pub joint: bool,
     /// Whether it may vote: a node that finds its directory empty asks first.

@@ -625,6 +625,7 @@ impl Replica {
             snapshot_index: raft.snapshot().map_or(0, |offer| offer.last.index),
             log_bytes: raft.log().bytes() as u64,
             members: membership.members.iter().map(member).collect(),
+            membership_index: raft.membership_index(),
             joint: membership.is_joint(),
             may_vote: raft.may_vote(),
             build_id: crate::BUILD_ID.to_owned(),

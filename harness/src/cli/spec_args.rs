@@ -10,7 +10,7 @@ use crate::fault::{FaultKind, Shape};
 use crate::profile::{self, Profile};
 use crate::spec::{Spec, WorkloadKind};
 use crate::system::description::Defaults;
-use crate::system::{Described, System, Transport};
+use crate::system::{Described, System, Transport, whitewater};
 
 /// More nodes than this say nothing new on one machine.
 const NODES_MAX: i64 = 9;
@@ -48,6 +48,9 @@ pub(super) struct SpecArgs {
     /// Which faults, how many at once, how dense: a name of `harness list`, or a TOML file [default: steady]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// Entries after which a node writes a snapshot of its state and forgets most of its log [default: 500]
+    #[arg(long, value_name = "N", conflicts_with = "system", value_parser = clap::value_parser!(u64).range(1..))]
+    snapshot_entries: Option<u64>,
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
     #[arg(long, value_name = "ID", conflicts_with = "system")]
     bug: Option<String>,
@@ -152,10 +155,20 @@ impl SpecArgs {
             let known = profile::SHIPPED.map(|(name, _)| name).join(", ");
             Failure::hint(error, format!("name a file, or one of: {known}"))
         })?;
+        // Other systems have knobs of their own.
+        let snapshot_entries = match system {
+            Some(_) => None,
+            None => self.snapshot_entries.or(ours.snapshot_entries),
+        };
         let cluster = Shape {
             nodes,
             transport: system.map_or(Transport::Udp, |system| system.transport()),
             survives_wipe: system.is_some_and(|system| system.survives_wipe()),
+            takes_orders: system.is_none_or(|system| system.takes_orders()),
+            installs_snapshots: match system {
+                Some(system) => system.installs_snapshots(),
+                None => snapshot_entries.is_some_and(whitewater::snapshots_are_frequent),
+            },
         };
         let all = || -> Vec<FaultKind> {
             FaultKind::ALL.into_iter().filter(|kind| kind.possible(cluster)).collect()
@@ -206,6 +219,7 @@ impl SpecArgs {
             faults,
             seed,
             bug: self.bug.clone(),
+            snapshot_entries,
             pace: profile.pace,
             system: self.system.clone(),
             binary: self.binary.clone(),
@@ -227,6 +241,7 @@ impl SpecArgs {
         flags.extend(self.profile.iter().map(|profile| format!("--profile={profile}")));
         flags.extend(self.system.iter().map(|system| format!("--system={system}")));
         flags.extend(self.binary.iter().map(|binary| format!("--binary={}", binary.display())));
+        flags.extend(spec.snapshot_entries.iter().map(|entries| format!("--snapshot-entries={entries}")));
         flags.extend(self.bug.iter().map(|bug| format!("--bug={bug}")));
         flags
     }
@@ -266,6 +281,7 @@ mod tests {
             "--rate=0",
             "--workload=set",
             "--faults=kill,loss",
+            "--snapshot-entries=50",
             "--bug=Q01",
         ];
         for flags in [&flags[..], &[], &["--faults", "none"], &["--profile", "network"]] {
@@ -278,12 +294,22 @@ mod tests {
     }
 
     #[test]
+    fn rare_snapshots_catch_nobody_up() {
+        let rare = parse(&["--snapshot-entries=100000"]).unwrap().spec(0, None).unwrap();
+        assert!(!rare.faults.contains(&FaultKind::Snapshot));
+        let asked = parse(&["--snapshot-entries=100000", "--faults=snapshot"]).unwrap().spec(0, None);
+        let told = asked.unwrap_err().error.to_string();
+        assert!(told.contains("cannot have the fault snapshot") && told.contains("5000"), "{told}");
+    }
+
+    #[test]
     fn wrong_values_are_named_with_what_would_be_right() {
         for (flag, said) in [
             ("--faults=kill,fire", "no fault is called \"fire\"; there are kill, pause"),
             ("--workload=bank", "there is no workload \"bank\"; there are mixed"),
             ("--time=10", "such as 30s"),
             ("--time=0s", "between 1s and 24h"),
+            ("--snapshot-entries=0", "1.."),
             ("--nodes=0", "1..=9"),
             ("--clients=0", "1..=1000"),
         ] {

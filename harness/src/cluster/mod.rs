@@ -10,7 +10,7 @@ pub use logs::{LogWatch, Trouble};
 pub use ports::{Addresses, NODES_MAX, Roster};
 pub(crate) use process::{Process, Spawner};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::NodeId;
 use crate::run_dir::{RunDir, node_name};
 use crate::system::whitewater::Whitewater;
-use crate::system::{Place, Status, System};
+use crate::system::{Membership, Place, Status, System};
 use process::{is_stopped, status_text};
 
 /// How long a node may take to answer a question about its status.
@@ -160,11 +160,12 @@ impl Cluster {
             bug: config.bug.clone(),
             log_level: config.log_level.clone(),
             trace: config.trace,
+            snapshot_entries: None,
         };
         Cluster::start_all(Arc::new(system), &config.run_dir, addresses, config.proxied)
     }
 
-    /// Starts every node of a system; each lives in `nodes/nI` below `run_dir`. `proxied` tells whether they talk through a
+    /// Starts every founder of a system; each node lives in `nodes/nI` below `run_dir`. `proxied` tells whether they talk through a
     /// [`crate::net::Fabric`] or directly.
     ///
     /// # Errors
@@ -180,7 +181,7 @@ impl Cluster {
         let run_dir = run_dir.clone();
         let self_exits = Mutex::default();
         let cluster = Cluster { system, run_dir, proxied, addresses, spawner, slots, self_exits };
-        for node in cluster.ids() {
+        for node in 1..=cluster.nodes() {
             cluster.start(node)?;
         }
         Ok(cluster)
@@ -195,12 +196,33 @@ impl Cluster {
         Place { node, addresses: &self.addresses, proxied: self.proxied, run_dir: &self.run_dir }
     }
 
-    /// Nodes of the cluster, running or not.
+    /// Nodes that found the cluster, running or not: the first ones.
     pub fn nodes(&self) -> u32 {
+        self.addresses.founders()
+    }
+
+    /// Those and the spares behind them, which run only while a fault has them join.
+    pub fn places(&self) -> u32 {
         self.addresses.nodes()
     }
 
-    /// Where clients reach each node, in order of ids.
+    /// The addresses of the run.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The run directory.
+    pub fn run_dir(&self) -> &RunDir {
+        &self.run_dir
+    }
+
+    /// The spares that do not run.
+    pub fn idle_spares(&self) -> Vec<NodeId> {
+        let idle = |node: &NodeId| matches!(*self.slot(*node), Slot::Killed);
+        (self.nodes() + 1..=self.places()).filter(idle).collect()
+    }
+
+    /// Where clients reach each node, spares included, in order of ids.
     pub fn client_addrs(&self) -> Vec<SocketAddr> {
         self.ids().map(|node| self.system.client_addr(&self.addresses, node)).collect()
     }
@@ -242,7 +264,23 @@ impl Cluster {
         leader_of(&self.statuses())
     }
 
-    /// Waits until every node answers and follows one leader.
+    /// Who belongs to the cluster, as the node says that has committed most; its founders where no node says.
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        match membership_of(&self.statuses()) {
+            Some(told) => told.voters.union(&told.learners).copied().collect(),
+            None => (1..=self.nodes()).collect(),
+        }
+    }
+
+    /// Those of them who vote.
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        match membership_of(&self.statuses()) {
+            Some(told) => told.voters.clone(),
+            None => (1..=self.nodes()).collect(),
+        }
+    }
+
+    /// Waits until every founder answers and follows one leader.
     ///
     /// # Errors
     /// When that is not so in time, or a node dies by itself.
@@ -251,7 +289,7 @@ impl Cluster {
             let leader = leader_of(statuses)?;
             let id = &statuses.get(&leader.node)?.id;
             let followed = statuses.values().filter(|status| status.leader.as_ref() == Some(id)).count();
-            (followed == self.slots.len()).then_some(leader)
+            (followed == self.nodes() as usize).then_some(leader)
         })
     }
 
@@ -263,7 +301,7 @@ impl Cluster {
         if self.system.tells_leader() {
             return self.wait_ready(timeout).map(Some);
         }
-        self.wait_statuses(timeout, |statuses| (statuses.len() == self.slots.len()).then_some(None))
+        self.wait_statuses(timeout, |statuses| (statuses.len() == self.nodes() as usize).then_some(None))
     }
 
     fn wait_statuses<T>(
@@ -288,14 +326,14 @@ impl Cluster {
                     }
                     None => format!("{} does not answer", node_name(node)),
                 };
-                let detail = self.ids().map(describe).collect::<Vec<_>>().join(", ");
+                let detail = (1..=self.nodes()).map(describe).collect::<Vec<_>>().join(", ");
                 return Err(ClusterError::NoLeader { waited_ms: started.elapsed().as_millis(), detail });
             }
             std::thread::sleep(READY_POLL);
         }
     }
 
-    /// Starts a node that is not running, on the data it had.
+    /// Starts a node that is not running, on the data it had; a spare waits to be told that it belongs to the cluster.
     ///
     /// # Errors
     /// When it runs, died by itself, or the system refuses.
@@ -472,6 +510,7 @@ impl Cluster {
         }
     }
 
+    /// Founders and spares.
     fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         1..=self.addresses.nodes()
     }
@@ -532,6 +571,12 @@ pub fn leader_of(statuses: &BTreeMap<NodeId, Status>) -> Option<Leader> {
         .filter(|(_, status)| status.leads)
         .map(|(&node, status)| Leader { node, term: status.term })
         .max_by_key(|leader| leader.term)
+}
+
+/// The membership in the status of the node that has committed most.
+pub fn membership_of(statuses: &BTreeMap<NodeId, Status>) -> Option<&Membership> {
+    let told = statuses.values().filter_map(|status| Some((status, status.membership.as_ref()?)));
+    told.max_by_key(|(status, _)| (status.commit_index, status.term)).map(|(_, membership)| membership)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub const NODES_MAX: u32 = 63;
 /// address after a restart. The subnet is free again when this is dropped.
 #[derive(Debug)]
 pub struct Addresses {
+    founders: u32,
     nodes: u32,
     subnet: (u8, u8),
     port: u16,
@@ -63,7 +64,16 @@ impl Addresses {
     /// # Errors
     /// When none is free, or `nodes` is not 1 to [`NODES_MAX`].
     pub fn claim(nodes: u32) -> io::Result<Addresses> {
-        if !(1..=NODES_MAX).contains(&nodes) {
+        Addresses::claim_with_spares(nodes, 0)
+    }
+
+    /// Claims a subnet for `founders` nodes and `spares` that may join them later, which have the ids behind theirs.
+    ///
+    /// # Errors
+    /// When none is free, there are no founders, or more than [`NODES_MAX`] nodes altogether.
+    pub fn claim_with_spares(founders: u32, spares: u32) -> io::Result<Addresses> {
+        let nodes = founders.saturating_add(spares);
+        if founders == 0 || nodes > NODES_MAX {
             let message = format!("a cluster has 1 to {NODES_MAX} nodes, not {nodes}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
@@ -82,7 +92,7 @@ impl Addresses {
             match UdpSocket::bind(address(subnet, GUARD_HOST, port)) {
                 Ok(guard) => {
                     let addresses =
-                        Addresses { nodes, subnet, port, roster: Roster::default(), _guard: guard };
+                        Addresses { founders, nodes, subnet, port, roster: Roster::default(), _guard: guard };
                     match addresses.check_free() {
                         Ok(()) => return Ok(addresses),
                         Err(error) => refusal = error,
@@ -99,9 +109,14 @@ impl Addresses {
         (1..=self.nodes).try_for_each(|node| UdpSocket::bind(self.node(node)).map(drop))
     }
 
-    /// Nodes of the cluster.
+    /// Nodes that have an address: founders and spares.
     pub fn nodes(&self) -> u32 {
         self.nodes
+    }
+
+    /// Nodes that found the cluster: the first ones.
+    pub fn founders(&self) -> u32 {
+        self.founders
     }
 
     /// Who lives here.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::NodeId;
 use crate::cluster::{Cluster, ClusterError, Seen};
+use crate::errand::{Conclusion, Errand};
 use crate::net::{Counters, Direction, Link, LinkCounters, Rule};
 use crate::run_dir::node_name;
 use crate::system::Transport;
@@ -114,6 +115,12 @@ faults! {
     Rate = rate "rate";
     /// Connections that are reset.
     Reset = reset "reset";
+    /// A node joins, another is taken out.
+    Membership = membership "membership";
+    /// The leader hands over.
+    Transfer = transfer "transfer";
+    /// A follower misses so much that only a snapshot helps.
+    Snapshot = snapshot "snapshot";
 }
 
 impl FaultKind {
@@ -126,6 +133,10 @@ impl FaultKind {
             Needs::Datagrams => cluster.nodes > 1 && cluster.transport == Transport::Udp,
             Needs::Streams => cluster.nodes > 1 && cluster.transport == Transport::Tcp,
             Needs::Wipe => cluster.nodes > 2 && cluster.survives_wipe,
+            Needs::Orders => cluster.nodes > 2 && cluster.takes_orders,
+            Needs::Snapshots => {
+                cluster.nodes > 2 && cluster.installs_snapshots && cluster.transport == Transport::Udp
+            }
         }
     }
 }
@@ -151,6 +162,10 @@ pub enum Needs {
     Streams,
     /// Three nodes or more, of which one may lose its data.
     Wipe,
+    /// Three nodes or more that change their membership and their leader when told to.
+    Orders,
+    /// Three nodes or more that write snapshots so often that one catches up by them.
+    Snapshots,
 }
 
 impl std::fmt::Display for Needs {
@@ -162,6 +177,10 @@ impl std::fmt::Display for Needs {
             Needs::Datagrams => "it needs two nodes or more that send datagrams",
             Needs::Streams => "it needs two nodes or more that talk over TCP",
             Needs::Wipe => "it needs three nodes or more of a system that says that a node may lose its data",
+            Needs::Orders => "it needs three nodes or more that take orders",
+            Needs::Snapshots => {
+                "it needs three nodes or more that write snapshots often: --snapshot-entries 5000 or less"
+            }
         })
     }
 }
@@ -175,6 +194,10 @@ pub struct Shape {
     pub transport: Transport,
     /// Whether a node that lost its data comes back as a member.
     pub survives_wipe: bool,
+    /// Whether it changes its membership and its leader when told to.
+    pub takes_orders: bool,
+    /// Whether a node that misses a second is caught up by a snapshot.
+    pub installs_snapshots: bool,
 }
 
 /// A name that is no kind of fault.
@@ -209,7 +232,7 @@ pub(crate) trait Described {
     fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn;
 }
 
-/// What a fault does: to directed links, or to processes.
+/// What a fault does: to directed links, to processes, or step by step.
 pub(crate) trait Behaviour {
     /// What it does to directed links when it hits `victims` (in the order in which they were drawn) of `nodes`; empty for faults of
     /// processes.
@@ -226,6 +249,37 @@ pub(crate) trait Behaviour {
     /// What it does to processes.
     fn process(&self) -> Option<&dyn ProcessFault> {
         None
+    }
+
+    /// What it does step by step.
+    fn steps(&self) -> Option<&dyn SteppedFault> {
+        None
+    }
+
+    /// Whether it has its victims' processes in its hands, so that no other fault can hit them.
+    fn holds_processes(&self) -> bool {
+        self.process().is_some()
+    }
+}
+
+/// A fault of many steps, for one victim, carried out on a thread of its own: it looks at what nodes say, and waits for it.
+pub(crate) trait SteppedFault: Sync {
+    /// The first step, at a victim that is up.
+    fn begin(&self, _cluster: &Cluster, victim: NodeId) -> Acted {
+        Acted { nodes: vec![victim], outcome: INSTALLED, evidence: Map::new() }
+    }
+
+    /// The others, the healing included.
+    fn carry_out(&self, errand: &Errand<'_>) -> Conclusion;
+
+    /// Whether one has to end before the next of its kind begins.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
+    /// Whether spares, too, can be hit.
+    fn hits_spares(&self) -> bool {
+        false
     }
 }
 
@@ -357,7 +411,8 @@ mod tests {
 
     /// The kinds that a cluster can have.
     fn check(nodes: u32, transport: Transport, survives_wipe: bool, expected: &str) {
-        let shape = Shape { nodes, transport, survives_wipe };
+        let ours = transport == Transport::Udp;
+        let shape = Shape { nodes, transport, survives_wipe, takes_orders: ours, installs_snapshots: ours };
         let possible = FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)).map(FaultKind::name);
         assert_eq!(possible.collect::<Vec<_>>().join(" "), expected, "{shape:?}");
     }
@@ -369,7 +424,7 @@ mod tests {
             5,
             Transport::Udp,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve corrupt replay rate",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve corrupt replay rate membership transfer snapshot",
         );
         check(
             3,

@@ -301,14 +301,7 @@ impl System for Described {
             }
             None => TcpStream::connect_timeout(&addr, timeout).is_ok(),
         };
-        ready.then(|| Status {
-            id: place.node.to_string(),
-            leads: false,
-            leader: None,
-            term: 0,
-            commit_index: 0,
-            last_applied: 0,
-        })
+        ready.then(|| Status { id: place.node.to_string(), ..Status::default() })
     }
 
     fn session(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>> {

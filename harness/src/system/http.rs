@@ -157,6 +157,7 @@ pub(super) fn status(request: &StatusRequest, addr: SocketAddr, timeout: Duratio
         term: number(&request.term).unwrap_or_default(),
         commit_index: applied,
         last_applied: applied,
+        ..Status::default()
     })
 }
 

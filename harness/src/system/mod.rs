@@ -12,6 +12,7 @@ mod wire;
 
 pub use described::{Described, DescribedError};
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
@@ -91,6 +92,53 @@ pub trait System: Debug + Send + Sync {
         None
     }
 
+    /// Whether [`System::reconfigure`] and [`System::transfer_leader`] do something, and [`System::status`] tells of it.
+    fn takes_orders(&self) -> bool {
+        false
+    }
+
+    /// Asks whoever leads to change the membership. That it was taken does not say that it is done.
+    ///
+    /// # Errors
+    /// Nobody took the order in time; in the system's words.
+    fn reconfigure(&self, _addresses: &Addresses, _change: Change, _timeout: Duration) -> Result<(), String> {
+        Err("this system has no membership to change".to_owned())
+    }
+
+    /// Asks whoever leads to hand over to a node, or to the one that is furthest; to whom it will.
+    ///
+    /// # Errors
+    /// Nobody took the order in time; in the system's words.
+    fn transfer_leader(
+        &self,
+        _addresses: &Addresses,
+        _to: Option<NodeId>,
+        _timeout: Duration,
+    ) -> Result<NodeId, String> {
+        Err("this system transfers no leadership".to_owned())
+    }
+
+    /// Whether a node that misses enough is caught up by a snapshot, and [`System::installs`] tells of it.
+    fn installs_snapshots(&self) -> bool {
+        false
+    }
+
+    /// How far the record is in which a node tells of the snapshots that it installed: where [`System::installs`] is to begin.
+    fn record_bytes(&self, _dir: &RunDir, _node: NodeId) -> u64 {
+        0
+    }
+
+    /// How many snapshots a node says that it installed, since its record was `from` bytes long.
+    fn installs(&self, _dir: &RunDir, _node: NodeId, _from: u64) -> u64 {
+        0
+    }
+
+    /// The entries that were appended while two majorities were needed, by the changes of membership between the entries
+    /// `range` that a node tells of.
+    fn joint_entries(&self, _dir: &RunDir, _node: NodeId, _range: (u64, u64)) -> u64 {
+        0
+    }
+
     /// The program that is run.
     ///
     /// # Errors
@@ -129,7 +177,7 @@ pub enum Transport {
 }
 
 /// What a node says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// What it calls itself.
     pub id: String,
@@ -143,6 +191,36 @@ pub struct Status {
     pub commit_index: u64,
     /// What it has applied.
     pub last_applied: u64,
+    /// First entry of its log, 0 if it does not say.
+    pub first_index: u64,
+    /// Last entry of its log, 0 if it does not say.
+    pub last_index: u64,
+    /// Who belongs to the cluster, if it says so.
+    pub membership: Option<Membership>,
+}
+
+/// Who belongs to a cluster, as a node's log has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// The entry since which they do.
+    pub index: u64,
+    /// Those who vote.
+    pub voters: BTreeSet<NodeId>,
+    /// Those who do not.
+    pub learners: BTreeSet<NodeId>,
+    /// Whether a change of voters is half done.
+    pub joint: bool,
+}
+
+/// A change of who belongs to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A further node gets the log, and no vote.
+    Add(NodeId),
+    /// A node that was added gets a vote.
+    Promote(NodeId),
+    /// A node is taken out.
+    Remove(NodeId),
 }
 
 /// A client that performs one operation at a time.

@@ -457,7 +457,10 @@ impl Replica {
             if !status.dropped.is_empty() {
                 status.dropped.clear();
             } else if status.peers.pop().is_none() {
-                return b"{}".to_vec();
+                if status.members.is_empty() {
+                    return b"{}".to_vec();
+                }
+                status.members.clear();
             }
             bytes = json(&status);
         }

@@ -3,15 +3,19 @@
 
 mod client;
 
-use std::io;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use node::client::{Client, ClientConfig};
+use node::raft::reconfigure::Change as Reconfigure;
+use node::trace::{TraceEvent, TraceLine};
 
-use super::{Place, Session, Status, System, Transport};
+use super::{Change, Membership, Place, Session, Status, System, Transport};
 use crate::NodeId;
 use crate::cluster::Addresses;
 use crate::planted;
@@ -23,6 +27,12 @@ use client::NodeSession;
 
 /// How long a client waits for one node: a few round trips of a delayed link, less than an election.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// How many times fewer entries stay in the log before a snapshot than there are between two: little, so that who was away
+/// for a while needs one.
+const TRAILING: u64 = 5;
+/// With more entries between two snapshots nobody misses enough to need one while a fault lasts.
+const SNAPSHOT_ENTRIES_MAX: u64 = 5_000;
 
 /// Why there is no usable `node`. The way out of each is [`BinaryError::hint`].
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +101,11 @@ pub fn check_build(path: &Path, features: &str) -> Result<(), BinaryError> {
     }
 }
 
+/// Whether snapshots so many entries apart catch up a node that was away for as long as a fault lasts.
+pub fn snapshots_are_frequent(entries: u64) -> bool {
+    entries <= SNAPSHOT_ENTRIES_MAX
+}
+
 /// How our node is started.
 #[derive(Clone, Debug)]
 pub struct Whitewater {
@@ -104,6 +119,8 @@ pub struct Whitewater {
     pub log_level: String,
     /// Whether nodes write traces.
     pub trace: bool,
+    /// Entries after which a node writes a snapshot; its own default if absent.
+    pub snapshot_entries: Option<u64>,
 }
 
 impl Whitewater {
@@ -115,7 +132,14 @@ impl Whitewater {
             bug: spec.bug.clone(),
             log_level: "info".to_owned(),
             trace: true,
+            snapshot_entries: spec.snapshot_entries,
         }
+    }
+
+    /// A client that orders whoever leads.
+    fn orders(&self, addresses: &Addresses, timeout: Duration) -> Result<Client, String> {
+        let addrs = (1..=addresses.nodes()).map(|node| addresses.node(node)).collect();
+        Client::new(self.config(ATTEMPT_TIMEOUT, timeout), addrs).map_err(|error| error.to_string())
     }
 
     fn config(&self, attempt_timeout: Duration, operation_timeout: Duration) -> ClientConfig {
@@ -150,12 +174,27 @@ impl System for Whitewater {
     fn command(&self, place: &Place<'_>) -> io::Result<Command> {
         let mut command = Command::new(&self.binary);
         command.arg("serve").arg(place.node.to_string());
-        command.args(place.addresses.peers(place.node, place.proxied).iter().map(SocketAddr::to_string));
+        let peers = place.addresses.peers(place.node, place.proxied);
+        let founders = place.addresses.founders();
+        if place.node <= founders {
+            command.args(peers[..founders as usize].iter().map(SocketAddr::to_string));
+        } else {
+            command.arg("--join").arg("--listen").arg(place.addresses.node(place.node).to_string());
+        }
+        // The log says where the others are; through the harness they are elsewhere.
+        let listed = |id: NodeId| id == place.node || (place.node <= founders && id <= founders);
+        for (id, peer) in (1..).zip(&peers).filter(|(id, _)| !listed(*id)) {
+            command.arg("--peer").arg(format!("{id}={peer}"));
+        }
         command.arg("--data-dir").arg(place.run_dir.data(place.node));
         command.arg("--cluster").arg(&self.cluster_name);
         command.arg("--log-level").arg(&self.log_level);
         if self.trace {
             command.arg("--trace");
+        }
+        if let Some(entries) = self.snapshot_entries {
+            command.arg("--snapshot-entries").arg(entries.to_string());
+            command.arg("--trailing-entries").arg((entries / TRAILING).to_string());
         }
         if let Some(bug) = &self.bug {
             command.arg("--planted").arg(bug);
@@ -190,7 +229,60 @@ impl System for Whitewater {
             term: status.term,
             commit_index: status.commit_index,
             last_applied: status.last_applied,
+            first_index: status.first_index,
+            last_index: status.last_index,
+            membership: Some(membership(&status)),
         })
+    }
+
+    fn takes_orders(&self) -> bool {
+        true
+    }
+
+    fn reconfigure(&self, addresses: &Addresses, change: Change, timeout: Duration) -> Result<(), String> {
+        let change = match change {
+            Change::Add(id) => Reconfigure::Add(id, addresses.node(id).to_string()),
+            Change::Promote(id) => Reconfigure::Promote(id),
+            Change::Remove(id) => Reconfigure::Remove(id),
+        };
+        self.orders(addresses, timeout)?.reconfigure(&change).map(drop).map_err(str::to_owned)
+    }
+
+    fn transfer_leader(
+        &self,
+        addresses: &Addresses,
+        to: Option<NodeId>,
+        timeout: Duration,
+    ) -> Result<NodeId, String> {
+        self.orders(addresses, timeout)?.transfer_leader(to).map_err(str::to_owned)
+    }
+
+    fn installs_snapshots(&self) -> bool {
+        self.trace && self.snapshot_entries.is_some_and(snapshots_are_frequent)
+    }
+
+    fn record_bytes(&self, dir: &RunDir, node: NodeId) -> u64 {
+        std::fs::metadata(dir.node_trace(node)).map_or(0, |trace| trace.len())
+    }
+
+    fn installs(&self, dir: &RunDir, node: NodeId, from: u64) -> u64 {
+        let install = |line: &String| {
+            let parsed: Option<TraceLine> = serde_json::from_str(line).ok();
+            parsed.is_some_and(|line| matches!(line.event, TraceEvent::Install { .. }))
+        };
+        lines_from(&dir.node_trace(node), from).filter(install).count() as u64
+    }
+
+    fn joint_entries(&self, dir: &RunDir, node: NodeId, (from, to): (u64, u64)) -> u64 {
+        let told: BTreeMap<u64, bool> = lines_from(&dir.stderr(node), 0)
+            .filter_map(|line| {
+                let (index, membership) = line.split_once("membership since entry ")?.1.split_once(": ")?;
+                Some((index.parse().ok()?, membership.contains(", outgoing ")))
+            })
+            .filter(|(index, _)| (from..=to).contains(index))
+            .collect();
+        let told: Vec<_> = told.into_iter().collect();
+        told.windows(2).filter(|pair| pair[0].1).map(|pair| pair[1].0 - pair[0].0).sum()
     }
 
     fn session(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>> {
@@ -204,6 +296,33 @@ impl System for Whitewater {
     fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Option<Vec<Election>>, TranslateError> {
         translate_all(dir, nodes).map(Some)
     }
+}
+
+/// Who belongs to the cluster by what a node says. A voter of either half of a change votes.
+fn membership(status: &node::client::Status) -> Membership {
+    let ids = |votes: bool| {
+        let of_it = status.members.iter().filter(move |member| votes == votes_as(&member.role));
+        of_it.map(|member| member.id).collect()
+    };
+    Membership {
+        index: status.membership_index,
+        voters: ids(true),
+        learners: ids(false),
+        joint: status.joint,
+    }
+}
+
+fn votes_as(role: &str) -> bool {
+    role == "voter" || role == "outgoing"
+}
+
+/// The lines of a file behind its first `from` bytes; none if it cannot be read.
+fn lines_from(path: &Path, from: u64) -> impl Iterator<Item = String> + use<> {
+    let behind = File::open(path).and_then(|mut file| file.seek(SeekFrom::Start(from)).map(|_| file));
+    behind
+        .into_iter()
+        .flat_map(|file| BufReader::new(file).split(b'\n').map_while(Result::ok))
+        .map(|line| String::from_utf8_lossy(&line).into_owned())
 }
 
 #[cfg(test)]
@@ -235,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_nodes_command_line_is_complete() {
-        let addresses = Addresses::claim(2).unwrap();
+        let addresses = Addresses::claim_with_spares(2, 1).unwrap();
         let run_dir = RunDir::open(Path::new("run"));
         let place = Place { node: 2, addresses: &addresses, proxied: true, run_dir: &run_dir };
         let system = Whitewater {
@@ -244,13 +363,66 @@ mod tests {
             bug: Some("A03".to_owned()),
             log_level: "info".to_owned(),
             trace: true,
+            snapshot_entries: Some(50),
         };
-        let command = system.command(&place).unwrap();
-        let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>();
-        let (first, own) = (addresses.proxy(2, 1), addresses.node(2));
-        let expected = format!(
-            "serve 2 {first} {own} --data-dir run/nodes/n2/data --cluster c --log-level info --trace --planted A03"
-        );
-        assert_eq!(args.join(" "), expected);
+        let check = |node: NodeId, expected: &str| {
+            let command = system.command(&Place { node, ..place }).unwrap();
+            let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>();
+            let rest = format!(
+                "--data-dir run/nodes/n{node}/data --cluster c --log-level info --trace --snapshot-entries 50 \
+                 --trailing-entries 10 --planted A03"
+            );
+            assert_eq!(args.join(" "), format!("serve {node} {expected} {rest}"));
+        };
+        let at = |node| addresses.node(node);
+        let through = |from, to| addresses.proxy(from, to);
+        check(2, &format!("{} {} --peer 3={}", through(2, 1), at(2), through(2, 3)));
+        let peers = format!("--peer 1={} --peer 2={}", through(3, 1), through(3, 2));
+        check(3, &format!("--join --listen {} {peers}", at(3)));
+    }
+
+    #[test]
+    fn what_a_node_wrote_tells_of_installs_and_of_entries_under_two_majorities() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::open(dir.path());
+        let write = |path: PathBuf, text: &str| {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let line = |event| serde_json::to_string(&TraceLine { at: 1, event }).unwrap() + "\n";
+        let durable = line(TraceEvent::Durable { lsn: 1 });
+        let install = line(TraceEvent::Install { lsn: 1, last_index: 7, term: 1, chain: 2, kept: false });
+        write(run_dir.node_trace(1), &format!("{install}{durable}{install}{{\"at\""));
+        let system = Whitewater { trace: true, ..ours(Some(50)) };
+        assert_eq!(system.installs(&run_dir, 1, 0), 2);
+        assert_eq!(system.installs(&run_dir, 1, install.len() as u64), 1);
+        assert_eq!(system.installs(&run_dir, 2, 0), 0, "no trace");
+        assert!(system.record_bytes(&run_dir, 1) > install.len() as u64);
+        let said = "x n1 info  membership since entry 5: voters n1 n2, outgoing n1\n\
+                    x n1 info  membership since entry 5: voters n1 n2, outgoing n1\n\
+                    x n1 info  membership since entry 9: voters n1 n2\n\
+                    x n1 info  membership since entry 12: voters n1, outgoing n1 n2\n\
+                    x n1 info  membership since entry 15: voters n1\n";
+        write(run_dir.stderr(1), said);
+        assert_eq!(system.joint_entries(&run_dir, 1, (0, 20)), 4 + 3);
+        assert_eq!(system.joint_entries(&run_dir, 1, (6, 20)), 3);
+        assert_eq!(system.joint_entries(&run_dir, 1, (9, 12)), 0);
+    }
+
+    #[test]
+    fn only_frequent_snapshots_catch_anybody_up_while_a_fault_lasts() {
+        assert!(ours(Some(50)).installs_snapshots() && ours(Some(5_000)).installs_snapshots());
+        assert!(!ours(Some(5_001)).installs_snapshots() && !ours(None).installs_snapshots());
+    }
+
+    fn ours(snapshot_entries: Option<u64>) -> Whitewater {
+        Whitewater {
+            binary: PathBuf::from("node"),
+            cluster_name: "c".to_owned(),
+            bug: None,
+            log_level: "info".to_owned(),
+            trace: true,
+            snapshot_entries,
+        }
     }
 }
