@@ -13,6 +13,8 @@ mod hostile;
 mod http;
 mod key;
 mod main_job;
+mod members;
+mod orders;
 mod orphans;
 mod replay;
 mod storm;

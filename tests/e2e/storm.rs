@@ -12,7 +12,13 @@ fn a_storm_of_every_fault_is_valid_and_every_kind_bites() {
     let said = sandbox.run(&["run", "--profile", "storm", "--time", "20s", "--seed", "0x57"], &out).exits(0);
     let run = Recorded::at(&out);
     assert_eq!(run.verdict(), "valid", "{said}");
-    let shape = Shape { nodes: 5, transport: Transport::Udp, survives_wipe: false };
+    let shape = Shape {
+        nodes: 5,
+        transport: Transport::Udp,
+        survives_wipe: false,
+        takes_orders: true,
+        installs_snapshots: true,
+    };
     for kind in FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)) {
         let values = run.nemesis(kind.name());
         assert!(values.iter().any(|value| value["bit"] == true), "no {kind} bit: {values:?}\n{said}");

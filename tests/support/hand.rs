@@ -21,6 +21,9 @@ pub struct Hand<'a> {
     sandbox: &'a Sandbox,
     name: String,
     addresses: Vec<SocketAddr>,
+    /// The first so many found the cluster; the others join it.
+    founders: usize,
+    flags: Vec<String>,
     nodes: Vec<Option<Child>>,
     /// Keeps runs of a harness away from the addresses.
     _claim: Addresses,
@@ -36,7 +39,20 @@ impl<'a> Hand<'a> {
         let addresses = (1..=count).map(|id| claim.node(id)).collect();
         std::fs::create_dir_all(sandbox.out(name)).expect("runs go there");
         let nodes = (0..count).map(|_| None).collect();
-        Hand { sandbox, name: name.to_owned(), addresses, nodes, _claim: claim }
+        let (founders, flags) = (count as usize, Vec::new());
+        Hand { sandbox, name: name.to_owned(), addresses, founders, flags, nodes, _claim: claim }
+    }
+
+    /// The same, with the first `founders` alone to found the cluster.
+    #[must_use]
+    pub fn founded_by(self, founders: usize) -> Hand<'a> {
+        Hand { founders, ..self }
+    }
+
+    /// The same, with more flags for every `node serve`.
+    #[must_use]
+    pub fn with(self, flags: &[&str]) -> Hand<'a> {
+        Hand { flags: flags.iter().map(|flag| (*flag).to_owned()).collect(), ..self }
     }
 
     /// Where node `id` (from 1) is.
@@ -49,12 +65,26 @@ impl<'a> Hand<'a> {
         self.sandbox.out(&self.name).join(format!("n{id}"))
     }
 
-    /// `node serve ID ADDRESS…`, not started yet.
+    /// `node serve ID ADDRESS…`, or `--join`, not started yet.
     pub fn serve(&self, id: usize) -> Command {
         let mut command = self.sandbox.command(&binaries().node);
-        command.arg("serve").arg(id.to_string()).args(self.addresses.iter().map(SocketAddr::to_string));
-        command.arg("--data-dir").arg(self.data(id));
+        command.arg("serve").arg(id.to_string());
+        if id <= self.founders {
+            command.args(self.addresses[..self.founders].iter().map(SocketAddr::to_string));
+        } else {
+            command.arg("--join").arg("--listen").arg(self.address(id).to_string());
+        }
+        command.arg("--data-dir").arg(self.data(id)).args(&self.flags);
         command
+    }
+
+    /// Sends a signal to node `id`, which lives on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, id: usize, with: Signal) {
+        let child = self.nodes[id - 1].as_ref().expect("the node runs");
+        signal(child.id().cast_signed(), with);
     }
 
     /// Starts node `id`, its log appended to a file.
@@ -162,7 +192,7 @@ impl<'a> Hand<'a> {
 impl Drop for Hand<'_> {
     fn drop(&mut self) {
         for child in self.nodes.iter_mut().flatten() {
-            // It may have ended by itself.
+            // It may have ended by itself. SIGKILL ends a stopped one, too.
             let _ = child.kill();
             let _ = child.wait();
         }
