@@ -1,7 +1,7 @@
 //! Injects the faults of a schedule into a running cluster and heals them, on time, with evidence.
 //! What a fault does is in [`crate::fault`]; processes and links are changed through [`crate::cluster`] and [`crate::net`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -25,6 +25,11 @@ const TICK: Duration = Duration::from_millis(10);
 const LEADER_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two questions who leads.
 const LEADER_POLL: Duration = Duration::from_millis(50);
+/// How long a fault of many steps waits for others that are in its way, milliseconds: it is dealt once, like any, but can begin at
+/// any time.
+const WAIT_MS_MAX: u64 = 5_000;
+/// Between two tries, milliseconds.
+const AGAIN_AFTER_MS: u64 = 250;
 
 /// Runs a schedule to its end; its times count from `started`, its targets are drawn from `seed`. Each line of the history goes to
 /// `sink` as `f` and `value`. When `stop` is set, everything is healed at once. On return every founder that did not die by itself
@@ -39,9 +44,10 @@ pub fn run(
     stop: &AtomicBool,
 ) {
     std::thread::scope(|scope| {
-        let active = BTreeMap::new();
-        let mut nemesis = Nemesis { scope, seed, cluster, fabric, sink, started, stop, active };
+        let (active, waiting) = (BTreeMap::new(), VecDeque::new());
+        let mut nemesis = Nemesis { scope, seed, cluster, fabric, sink, started, stop, active, waiting };
         nemesis.follow(schedule);
+        nemesis.give_up_waiting();
         nemesis.heal_due(u64::MAX);
         while !nemesis.active.is_empty() {
             std::thread::sleep(TICK);
@@ -96,6 +102,8 @@ struct Nemesis<'a, 'env> {
     started: Instant,
     stop: &'a AtomicBool,
     active: BTreeMap<u32, Active<'a>>,
+    /// Faults that others were in the way of, and when they are tried again, in this order.
+    waiting: VecDeque<(u64, &'a PlannedFault)>,
 }
 
 impl<'a> Nemesis<'a, '_> {
@@ -105,7 +113,10 @@ impl<'a> Nemesis<'a, '_> {
         loop {
             let heals_at =
                 self.active.values().filter(|active| !active.is_healing()).map(|active| active.heal_ms).min();
-            let injects_at = planned.peek().map(|planned| planned.at_ms);
+            let again_at = self.waiting.front().map(|(at_ms, _)| *at_ms);
+            let planned_at = planned.peek().map(|planned| planned.at_ms);
+            let again = again_at.is_some_and(|again| planned_at.is_none_or(|planned| again <= planned));
+            let injects_at = if again { again_at } else { planned_at };
             // At one time heals come first: a node that is free again may be hit.
             let heal = heals_at.is_some_and(|heal| injects_at.is_none_or(|inject| heal <= inject));
             let Some(next_ms) = (if heal { heals_at } else { injects_at }) else { return };
@@ -114,6 +125,10 @@ impl<'a> Nemesis<'a, '_> {
             }
             if heal {
                 self.heal_due(next_ms);
+            } else if again {
+                if let Some((_, planned)) = self.waiting.pop_front() {
+                    self.inject(planned);
+                }
             } else if let Some(planned) = planned.next() {
                 self.inject(planned);
             }
@@ -196,7 +211,9 @@ impl<'a> Nemesis<'a, '_> {
         let acted = match behaviour.process() {
             Some(process) => process.inject(self.cluster, &drawn),
             None => {
-                let rules = behaviour.rules(&drawn, places);
+                // Nothing passes the links of a spare that does not run.
+                let nodes = self.cluster.up().last().map_or(founders, |last| founders.max(*last));
+                let rules = behaviour.rules(&drawn, nodes);
                 let before = self.fabric.links();
                 let seen = |link| before.get(&link).copied().unwrap_or_default();
                 links.extend(rules.iter().map(|(link, _)| (*link, seen(*link))));
@@ -210,6 +227,12 @@ impl<'a> Nemesis<'a, '_> {
                 }
             }
         };
+        if acted.outcome == SKIPPED && behaviour.steps().is_some() {
+            self.fabric.remove(planned.id);
+            if self.may_wait(planned) {
+                return self.waiting.push_back((self.now_ms() + AGAIN_AFTER_MS, planned));
+            }
+        }
         let ongoing = Ongoing::new(&acted);
         let Acted { outcome, mut evidence, .. } = acted;
         if outcome == SKIPPED {
@@ -226,6 +249,23 @@ impl<'a> Nemesis<'a, '_> {
             active.errand = behaviour.steps().map(|steps| self.send_out(planned.id, steps, &active));
             self.active.insert(planned.id, active);
         }
+    }
+
+    /// Records what waited to the end.
+    fn give_up_waiting(&mut self) {
+        for (_, planned) in std::mem::take(&mut self.waiting) {
+            let acted = Acted { nodes: Vec::new(), outcome: SKIPPED, evidence: Map::new() };
+            let (ongoing, links) = (Ongoing::new(&acted), BTreeMap::new());
+            let active = Active { planned, ongoing, links, heal_ms: 0, leader: None, errand: None };
+            let evidence = json!({"reason": "others were in the way to the end"});
+            let times = (planned.at_ms, self.now_ms());
+            self.record(&active, "inject", times, json!({"outcome": SKIPPED, "evidence": evidence}));
+        }
+    }
+
+    /// Whether a fault that found nobody to hit, or another of its kind, may be tried again.
+    fn may_wait(&self, planned: &PlannedFault) -> bool {
+        self.now_ms() < planned.at_ms.saturating_add(WAIT_MS_MAX) && !self.stop.load(Ordering::Relaxed)
     }
 
     /// The first step of a fault of many.

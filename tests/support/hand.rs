@@ -45,14 +45,16 @@ impl<'a> Hand<'a> {
 
     /// The same, with the first `founders` alone to found the cluster.
     #[must_use]
-    pub fn founded_by(self, founders: usize) -> Hand<'a> {
-        Hand { founders, ..self }
+    pub fn founded_by(mut self, founders: usize) -> Hand<'a> {
+        self.founders = founders;
+        self
     }
 
     /// The same, with more flags for every `node serve`.
     #[must_use]
-    pub fn with(self, flags: &[&str]) -> Hand<'a> {
-        Hand { flags: flags.iter().map(|flag| (*flag).to_owned()).collect(), ..self }
+    pub fn with(mut self, flags: &[&str]) -> Hand<'a> {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self
     }
 
     /// Where node `id` (from 1) is.

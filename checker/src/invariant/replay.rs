@@ -142,7 +142,14 @@ impl Replay {
             Event::Install { lsn, last_index, term, chain, kept } => {
                 if !kept {
                     let entry = Entry { term: *term, chain: Some(*chain), lsn: *lsn };
-                    self.log = installed(*last_index, entry);
+                    let before = std::mem::replace(&mut self.log, installed(*last_index, entry));
+                    // What was there already and equal, because it was committed or this term's leader sent it, is as durable as it
+                    // was, whether or not the record of the snapshot survives.
+                    let of_leader = before.iter().rposition(|old| old.term == self.hard_state.term);
+                    let equal = of_leader.map_or(0, |at| at + 1).max(self.commit_index as usize);
+                    for (entry, old) in self.log.iter_mut().zip(&before[..equal.min(before.len())]) {
+                        entry.lsn = old.lsn;
+                    }
                     self.record(*lsn, Record::Install { last_index: *last_index, entry });
                 }
                 self.commit_index = *last_index;

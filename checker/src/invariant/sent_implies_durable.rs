@@ -118,6 +118,27 @@ mod tests {
         );
     }
 
+    /// A snapshot replaces the log in memory before its record is durable. What of it was on the disk before may be acknowledged
+    /// all the same; the rest may not, nor what stood there from another leader.
+    #[test]
+    fn an_acknowledgement_of_what_a_snapshot_repeats_needs_no_record_of_the_snapshot() {
+        let install = |lsn| Event::Install { lsn, last_index: 5, term: 2, chain: 55, kept: false };
+        let ack = |match_index| Event::AppendAckSent { to: 1, term: 2, match_index };
+        let of_leader = [hard_state(2, 2, None), append(3, 0, 2, &[11, 12, 13]), install(6)];
+        check(
+            NAME,
+            "ack before write",
+            &node(&of_leader, 5, ack(5)),
+            &[&node(&of_leader, 5, ack(3)), &node(&of_leader, 6, ack(5))],
+        );
+        check(NAME, "ack before write", &node(&of_leader, 4, ack(3)), &[&node(&of_leader, 4, ack(2))]);
+        let of_another = [append(2, 0, 1, &[11, 12, 13, 14, 15]), hard_state(7, 2, None), install(8)];
+        check(NAME, "ack before write", &node(&of_another, 7, ack(3)), &[&node(&of_another, 8, ack(3))]);
+        let commit = Event::Commit { term: 2, commit_index: 3, chain: 13 };
+        let committed = [append(2, 0, 1, &[11, 12, 13, 14, 15]), hard_state(7, 2, None), commit, install(8)];
+        check(NAME, "ack before write", &node(&committed, 7, ack(4)), &[&node(&committed, 7, ack(3))]);
+    }
+
     #[test]
     fn what_was_durable_is_there_after_a_restart() {
         let log = [append(2, 0, 1, &[11, 12])];

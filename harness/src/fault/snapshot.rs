@@ -26,7 +26,7 @@ const INSTALLED_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// SIGSTOP.
+    /// SIGSTOP, and no datagram waits for it.
     Pause,
     /// No datagram of other nodes reaches it, and none of its own gets out.
     Cut,
@@ -42,10 +42,8 @@ pub struct Snapshot {
 
 impl Behaviour for Snapshot {
     fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
-        match self.by {
-            By::Pause => Vec::new(),
-            By::Cut => on_links_of(victims, nodes, Direction::Both, Rule::Drop),
-        }
+        // A stopped node, too: what waits in its socket would be there when it goes on.
+        on_links_of(victims, nodes, Direction::Both, Rule::Drop)
     }
 
     fn steps(&self) -> Option<&dyn SteppedFault> {
@@ -98,21 +96,20 @@ impl SteppedFault for Snapshot {
                 statuses.get(&leader.node).map(|status| status.first_index).filter(|first| *first > last + 1)
             },
         );
-        let healed = match self.by {
-            By::Pause => match cluster.resume(victim) {
-                Ok(seen) => {
-                    note("saw", seen.saw.into());
-                    seen.confirmed
-                }
-                Err(error) => {
-                    note("error", error.to_string().into());
-                    false
-                }
-            },
-            By::Cut => {
-                let counters = errand.fabric.remove(errand.id);
-                note("dropped", counters.dropped.into());
-                true
+        let counters = errand.fabric.remove(errand.id);
+        note("dropped", counters.dropped.into());
+        let resumed = match self.by {
+            By::Pause => cluster.resume(victim).map(|seen| (seen.saw, seen.confirmed)),
+            By::Cut => Ok(("cut".to_owned(), true)),
+        };
+        let healed = match resumed {
+            Ok((saw, confirmed)) => {
+                note("saw", saw.into());
+                confirmed
+            }
+            Err(error) => {
+                note("error", error.to_string().into());
+                false
             }
         };
         note("had_at_most", json!(last));
