@@ -181,6 +181,7 @@ mod tests {
             log_bytes: 900,
             members: Vec::new(),
             joint: false,
+            membership_index: 2,
             may_vote: true,
             build_id: "abc".to_owned(),
             dropped: [("checksum".to_owned(), 9)].into(),
