@@ -95,10 +95,10 @@ impl Raft {
             self.log.reset(last, chain, lsn);
             self.memberships.clear();
         }
-        self.forget_memberships(last.index);
-        if self.memberships.first().is_none_or(|(index, _)| *index > last.index) {
-            self.memberships.insert(0, (last.index, Arc::new(membership)));
-        }
+        // What the mark says is what a restart will know: the founders' membership here may differ from it in the directory
+        // that this node has bound itself to.
+        let later = self.memberships.partition_point(|(index, _)| *index <= last.index);
+        self.memberships.splice(..later, [(last.index, Arc::new(membership))]);
         self.commit_index = last.index;
         self.snapshot = Some(offer);
         effects.restore = Some(last);
