@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::{Event, Level};
+use super::membership::Membership;
 use super::message::Message;
 use super::types::{HardState, LogId, NodeId, ProcessId, Record, SnapshotMark};
 use super::{Effects, Raft, Role};
@@ -39,7 +40,15 @@ impl Raft {
 
     /// Whether it may lead: a leader must not lack what it acknowledged.
     pub(super) fn may_stand(&self) -> bool {
-        !self.admission.is_pending() && !self.is_recovering() && self.membership().is_voter(self.config.id)
+        !self.admission.is_pending() && !self.is_recovering() && self.may_be_needed()
+    }
+
+    /// Whether this node is a voter, or was one by the membership before one of which it does not know that it is committed.
+    /// Then nobody else may have that entry: those who are left cannot elect anybody without it (thesis §4.2.2).
+    pub(super) fn may_be_needed(&self) -> bool {
+        let committed = self.memberships.partition_point(|(index, _)| *index <= self.commit_index);
+        let possible = &self.memberships[committed.saturating_sub(1)..];
+        possible.iter().any(|(_, membership)| membership.is_voter(self.config.id))
     }
 
     /// A directory in which nothing has happened yet.
@@ -131,12 +140,16 @@ impl Raft {
         }
     }
 
-    /// A membership that names this very directory as a voter's admits it: it was made a voter after it had caught up.
+    /// A membership that names this very directory admits it: whatever another one promised under this id, the members know
+    /// not to count on it. Any that the log knows of does, not the last one alone: a leader that has not heard from this node
+    /// yet writes one that binds others and not this one, and takes nothing back by it. A learner is admitted, too: it is
+    /// asked by those who know that it has become a voter, and may be needed before it knows itself.
     pub(super) fn admit_if_recognised(&mut self) {
         let (id, directory) = (self.config.id, self.config.directory);
-        let membership = self.membership();
-        let bound = membership.members.get(&id).is_some_and(|member| member.directory == directory);
-        if bound && directory != 0 && membership.is_voter(id) {
+        let bound = |membership: &Membership| {
+            membership.members.get(&id).is_some_and(|member| member.directory == directory)
+        };
+        if directory != 0 && self.memberships.iter().any(|(_, membership)| bound(membership)) {
             self.admission = Admission::Granted;
         }
     }

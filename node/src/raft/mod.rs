@@ -369,7 +369,7 @@ impl Raft {
         }
         if self.role == Role::Leader {
             self.heartbeat(now, effects);
-        } else if !self.membership().is_voter(self.config.id) {
+        } else if !self.may_be_needed() {
             // Nobody would be asked to vote for it: it waits for a leader that knows it.
             self.leader = None;
             self.reset_election_deadline(now);

@@ -213,7 +213,8 @@ fn an_admission_survives_a_restart() {
     assert!(!Core::start(other, disk).raft.may_vote());
 }
 
-/// A membership that names this very directory as a voter's: it was made one after it had caught up.
+/// A membership that names this very directory. As a learner's, too: it may be a voter by an entry that it waits for, and then
+/// those who have that entry may need its vote to get it committed.
 #[test]
 fn an_entry_that_names_the_directory_admits() {
     let learner = |directory| {
@@ -227,9 +228,13 @@ fn an_entry_that_names_the_directory_admits() {
         members.voters.insert(1);
         members
     };
-    for (members, expected) in
-        [(voter(1_001), true), (voter(77), false), (voter(0), false), (learner(1_001), false)]
-    {
+    for (members, expected) in [
+        (voter(1_001), true),
+        (voter(77), false),
+        (voter(0), false),
+        (learner(1_001), true),
+        (learner(77), false),
+    ] {
         let mut core = empty(3);
         let payload = Payload::Membership(members.encode().into());
         let entries = vec![Entry { id: id(1, 4), payload }];
@@ -242,6 +247,41 @@ fn an_entry_that_names_the_directory_admits() {
     let mut start = unbound(3, 4, &[]);
     start.mark.membership = leaving.encode().into();
     assert!(Core::start(config(1), start).raft.may_vote(), "half a voter is a voter");
+}
+
+/// A leader that has not heard from it writes a membership that binds others: that takes no admission back.
+#[test]
+fn an_admission_survives_a_restart_after_an_entry_that_binds_only_others() {
+    let mut recovered = unbound(3, 1, &[1]);
+    let mut members = Membership::decode(&recovered.mark.membership).unwrap();
+    let bind = |members: &mut Membership, id: NodeId, directory| {
+        members.members.get_mut(&id).unwrap().directory = directory;
+        members.encode()
+    };
+    let entry = bind(&mut members.clone(), 2, config(2).directory);
+    recovered.entries[0].payload = Payload::Membership(entry.into());
+    assert!(!Core::start(config(1), recovered.clone()).raft.may_vote(), "a near miss: it was never admitted");
+    recovered.mark.membership = bind(&mut members, 1, config(1).directory).into();
+    assert!(Core::start(config(1), recovered).raft.may_vote());
+}
+
+/// Thesis §4.2.2: who is no voter by an entry that may be nowhere else has to lead until it is.
+#[test]
+fn a_voter_that_was_taken_out_stands_until_it_knows_that_this_is_committed() {
+    let start = |commit_index| {
+        let mut recovered = unbound(2, 1, &[1, 1]);
+        let mut members = Membership::decode(&recovered.mark.membership).unwrap();
+        members.members.values_mut().for_each(|member| member.directory = config(1).directory);
+        recovered.mark.membership = members.encode().into();
+        members.voters.remove(&1);
+        recovered.entries[1].payload = Payload::Membership(members.encode().into());
+        let mut core = Core::start(config(1), recovered);
+        core.receive(2, 1, append(id(2, 1), commit_index, &[]));
+        core.timeout();
+        core.role()
+    };
+    assert_eq!(start(1), "pre_candidate");
+    assert_eq!(start(2), "follower", "a near miss: it is committed");
 }
 
 /// One that joins is no voter of anything, so no answers admit it.
