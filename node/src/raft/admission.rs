@@ -6,8 +6,9 @@
 //!   acknowledgements from another directory count for nothing, whoever gets them ([`super::membership::Membership::recognises`]);
 //!   the leader makes such a member a learner, and a voter again once it has caught up. That is in `reconfigure`.
 //! - **Who votes.** Before a membership binds it, an empty node votes only if every other voter has said that it knows no
-//!   other directory under this id, or if a majority of the voters are empty: then there is no cluster yet whose promises
-//!   could be broken. A leader that sends it entries may do so all the while.
+//!   other directory under this id, or if a majority of the voters are empty and nobody knows another one: then there is no
+//!   cluster yet whose promises could be broken, unless some of the empty ones were wiped and the others never up, which
+//!   nobody can tell from here. A leader that sends it entries may do so all the while.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
