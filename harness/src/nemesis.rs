@@ -25,8 +25,8 @@ const TICK: Duration = Duration::from_millis(10);
 const LEADER_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two questions who leads.
 const LEADER_POLL: Duration = Duration::from_millis(50);
-/// How long a fault of many steps waits for others that are in its way, milliseconds: it is dealt once, like any, but can begin at
-/// any time.
+/// How long a fault waits for others that are in its way, milliseconds: each kind is dealt once. Who names nodes means them at
+/// that moment.
 const WAIT_MS_MAX: u64 = 5_000;
 /// Between two tries, milliseconds.
 const AGAIN_AFTER_MS: u64 = 250;
@@ -227,7 +227,7 @@ impl<'a> Nemesis<'a, '_> {
                 }
             }
         };
-        if acted.outcome == SKIPPED && behaviour.steps().is_some() {
+        if acted.outcome == SKIPPED {
             self.fabric.remove(planned.id);
             if self.may_wait(planned) {
                 return self.waiting.push_back((self.now_ms() + AGAIN_AFTER_MS, planned));
@@ -265,7 +265,10 @@ impl<'a> Nemesis<'a, '_> {
 
     /// Whether a fault that found nobody to hit, or another of its kind, may be tried again.
     fn may_wait(&self, planned: &PlannedFault) -> bool {
-        self.now_ms() < planned.at_ms.saturating_add(WAIT_MS_MAX) && !self.stop.load(Ordering::Relaxed)
+        let chosen = matches!(planned.target, Target::Named(_));
+        !chosen
+            && self.now_ms() < planned.at_ms.saturating_add(WAIT_MS_MAX)
+            && !self.stop.load(Ordering::Relaxed)
     }
 
     /// The first step of a fault of many.

@@ -58,6 +58,8 @@ impl Behaviour for Snapshot {
 impl Described for Snapshot {
     const SUMMARY: &'static str = "stops a follower, or cuts it off, until the entries that it misses are compacted away; evidence: snapshots that it installed";
     const NEEDS: Needs = Needs::Snapshots;
+    // It deposes nobody, but nothing passes the links of its victim: what shapes traffic there would shape nothing.
+    const DEPOSES_LEADER: bool = true;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, _dealt: bool) -> Drawn {
         let by = if rng.random_bool(0.5) { By::Pause } else { By::Cut };
