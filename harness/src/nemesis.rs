@@ -554,6 +554,21 @@ mod tests {
         assert_eq!(of(&lines, 2, "heal")["bit"], false);
     }
 
+    /// Where no node says anything there is no effect to see, and the victim goes on all the same.
+    #[test]
+    fn faults_of_many_steps_heal_and_did_not_bite_where_nobody_tells() {
+        let lines = check(
+            r#"{"id":1,"at_ms":0,"duration_ms":50,"target":{"named":[2]},"fault":{"kind":"snapshot","by":"pause"}}
+{"id":2,"at_ms":0,"duration_ms":50,"target":{"named":[3]},"fault":{"kind":"transfer","to":"drawn"}}
+"#,
+            |_, _, _| {},
+        );
+        assert_eq!(of(&lines, 1, "inject")["evidence"]["n2"]["saw"], "T");
+        let healed = of(&lines, 1, "heal");
+        assert_eq!((&healed["bit"], &healed["evidence"]["saw"]), (&json!(false), &json!("T")), "{healed}");
+        assert_eq!(of(&lines, 2, "heal")["bit"], false);
+    }
+
     #[test]
     fn a_stop_heals_at_once() {
         let dir = tempfile::tempdir().unwrap();

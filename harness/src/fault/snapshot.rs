@@ -87,17 +87,24 @@ impl SteppedFault for Snapshot {
         let mut note = |name: &str, value: Value| conclusion.evidence.insert(name.to_owned(), value);
         let from = system.record_bytes(cluster.run_dir(), victim);
         // Nobody has more than this, and the victim gets no more.
-        let last = cluster.statuses().values().map(|status| status.last_index).max().unwrap_or(u64::MAX);
-        errand.until(Duration::MAX, || !errand.is_due(), || None::<()>);
-        let compacted = errand.until(
+        let last = errand.until(
             COMPACTED_WITHIN,
             || !errand.is_stopped(),
-            || {
-                let statuses = cluster.statuses();
-                let leader = leader_of(&statuses).filter(|leader| leader.node != victim)?;
-                statuses.get(&leader.node).map(|status| status.first_index).filter(|first| *first > last + 1)
-            },
+            || cluster.statuses().values().map(|status| status.last_index).max(),
         );
+        errand.until(Duration::MAX, || !errand.is_due(), || None::<()>);
+        let compacted = last.and_then(|last| {
+            errand.until(
+                COMPACTED_WITHIN,
+                || !errand.is_stopped(),
+                || {
+                    let statuses = cluster.statuses();
+                    let leader = leader_of(&statuses).filter(|leader| leader.node != victim)?;
+                    let first = statuses.get(&leader.node)?.first_index;
+                    (first > last.saturating_add(1)).then_some(first)
+                },
+            )
+        });
         let counters = errand.fabric.remove(errand.id);
         note("dropped", counters.dropped.into());
         let resumed = match self.by {
