@@ -3,8 +3,10 @@
 //!
 //! Two rules together:
 //! - **Who counts.** A membership binds each member to a data directory as soon as a leader has heard from it. Votes and
-//!   acknowledgements from another directory count for nothing, whoever gets them ([`super::membership::Membership::recognises`]);
-//!   the leader makes such a member a learner, and a voter again once it has caught up. That is in `reconfigure`.
+//!   acknowledgements from another directory count for nothing, whoever gets them; the leader makes such a member a learner,
+//!   and a voter again once it has caught up. That is in `reconfigure`. Until an entry says it, each node binds by itself,
+//!   durably: a voter to the directory of the vote that it counts, and one that asks to the directory that it asks from. So "I
+//!   know no other" is a promise to count no other.
 //! - **Who votes.** Before a membership binds it, an empty node votes only if every other voter has said that it knows no
 //!   other directory under this id, or if a majority of the voters are empty and nobody knows another one: then there is no
 //!   cluster yet whose promises could be broken, unless some of the empty ones were wiped and the others never up, which
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use super::event::{Event, Level};
 use super::membership::Membership;
 use super::message::Message;
-use super::types::{HardState, LogId, NodeId, ProcessId, Record, SnapshotMark};
+use super::types::{DirectoryId, HardState, LogId, NodeId, ProcessId, Record, SnapshotMark};
 use super::{Effects, Raft, Role};
 
 /// Whether this node may vote, and what it has learnt while it may not.
@@ -70,7 +72,7 @@ impl Raft {
     }
 
     pub(super) fn answer_hello(&mut self, now: u64, from: NodeId, process: ProcessId, effects: &mut Effects) {
-        let bound = self.membership().members.get(&from).map_or(0, |member| member.directory);
+        let bound = self.bound(from);
         // A leader has heard from followers that no entry binds yet.
         let heard = self.progress.get(&from).map_or(0, |progress| progress.process.directory);
         let known = if bound != 0 { bound } else { heard };
@@ -79,6 +81,9 @@ impl Raft {
         let same = heard == 0 || heard == process.directory;
         let leads = self.role == Role::Leader && same && self.hear_process(now, from, process);
         let leads = leads.then_some(self.log.last().index);
+        if known == 0 {
+            self.bind(from, process.directory, effects);
+        }
         let message = Message::HelloReply { blank: self.is_blank(), known, leads };
         self.send(from, message, self.hard_state_lsn, effects);
     }
@@ -93,7 +98,7 @@ impl Raft {
         effects: &mut Effects,
     ) {
         let own = self.config.directory;
-        let recognised = self.membership().recognises(from, process.directory);
+        let recognised = self.recognises(from, process.directory);
         if let Admission::Pending(answers) = &mut self.admission
             && recognised
         {
@@ -117,28 +122,52 @@ impl Raft {
         let all = membership.is_voter(own) && others.iter().all(|id| answers.contains_key(id));
         if blank || all {
             self.admission = Admission::Granted;
-            self.remember_admission(effects);
+            // Written down before it votes. With a log that begins later an entry says so, or a leader soon will.
+            self.bind(self.config.id, self.config.directory, effects);
             effects.info(|| Event::Admitted);
             // Nobody has been waited for yet: the usual patience begins now.
             self.reset_election_deadline(now);
         }
     }
 
-    /// Writes down that this directory may vote, before it does: the membership that the node was started with, bound to the
-    /// own directory. With a log that begins later an entry says so, or a leader soon will.
-    fn remember_admission(&mut self, effects: &mut Effects) {
-        let (id, directory) = (self.config.id, self.config.directory);
-        let [(0, founding), ..] = self.memberships.as_mut_slice() else { return };
-        if self.log.base().index == 0
-            && let Some(member) = Arc::make_mut(founding).members.get_mut(&id)
-        {
-            member.directory = directory;
-            let membership = Arc::from(founding.encode());
-            let lsn = self
-                .record(Record::Snapshot(SnapshotMark { membership, ..SnapshotMark::default() }), effects);
-            // A vote of this directory leaves after the record that allows it.
-            self.hard_state_lsn = lsn;
+    /// The directory that a node is known by: the last one that an entry, or this node itself, bound it to; 0 if none did.
+    pub(super) fn bound(&self, id: NodeId) -> DirectoryId {
+        let directory =
+            |(_, membership): &(_, Arc<Membership>)| membership.member(id).map(|member| member.directory);
+        self.memberships.iter().rev().filter_map(directory).find(|directory| *directory != 0).unwrap_or(0)
+    }
+
+    /// Whether what a process with `directory` says may count as the voice of `id`.
+    pub(super) fn recognises(&self, id: NodeId, directory: DirectoryId) -> bool {
+        let bound = self.bound(id);
+        self.membership().member(id).is_some() && (bound == 0 || bound == directory)
+    }
+
+    /// Binds a node that no entry and nobody here has bound yet, in the membership that this node was started with, which no
+    /// other node reads. Votes and answers leave after the record that says it, and nobody leads before it is durable.
+    pub(super) fn bind(&mut self, id: NodeId, directory: DirectoryId, effects: &mut Effects) {
+        if self.bound(id) != 0 || directory == 0 || self.log.base().index > 0 {
+            return;
         }
+        let [(0, founding), ..] = self.memberships.as_mut_slice() else { return };
+        if let Some(member) = Arc::make_mut(founding).members.get_mut(&id) {
+            (member.directory, member.provisional) = (directory, true);
+            let membership = Arc::from(founding.encode());
+            let mark = SnapshotMark { membership, ..SnapshotMark::default() };
+            self.hard_state_lsn = self.record(Record::Snapshot(mark), effects);
+        }
+    }
+
+    /// `membership` with the directories that this node knows and it does not: it takes the place of those that said them.
+    pub(super) fn with_bindings(&self, membership: &Membership) -> Membership {
+        let mut membership = membership.clone();
+        for (id, member) in &mut membership.members {
+            if member.directory == 0 {
+                member.directory = self.bound(*id);
+                member.provisional = member.directory != 0;
+            }
+        }
+        membership
     }
 
     /// A membership that names this very directory admits it: whatever another one promised under this id, the members know

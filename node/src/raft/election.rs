@@ -71,7 +71,7 @@ impl Raft {
         granted: bool,
         effects: &mut Effects,
     ) {
-        let counts = self.membership().recognises(from, process.directory);
+        let counts = self.recognises(from, process.directory);
         if self.role != Role::PreCandidate || candidate_term != self.term() + 1 || !granted || !counts {
             return;
         }
@@ -134,9 +134,11 @@ impl Raft {
         self.send(from, Message::VoteReply { granted }, self.hard_state_lsn, effects);
     }
 
+    /// The own vote, and whose votes were counted, are durable.
     pub(super) fn count_own_vote(&mut self, now: u64, effects: &mut Effects) {
         if self.durable_lsn >= self.hard_state_lsn {
             self.add_vote(now, self.config.id, effects);
+            self.lead_if_elected(now, effects);
         }
     }
 
@@ -149,8 +151,10 @@ impl Raft {
         effects: &mut Effects,
     ) {
         // A process with another directory than the one that was counted on may have voted for somebody else before.
-        let counts = self.membership().recognises(from, process.directory);
+        let counts = self.recognises(from, process.directory);
         if self.role == Role::Candidate && granted && counts {
+            // From here on no other directory has this voter's voice.
+            self.bind(from, process.directory, effects);
             self.add_vote(now, from, effects);
         }
     }
@@ -162,7 +166,13 @@ impl Raft {
         let (term, votes) = (self.term(), self.votes.len());
         let needed = quorum::majority(self.membership().voters.len());
         effects.info(|| Event::VoteReceived { from, term, votes, needed });
-        if self.decides(|id| self.votes.contains(&id)) {
+        self.lead_if_elected(now, effects);
+    }
+
+    fn lead_if_elected(&mut self, now: u64, effects: &mut Effects) {
+        let durable = self.durable_lsn >= self.hard_state_lsn;
+        if self.role == Role::Candidate && durable && self.decides(|id| self.votes.contains(&id)) {
+            let (term, votes) = (self.term(), self.votes.len());
             effects.info(|| Event::ElectionWon { term, votes });
             self.become_leader(now, effects);
         }

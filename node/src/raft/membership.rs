@@ -21,6 +21,8 @@ pub struct Member {
     /// Its data directory; 0 until a leader has heard from it. What another directory promises under the same id counts for
     /// nothing: it may have forgotten what the first one promised.
     pub directory: DirectoryId,
+    /// No entry says that directory yet: the node itself does that holds this, and the next leader that does writes an entry.
+    pub provisional: bool,
 }
 
 /// One configuration. Joint while `outgoing` is not empty: then it takes a majority of `voters` *and* one of `outgoing` to
@@ -40,7 +42,7 @@ pub struct Membership {
 impl Membership {
     /// `voters`, of whom only the addresses are known.
     pub fn of_voters(voters: impl IntoIterator<Item = (NodeId, String)>) -> Membership {
-        let members = voters.into_iter().map(|(id, address)| (id, Member { address, directory: 0 }));
+        let members = voters.into_iter().map(|(id, address)| (id, Member { address, ..Member::default() }));
         let members: BTreeMap<_, _> = members.collect();
         Membership { voters: members.keys().copied().collect(), members, ..Membership::default() }
     }
@@ -58,11 +60,6 @@ impl Membership {
     /// Whether `id` gets the log and has no vote.
     pub fn is_learner(&self, id: NodeId) -> bool {
         self.members.contains_key(&id) && !self.is_voter(id)
-    }
-
-    /// Whether what a process with `directory` says may count as the voice of `id`.
-    pub fn recognises(&self, id: NodeId, directory: DirectoryId) -> bool {
-        self.members.get(&id).is_some_and(|member| member.directory == 0 || member.directory == directory)
     }
 
     /// Whether those for whom `agrees` holds decide: a majority of each half.
@@ -101,7 +98,8 @@ impl Membership {
             writer.u32(*id);
             let (voter, outgoing) = (self.voters.contains(id), self.outgoing.contains(id));
             let returning = self.returning.contains(id);
-            writer.u8(u8::from(voter) | u8::from(outgoing) << 1 | u8::from(returning) << 2);
+            let provisional = u8::from(member.provisional) << 3;
+            writer.u8(u8::from(voter) | u8::from(outgoing) << 1 | u8::from(returning) << 2 | provisional);
             writer.u64(member.directory);
             writer.bytes(member.address.as_bytes());
         }
@@ -121,7 +119,7 @@ impl Membership {
             let roles = reader.u8()?;
             let directory = reader.u64()?;
             let address = std::str::from_utf8(reader.slice()?).map_err(|_| Malformed)?;
-            if id <= last || roles > 7 || address.len() > ADDRESS_BYTES_MAX {
+            if id <= last || roles > 15 || address.len() > ADDRESS_BYTES_MAX {
                 return Err(Malformed);
             }
             last = id;
@@ -134,7 +132,9 @@ impl Membership {
             if roles & 4 != 0 {
                 membership.returning.insert(id);
             }
-            membership.members.insert(id, Member { address: address.to_owned(), directory });
+            membership
+                .members
+                .insert(id, Member { address: address.to_owned(), directory, provisional: roles & 8 != 0 });
         }
         reader.finish()?;
         // A majority of nobody would be no majority at all: such a configuration could never be left.
@@ -173,6 +173,7 @@ mod tests {
     fn settling_keeps_who_is_to_return() {
         let mut membership = joint();
         membership.returning.insert(3);
+        membership.members.entry(2).or_default().provisional = true;
         assert_eq!(Membership::decode(&membership.encode()), Ok(membership.clone()));
         let settled = membership.settled();
         assert!(settled.is_learner(3) && settled.returning.contains(&3));
@@ -213,14 +214,5 @@ mod tests {
         assert_eq!(settled.voters, [1, 2, 4].into());
         assert_eq!(settled.members.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 5]);
         assert!(settled.is_learner(5) && !settled.is_joint());
-    }
-
-    #[test]
-    fn another_directory_is_not_recognised() {
-        let membership = joint();
-        assert!(membership.recognises(1, 5), "nothing is known of n1's directory yet");
-        assert!(membership.recognises(4, 77));
-        assert!(!membership.recognises(4, 78));
-        assert!(!membership.recognises(9, 1), "no member");
     }
 }

@@ -96,7 +96,7 @@ impl Raft {
     /// its disk.
     fn has_caught_up(&self, id: NodeId) -> bool {
         self.progress.get(&id).is_some_and(|progress| {
-            let recognised = self.membership().recognises(id, progress.process.directory);
+            let recognised = self.recognises(id, progress.process.directory);
             recognised
                 && progress.process.directory != 0
                 && progress.match_index + PROMOTION_LAG_MAX >= self.commit_index
@@ -146,8 +146,11 @@ impl Raft {
         };
         let mut bound = false;
         for (id, member) in &mut next.members {
-            let directory = heard(*id);
             let learner = !self.membership().is_voter(*id);
+            let bound_here = self.bound(*id);
+            // What this node knows and no entry says yet comes first: a voter that was wiped since is one that was wiped.
+            let directory = if bound_here == 0 || learner { heard(*id) } else { bound_here };
+            bound |= std::mem::take(&mut member.provisional);
             if directory != 0 && directory != member.directory && (member.directory == 0 || learner) {
                 // A learner that lost its directory was a voter before, or will be: either way it votes with the new one.
                 member.directory = directory;
@@ -159,7 +162,7 @@ impl Raft {
         }
         let wiped = next.voters.iter().copied().find(|id| {
             let directory = heard(*id);
-            directory != 0 && !next.recognises(*id, directory)
+            directory != 0 && !self.recognises(*id, directory)
         });
         if let Some(id) = wiped
             && next.voters.len() > 1

@@ -61,8 +61,7 @@ impl Raft {
     /// membership binds it to, or it has not said a word yet.
     pub(super) fn counted(&self, id: NodeId) -> Option<&Progress> {
         let silent = |p: &Progress| p.process == ProcessId::default();
-        let membership = self.membership();
-        self.progress.get(&id).filter(|p| silent(p) || membership.recognises(id, p.process.directory))
+        self.progress.get(&id).filter(|p| silent(p) || self.recognises(id, p.process.directory))
     }
 
     /// Sends every peer what it may be sent, and starts a read round if reads are waiting for one.
@@ -206,10 +205,11 @@ impl Raft {
     /// here on: this one may have lost it, and says again what it has. Returns whether what it says counts.
     pub(super) fn hear_process(&mut self, now: u64, from: NodeId, process: ProcessId) -> bool {
         let patience = self.config.election_timeout_max;
+        let bound = self.bound(from);
         let Some(progress) = self.progress.get_mut(&from) else { return false };
         let (known, silent) = (progress.process, now.saturating_sub(progress.heard_at) >= patience);
         if known != ProcessId::default() && known != process {
-            let counts = self.memberships.last().is_some_and(|(_, m)| m.recognises(from, known.directory));
+            let counts = bound == 0 || bound == known.directory;
             if known.directory == process.directory && process.incarnation < known.incarnation {
                 return false; // late, from a process that is dead
             }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::event::{Event, Level};
+use super::membership::Membership;
 use super::message::{AppendResult, Message, SnapshotOffer};
 use super::types::{Index, LogId, NodeId, Record, SnapshotMark};
 use super::{Effects, Raft, Role, decoded};
@@ -25,16 +26,17 @@ impl Raft {
         // An entry that this disk does not have yet is not forgotten for a mark that it does not have either.
         let base_index = trailing.min(self.log.durable_index()).max(self.log.base().index);
         let base = LogId { index: base_index, term: self.log.term_at(base_index).unwrap_or_default() };
+        let membership = self.with_bindings(self.membership_at(last.index));
         let mark = SnapshotMark {
             last,
             chain: self.log.chain_at(last.index),
             base,
             base_chain: self.log.chain_at(base_index),
-            membership: Arc::from(self.membership_at(last.index).encode()),
+            membership: Arc::from(membership.encode()),
         };
         self.record(Record::Snapshot(mark), effects);
         self.log.compact(base_index);
-        self.forget_memberships(last.index);
+        self.replace_memberships(last.index, membership);
         self.snapshot = Some(offer);
         effects.info(|| Event::Compacted { last, first_index: base_index + 1 });
     }
@@ -76,7 +78,7 @@ impl Raft {
     pub(super) fn snapshot_fetched(
         &mut self,
         offer: SnapshotOffer,
-        mark: SnapshotMark,
+        mut mark: SnapshotMark,
         effects: &mut Effects,
     ) {
         let SnapshotOffer { last, .. } = offer;
@@ -84,7 +86,8 @@ impl Raft {
         if last.index <= self.commit_index || self.role == Role::Leader {
             return;
         }
-        let (membership, chain) = (decoded(&mark.membership), mark.chain);
+        let (membership, chain) = (self.with_bindings(&decoded(&mark.membership)), mark.chain);
+        mark.membership = Arc::from(membership.encode());
         let lsn = self.record(Record::Snapshot(mark), effects);
         // What follows stays (Figure 13, rule 6): it is on disk, or will be, and may have been counted on in a vote request. The
         // mark is replayed by the same rule.
@@ -95,10 +98,7 @@ impl Raft {
             self.log.reset(last, chain, lsn);
             self.memberships.clear();
         }
-        // What the mark says is what a restart will know: the founders' membership here may differ from it in the directory
-        // that this node has bound itself to.
-        let later = self.memberships.partition_point(|(index, _)| *index <= last.index);
-        self.memberships.splice(..later, [(last.index, Arc::new(membership))]);
+        self.replace_memberships(last.index, membership);
         self.commit_index = last.index;
         self.snapshot = Some(offer);
         effects.restore = Some(last);
@@ -113,9 +113,10 @@ impl Raft {
         self.membership_changed(effects);
     }
 
-    /// Of the memberships up to a committed index only the last one can still be in force.
-    fn forget_memberships(&mut self, index: Index) {
-        let committed = self.memberships.partition_point(|(at, _)| *at <= index);
-        self.memberships.drain(..committed.saturating_sub(1));
+    /// Of the memberships up to a committed index only the last one can still be in force. What takes their place is what the
+    /// mark says, and so what a restart will know.
+    fn replace_memberships(&mut self, index: Index, membership: Membership) {
+        let later = self.memberships.partition_point(|(at, _)| *at <= index);
+        self.memberships.splice(..later, [(index, Arc::new(membership))]);
     }
 }

@@ -2,7 +2,7 @@
 
 use node::raft::event::Event;
 use node::raft::membership::Membership;
-use node::raft::message::{AppendResult, Message};
+use node::raft::message::{AppendResult, Envelope, Message, SnapshotOffer};
 use node::raft::types::{Entry, HardState, NodeId, Payload, ProcessId, Record, Term};
 use node::raft::{Effects, Input, Recovered};
 
@@ -180,9 +180,75 @@ fn who_is_asked_tells_what_it_knows() {
         leader.receive(peer, 4, answer(false, 0));
     }
     leader.win();
-    assert_eq!(knows(&mut leader), (false, 0));
-    leader.receive(2, 5, echo(0));
-    assert_eq!(knows(&mut leader), (false, 1_002));
+    assert_eq!(knows(&mut leader), (false, 1_002), "its vote was counted");
+}
+
+/// Who votes in term 1 and is wiped before any entry binds it does not vote a second time in that term: whoever counted the
+/// first vote says so, also after a restart, and whoever did not counts none from the directory that is gone.
+#[test]
+fn a_wiped_founder_does_not_vote_twice_in_the_first_term() {
+    // The vote was counted. Nothing else is on the disk of the candidate when it is asked.
+    let mut core = Core::start(config(1), unbound(3, 0, &[]));
+    let mut disk = unbound(3, 0, &[]);
+    core.receive(3, 0, answer(true, 0));
+    core.sync();
+    core.timeout();
+    core.receive(3, 0, Message::PreVoteReply { candidate_term: 1, granted: true });
+    core.sync();
+    let effects = core.receive(2, 1, Message::VoteReply { granted: true });
+    assert_eq!(core.role(), "candidate", "whose vote it is is not durable yet");
+    for (lsn, record) in &effects.records {
+        replay(&mut disk, *lsn, record);
+    }
+    core.sync();
+    assert_eq!(core.role(), "leader");
+    for mut core in [core, Core::start(config(1), disk)] {
+        let envelope = Envelope { from: 2, to: 1, term: 0, message: Message::Hello };
+        let other = ProcessId { directory: 77, incarnation: 1 };
+        let answered = only(&core.input(Input::Message(envelope, other)), 2).envelope.message;
+        assert!(matches!(answered, Message::HelloReply { known: 1_002, .. }), "{answered:?}");
+    }
+    // The vote is still on its way. Who asks from another directory is told that none is known, and that counts from then on.
+    let mut core = Core::start(config(1), unbound(3, 0, &[]));
+    core.receive(3, 0, answer(true, 0));
+    core.sync();
+    core.timeout();
+    core.receive(3, 0, Message::PreVoteReply { candidate_term: 1, granted: true });
+    core.sync();
+    let envelope = Envelope { from: 2, to: 1, term: 0, message: Message::Hello };
+    let asked = core.input(Input::Message(envelope, ProcessId { directory: 77, incarnation: 1 }));
+    let answered = only(&asked, 2);
+    assert!(matches!(answered.envelope.message, Message::HelloReply { known: 0, .. }), "{answered:?}");
+    assert_eq!(answered.after, asked.records.last().unwrap().0, "a promise leaves after its record");
+    core.sync();
+    core.receive(2, 1, Message::VoteReply { granted: true });
+    core.sync();
+    assert_eq!(core.role(), "candidate", "a vote of the directory that is gone");
+    core.receive(3, 1, Message::VoteReply { granted: true });
+    core.sync();
+    assert_eq!(core.role(), "leader");
+}
+
+/// What a node knows of directories outlives the entries and marks that said it, and makes up for those that do not.
+#[test]
+fn bindings_outlive_a_snapshot() {
+    let mut disk = unbound(3, 4, &[1, 1]);
+    let mut core = Core::start(config(1), disk.clone());
+    let mut records = Vec::new();
+    for (peer, message) in [(2, answer(false, 0)), (3, answer(false, 0)), (2, append(id(2, 1), 2, &[4]))] {
+        records.extend(core.receive(peer, 4, message).records);
+    }
+    core.sync();
+    let offer = SnapshotOffer { last: id(2, 1), size: 9, root: [1; 32] };
+    records.extend(core.input(Input::SnapshotSaved(offer)).records);
+    for (lsn, record) in &records {
+        replay(&mut disk, *lsn, record);
+    }
+    assert_eq!((disk.mark.last, disk.mark.base), (id(2, 1), id(2, 1)));
+    let members = Membership::decode(&disk.mark.membership).unwrap();
+    assert_eq!(members.member(1).unwrap().directory, 1_001, "no entry has said it");
+    assert_eq!(&members, core.raft.membership(), "what a restart will know");
+    assert!(Core::start(config(1), disk).raft.may_vote(), "it need not ask again");
 }
 
 /// Whether it may vote is on disk before it does, and then it need not ask again.

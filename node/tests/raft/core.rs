@@ -173,6 +173,9 @@ impl Core {
         for peer in &peers {
             self.receive(*peer, term, Message::VoteReply { granted: true });
         }
+        if self.role() == "candidate" {
+            self.sync(); // whose votes were counted is written down before they decide
+        }
         assert_eq!(self.role(), "leader");
     }
 

@@ -36,7 +36,12 @@ fn a_leader_binds_its_members_to_the_directories_that_it_hears_from() {
     }
     recovered.mark.membership = members.encode().into();
     let mut core = Core::start(config(1), recovered);
-    core.win();
+    core.timeout();
+    core.receive(2, 4, Message::PreVoteReply { candidate_term: 5, granted: true });
+    core.sync();
+    core.receive(2, 5, Message::VoteReply { granted: true });
+    core.sync();
+    assert_eq!((core.role(), directory(&core, 2)), ("leader", 1_002), "whose vote it counted it knows");
     core.timeout();
     assert_eq!(core.raft.membership_index(), 0, "nothing is committed in this term yet");
     accept_all(&mut core, &[2]);
