@@ -323,24 +323,28 @@ impl World {
         self.rotten.remove(&node);
     }
 
-    /// Whether a disk may forget now: no other one has, those who are left decide without it, and every log says which directory
-    /// each voter has. Until then nobody may know what a directory that was wiped had promised.
+    /// Whether a disk may forget now: no other one has, and those who are left decide without it.
     fn may_forget(&mut self, node: NodeId) -> bool {
         self.settle_forgotten();
         let Some(membership) = self.membership() else { return false };
         let in_force: Vec<_> = self.machines.keys().flat_map(|id| self.in_force(*id)).collect();
-        let known = |it: &Membership, id: &NodeId| it.member(*id).is_some_and(|member| member.directory != 0);
-        let all_known = |it: &Membership| it.voters.iter().all(|id| known(it, id));
         self.forgotten.is_none()
             && self.damaged.is_none()
             && membership.voters.len() >= 3
-            && in_force.iter().all(all_known)
             && in_force.iter().all(|it| it.voters.is_empty() || it.decides(|id| id != node))
     }
 
     /// A bit rots. Which one must be noticed is known: one that records were written after, and those synced.
+    ///
+    /// Not before every log says which directory each voter has: of a log with hardly a record in it one start may find that
+    /// nothing is lost by a hole, and the next one that something may be.
     fn flip(&mut self, node: NodeId) {
-        if !self.may_forget(node) {
+        let in_force: Vec<_> = self.machines.keys().flat_map(|id| self.in_force(*id)).collect();
+        let known = |it: &Membership, id: &NodeId| {
+            it.member(*id).is_some_and(|member| member.directory != 0 && !member.provisional)
+        };
+        let all_known = |it: &Membership| it.voters.iter().all(|id| known(it, id));
+        if !self.may_forget(node) || !in_force.iter().all(all_known) {
             return;
         }
         let disk = self.machines[&node].disk.clone();

@@ -15,7 +15,7 @@ use node::protocol::{Request, RequestBody};
 use node::raft::Role;
 use node::raft::membership::Membership;
 use node::raft::message::Message;
-use node::raft::types::{Index, NodeId, Record};
+use node::raft::types::{Index, Lsn, NodeId, Record};
 use node::replica::{Destination, Output, Replica};
 use node::storage::StorageError;
 use node::storage::snapshot_job::SnapshotJob;
@@ -104,6 +104,8 @@ pub(crate) struct World {
     history: History,
     safety: Safety,
     memberships: BTreeMap<Index, Arc<Membership>>,
+    /// Records that will say, once they are durable, that nothing is missing from a machine any more.
+    repaired: BTreeMap<NodeId, Lsn>,
     /// Clients begin nothing new.
     finish: bool,
     operator_nonce: u64,
@@ -170,6 +172,7 @@ impl World {
             history: History::default(),
             safety: Safety::default(),
             memberships: BTreeMap::new(),
+            repaired: BTreeMap::new(),
             finish: false,
             operator_nonce: 1 << 63,
             fingerprint: None,
@@ -316,13 +319,14 @@ impl World {
         if machine.process.is_some() {
             return;
         }
+        self.repaired.remove(&node);
         match machine.start(now) {
             Ok(booted) => {
                 self.tally.torn += booted.notes.iter().filter(|note| note.contains("torn")).count() as u64;
                 self.log(|| {
                     format!(
-                        "n{node} starts, {} {:?} {:?}",
-                        booted.process.incarnation, booted.hard_state, booted.notes
+                        "n{node} starts, {} {:?} {:?} {:?}",
+                        booted.process.incarnation, booted.hard_state, booted.recovering, booted.notes
                     )
                 });
                 let damaged = self.rotten.contains(&node);
@@ -356,6 +360,7 @@ impl World {
     /// Nothing durable is missing from a machine any more.
     fn is_whole(&mut self, node: NodeId) {
         self.rotten.remove(&node);
+        self.repaired.remove(&node);
         self.damaged.take_if(|damaged| *damaged == node);
     }
 
@@ -415,9 +420,8 @@ impl World {
         self.note_memberships(node);
         self.look_at(node, &output);
         let Output { records, snapshot_jobs, datagrams, .. } = output;
-        if records.iter().any(|(_, record)| *record == Record::Recovering(None)) {
-            self.tally.recovered += 1;
-            self.is_whole(node);
+        if let Some((lsn, _)) = records.iter().find(|(_, record)| *record == Record::Recovering(None)) {
+            self.repaired.insert(node, *lsn);
         }
         if let Some(process) = self.machines.get_mut(&node).and_then(|machine| machine.process.as_mut()) {
             process.queue(records, snapshot_jobs);
@@ -512,6 +516,10 @@ impl World {
                 self.tally.full += u64::from(progress.out_of_space);
                 if let Some(ledger) = self.safety.ledger(directory) {
                     ledger.sync(&progress);
+                }
+                if self.repaired.get(&node).is_some_and(|lsn| *lsn <= progress.durable) {
+                    self.tally.recovered += 1;
+                    self.is_whole(node);
                 }
                 self.plan_turn(node);
                 self.plan_work(node);

@@ -158,18 +158,6 @@ impl Raft {
         }
     }
 
-    /// `membership` with the directories that this node knows and it does not: it takes the place of those that said them.
-    pub(super) fn with_bindings(&self, membership: &Membership) -> Membership {
-        let mut membership = membership.clone();
-        for (id, member) in &mut membership.members {
-            if member.directory == 0 {
-                member.directory = self.bound(*id);
-                member.provisional = member.directory != 0;
-            }
-        }
-        membership
-    }
-
     /// A membership that names this very directory admits it: whatever another one promised under this id, the members know
     /// not to count on it. Any that the log knows of does, not the last one alone: a leader that has not heard from this node
     /// yet writes one that binds others and not this one, and takes nothing back by it. A learner is admitted, too: it is

@@ -90,6 +90,32 @@ impl Membership {
         settled
     }
 
+    /// What all nodes know of it: without the directories that no entry says. Snapshots hold this, and so are the same bytes
+    /// everywhere.
+    pub fn agreed(&self) -> Membership {
+        let mut agreed = self.clone();
+        for member in agreed.members.values_mut().filter(|member| member.provisional) {
+            (member.directory, member.provisional) = (0, false);
+        }
+        agreed
+    }
+
+    /// Names the directories that it does not and that are known otherwise.
+    #[must_use]
+    pub fn bound_by(mut self, known: impl Fn(NodeId) -> DirectoryId) -> Membership {
+        for (id, member) in self.members.iter_mut().filter(|(_, member)| member.directory == 0) {
+            member.directory = known(*id);
+            member.provisional = member.directory != 0;
+        }
+        self
+    }
+
+    /// Whether two encoded memberships are one, but for the directories that no entry says.
+    pub fn agree(one: &[u8], other: &[u8]) -> bool {
+        let agreed = |bytes| Membership::decode(bytes).map(|membership| membership.agreed());
+        one == other || agreed(one).is_ok_and(|one| agreed(other) == Ok(one))
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
@@ -173,7 +199,6 @@ mod tests {
     fn settling_keeps_who_is_to_return() {
         let mut membership = joint();
         membership.returning.insert(3);
-        membership.members.entry(2).or_default().provisional = true;
         assert_eq!(Membership::decode(&membership.encode()), Ok(membership.clone()));
         let settled = membership.settled();
         assert!(settled.is_learner(3) && settled.returning.contains(&3));
@@ -192,6 +217,23 @@ mod tests {
         let mut voterless = joint();
         voterless.voters.clear();
         assert_eq!(Membership::decode(&voterless.encode()), Err(Malformed));
+    }
+
+    #[test]
+    fn what_no_entry_says_is_not_agreed() {
+        let membership = joint();
+        let mut here = membership.clone();
+        let member = here.members.entry(2).or_default();
+        (member.directory, member.provisional) = (55, true);
+        assert_eq!(Membership::decode(&here.encode()), Ok(here.clone()));
+        assert_eq!(here.agreed(), membership);
+        assert!(Membership::agree(&here.encode(), &membership.encode()));
+        here.members.entry(2).or_default().provisional = false;
+        assert!(!Membership::agree(&here.encode(), &membership.encode()), "an entry says it");
+        assert!(
+            Membership::agree(&[1, 2], &[1, 2]) && !Membership::agree(&[1, 2], &[1, 3]),
+            "whatever it is"
+        );
     }
 
     #[test]

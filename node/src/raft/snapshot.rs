@@ -26,7 +26,8 @@ impl Raft {
         // An entry that this disk does not have yet is not forgotten for a mark that it does not have either.
         let base_index = trailing.min(self.log.durable_index()).max(self.log.base().index);
         let base = LogId { index: base_index, term: self.log.term_at(base_index).unwrap_or_default() };
-        let membership = self.with_bindings(self.membership_at(last.index));
+        // What takes the place of the memberships here says which directories they named.
+        let membership = Membership::clone(self.membership_at(last.index)).bound_by(|id| self.bound(id));
         let mark = SnapshotMark {
             last,
             chain: self.log.chain_at(last.index),
@@ -86,7 +87,7 @@ impl Raft {
         if last.index <= self.commit_index || self.role == Role::Leader {
             return;
         }
-        let (membership, chain) = (self.with_bindings(&decoded(&mark.membership)), mark.chain);
+        let (membership, chain) = (decoded(&mark.membership).bound_by(|id| self.bound(id)), mark.chain);
         mark.membership = Arc::from(membership.encode());
         let lsn = self.record(Record::Snapshot(mark), effects);
         // What follows stays (Figure 13, rule 6): it is on disk, or will be, and may have been counted on in a vote request. The

@@ -113,7 +113,7 @@ impl Replica {
             return; // the disk is slower than the log grows: the next multiple will do
         }
         let last = entry.id;
-        let membership = Arc::from(self.raft.membership_at(last.index).encode());
+        let membership = Arc::from(self.raft.membership_at(last.index).agreed().encode());
         let mut image = Vec::new();
         let encoder = Encoder::new(self.config.cluster_id, last, self.applied_chain, membership, &mut image);
         self.store.freeze();

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::raft::membership::Membership;
 use crate::raft::types::{Entry, HardState, Incarnation, LogId, Lsn, Recovering, SnapshotMark};
 use crate::storage::checkpoint::{Checkpoint, Sum};
 use crate::storage::disk::{Disk, DiskFile};
@@ -218,7 +219,9 @@ pub(crate) fn find_snapshot(snapshots: &SnapshotDir, replay: &mut Replay) -> Res
     for last in [mark.last].into_iter().chain(others.into_iter().rev()) {
         match snapshots.load(last) {
             Ok((meta, _))
-                if last == mark.last && (meta.chain, &meta.membership) != (mark.chain, &mark.membership) =>
+                if last == mark.last
+                    && (meta.chain != mark.chain
+                        || !Membership::agree(&meta.membership, &mark.membership)) =>
             {
                 found.notes.push(format!("the snapshot at {last} is not the one that the log names"));
             }
@@ -226,8 +229,11 @@ pub(crate) fn find_snapshot(snapshots: &SnapshotDir, replay: &mut Replay) -> Res
                 if last != mark.last {
                     found.notes.push(format!("going on from the snapshot at {last} and the log after it"));
                 }
-                let SnapshotMeta { chain, membership, .. } = meta.clone();
-                found.mark = Some(SnapshotMark { last, chain, membership, ..mark });
+                let membership = match last == mark.last {
+                    true => mark.membership.clone(),
+                    false => bound_by(&meta.membership, &mark.membership),
+                };
+                found.mark = Some(SnapshotMark { last, chain: meta.chain, membership, ..mark });
                 found.snapshot = Some((meta, image));
                 return Ok(found);
             }
@@ -242,6 +248,17 @@ pub(crate) fn find_snapshot(snapshots: &SnapshotDir, replay: &mut Replay) -> Res
     found.lost = true;
     replay.slots = Slots::default();
     Ok(found)
+}
+
+/// An older membership that still says which directories a later one named: they are no less bound for what was lost since.
+fn bound_by(older: &Arc<[u8]>, later: &[u8]) -> Arc<[u8]> {
+    match (Membership::decode(older), Membership::decode(later)) {
+        (Ok(older), Ok(later)) => {
+            let known = |id| later.member(id).map_or(0, |member| member.directory);
+            Arc::from(older.bound_by(known).encode())
+        }
+        _ => Arc::clone(older),
+    }
 }
 
 impl Found {

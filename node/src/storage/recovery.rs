@@ -109,7 +109,8 @@ pub struct Replay {
     pub extents: Vec<Extent>,
     /// Where the log ends; `None` if no segment may take records.
     pub tail: Option<Tail>,
-    /// The newest segment has a mark that is not in its checkpoint: the next record goes into another segment.
+    /// The newest segment has a mark that is not in its checkpoint, or a hole for which the superblock makes up: the next record
+    /// goes into another segment.
     pub marked: bool,
     /// What is torn or damaged and costs nothing, one sentence each.
     pub notes: Vec<String>,
@@ -428,7 +429,9 @@ impl Replay {
         if let Some(superblock) = self.superblock {
             self.incarnation = self.incarnation.max(superblock.incarnation);
             if superblock.durable_lsn == self.last_lsn && lost == 0 {
-                // Written after the last record: as good as a checkpoint there.
+                // Written after the last record: as good as a checkpoint there. It is not synced with each batch, and a power
+                // loss may leave an older one for the next start: what it made up for goes into a checkpoint now.
+                self.marked |= self.doubt;
                 (self.hard_state, self.vote_known) = (superblock.hard_state, true);
                 if self.hole > 0 {
                     self.end_hole_at(superblock.last);
@@ -549,7 +552,8 @@ impl Replay {
             if base.index < self.slots.base().index {
                 self.slots = Slots::unknown(base, last.index);
             } else if base != self.slots.base() {
-                self.slots.rebase(base, self.slots.id(base.index) != Some(base));
+                let other = self.slots.id(base.index).is_some_and(|id| id != base);
+                self.slots.rebase(base, other);
             }
             self.slots.truncate(last.index);
             self.slots.fill(last.index);
