@@ -70,9 +70,12 @@ impl Raft {
                 if !self.has_caught_up(*id) {
                     return Err(ChangeError::Behind);
                 }
+                // It has its vote back now, by whoever's order.
+                next.returning.remove(id);
                 next.begin_change(|voters| voters.insert(*id));
             }
             Change::Remove(id) if next.is_learner(*id) => {
+                next.returning.remove(id);
                 next.members.remove(id);
             }
             Change::Remove(id) => {

@@ -5,6 +5,7 @@ use node::raft::Input;
 use node::raft::membership::Membership;
 use node::raft::message::Message;
 use node::raft::progress::ProgressState;
+use node::raft::reconfigure::Change;
 use node::raft::types::{HardState, NodeId, ProcessId};
 
 use crate::core::*;
@@ -140,6 +141,10 @@ fn a_wiped_voter_is_demoted_caught_up_and_made_a_voter_again() {
     assert_eq!(core.raft.membership_index(), bound, "not before it has caught up");
     core.receive(3, 5, accepted(bound));
     core.receive_from(2, WIPED, 5, accepted(bound));
+    // An operator that is faster leaves nobody waiting for a vote that it has, and nobody waited for that is gone.
+    for order in [Change::Promote(2), Change::Remove(2)] {
+        assert!(core.raft.change(&order).unwrap().returning.is_empty(), "{order:?}");
+    }
     core.timeout();
     let members = core.raft.membership().clone();
     assert_eq!((&members.voters, &members.outgoing), (&[1, 2, 3].into(), &[1, 3].into()));
