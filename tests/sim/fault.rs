@@ -323,7 +323,9 @@ impl World {
         self.rotten.remove(&node);
     }
 
-    /// Whether a disk may forget now: no other one has, and those who are left decide without it.
+    /// Whether a disk may forget now: no other one has, those who are left decide without it, and they may: each has it on its
+    /// disk that it is admitted. One that is not yet asks everybody, and one that forgot is not everybody it was. Nor would it
+    /// make a majority of empty ones, with those whom nothing has reached yet: that founds a cluster.
     fn may_forget(&mut self, node: NodeId) -> bool {
         self.settle_forgotten();
         let Some(membership) = self.membership() else { return false };
@@ -331,6 +333,8 @@ impl World {
         self.forgotten.is_none()
             && self.damaged.is_none()
             && membership.voters.len() >= 3
+            && membership.voters.iter().all(|id| *id == node || self.is_admitted(*id))
+            && !membership.decides(|id| id == node || self.is_blank(id))
             && in_force.iter().all(|it| it.voters.is_empty() || it.decides(|id| id != node))
     }
 

@@ -1,5 +1,7 @@
 //! The end of the faults: a quorum is healed and has to serve, then everybody is, and has to hold the same.
 
+use node::raft::types::{HardState, LogId};
+
 use super::*;
 
 impl World {
@@ -71,6 +73,18 @@ impl World {
         let directory =
             |membership: &Membership| membership.member(node).map_or(0, |member| member.directory);
         self.in_force(node).iter().any(|membership| directory(membership) == 0)
+    }
+
+    /// Whether a node will know after any restart that it may vote.
+    pub(crate) fn is_admitted(&self, node: NodeId) -> bool {
+        let durable = self.safety.last_ledger(node).map(|ledger| ledger.durable.membership().clone());
+        durable.is_some_and(|membership| membership.member(node).is_some_and(|member| member.directory != 0))
+    }
+
+    /// Whether nothing has happened in a node's directory that is there after any restart.
+    pub(crate) fn is_blank(&self, node: NodeId) -> bool {
+        let durable = self.safety.last_ledger(node).map(|ledger| &ledger.durable);
+        durable.is_none_or(|held| held.last() == LogId::default() && held.hard_state == HardState::default())
     }
 
     /// A machine is as good as new, and its process runs.
