@@ -15,7 +15,7 @@ impl World {
             |ids: &[NodeId]| memberships.iter().all(|membership| membership.decides(|id| ids.contains(&id)));
         let unfit: BTreeSet<NodeId> = [self.forgotten, self.damaged].into_iter().flatten().collect();
         let unfit: BTreeSet<NodeId> =
-            self.machines.keys().copied().filter(|id| unfit.contains(id) || self.is_unbound(*id)).collect();
+            self.machines.keys().copied().filter(|id| unfit.contains(id) || !self.is_admitted(*id)).collect();
         let members = |id: &NodeId| memberships.iter().any(|membership| membership.is_voter(*id));
         let mut quorum: Vec<NodeId> = self.machines.keys().copied().filter(members).collect();
         let mut candidates: Vec<NodeId> = quorum.clone();
@@ -65,14 +65,6 @@ impl World {
         let ledger = self.safety.last_ledger(node);
         let both = ledger.map(|ledger| [&ledger.durable, &ledger.written]);
         both.into_iter().flatten().map(|holding| holding.membership().clone()).collect()
-    }
-
-    /// Whether a node may not know that the cluster knows its directory. Started again, it may then have to ask all the others
-    /// before it votes.
-    pub(crate) fn is_unbound(&self, node: NodeId) -> bool {
-        let directory =
-            |membership: &Membership| membership.member(node).map_or(0, |member| member.directory);
-        self.in_force(node).iter().any(|membership| directory(membership) == 0)
     }
 
     /// Whether a node will know after any restart that it may vote.
