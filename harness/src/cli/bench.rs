@@ -16,9 +16,8 @@ use crate::system;
 
 /// Keys and values that one write may have together, in bytes, less the key.
 const VALUE_BYTES_MAX: i64 = 1_000;
-/// Growth of the largest resident set over the second half of a soak that still counts as none. An allocator keeps what a node once
-/// needed at a time, when it was behind or fetched a snapshot; four bytes lost a write would be more than this.
-const GROWTH_MAX: f64 = 0.25;
+/// Growth of the largest resident set over the second half of a soak that still counts as none: allocators keep what they had.
+const GROWTH_MAX: f64 = 0.05;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -28,8 +28,9 @@ use crate::config::{ConfigError, LEAVE_WAIT_MS, ServerConfig};
 use crate::raft::Recovered;
 use crate::raft::event::Level;
 use crate::raft::message::SnapshotOffer;
-use crate::raft::types::{ProcessId, SnapshotMark};
+use crate::raft::types::ProcessId;
 use crate::replica::{Destination, RecoveredState, Replica};
+use crate::storage::SnapshotMeta;
 use crate::storage::scrub::Scrubber;
 use crate::storage::snapshot_job::SnapshotJob;
 use crate::storage::{Condition, Disk, Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
@@ -149,7 +150,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     );
     let snapshots = SnapshotDir::new(Arc::new(RealDisk), &config.data_dir, &identity);
     let mark = recovered.mark.unwrap_or_else(|| config.founding_mark());
-    let (snapshot, state) = load_snapshot(&snapshots, &mark)?.unzip();
+    let (snapshot, state) = recovered.snapshot.and_then(opened).unzip();
     let mut seed = [0; 32];
     SysRng
         .try_fill_bytes(&mut seed)
@@ -253,19 +254,11 @@ impl Snapshots {
     }
 }
 
-/// The snapshot that a recovered log begins after.
-fn load_snapshot(
-    snapshots: &SnapshotDir,
-    mark: &SnapshotMark,
-) -> Result<Option<(SnapshotOffer, Vec<u8>)>, ServerError> {
-    if mark.last.index == 0 {
-        return Ok(None);
-    }
-    let (meta, image) = snapshots.load(mark.last)?;
-    let state = snapshot_file::verify(&image, Some(snapshots.cluster_id())).map(|image| image.state());
-    let offer = SnapshotOffer { last: meta.last, size: meta.size, root: meta.root };
-    // `load` has just verified the same bytes.
-    Ok(state.ok().map(|state| (offer, state)))
+/// The snapshot that a recovered log begins after: what it is called in an offer, and the state in it.
+fn opened((meta, image): (SnapshotMeta, Vec<u8>)) -> Option<(SnapshotOffer, Vec<u8>)> {
+    // Recovery has checked every byte; only where the state stands in them is looked up here.
+    let state = snapshot_file::verify(&image, None).ok()?.state();
+    Some((SnapshotOffer { last: meta.last, size: meta.size, root: meta.root }, state))
 }
 
 /// Sleeps until a datagram, a completed write, an outcome of a snapshot, the deadline or a signal.
