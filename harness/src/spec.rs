@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::fault::FaultKind;
 use crate::profile::{self, Pace};
 
-/// A run of seconds sees some snapshots on every node, and who misses a second of it needs one.
-pub const SNAPSHOT_ENTRIES: u64 = 500;
+/// Few enough that who misses a second of a run needs a snapshot also where faults and a busy machine leave a hundred writes a second.
+pub const SNAPSHOT_ENTRIES: u64 = 100;
 
 /// Which operations clients issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

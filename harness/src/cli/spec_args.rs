@@ -48,7 +48,7 @@ pub(super) struct SpecArgs {
     /// Which faults, how many at once, how dense: a name of `harness list`, or a TOML file [default: steady]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
-    /// Entries after which a node writes a snapshot of its state and forgets most of its log [default: 500]
+    /// Entries after which a node writes a snapshot of its state and forgets most of its log [default: 100]
     #[arg(long, value_name = "N", conflicts_with = "system", value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_entries: Option<u64>,
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
