@@ -32,10 +32,10 @@ pub enum ErrorCode {
     SessionExpired,
     /// The session went on to a later operation.
     Superseded,
-    /// A change of membership has to wait.
-    NotReady,
     /// No reply within the operation's time. Made by the client, never sent.
     Timeout,
+    /// A change of membership has to wait.
+    NotReady,
 }
 
 impl ErrorCode {
@@ -47,8 +47,8 @@ impl ErrorCode {
         ErrorCode::Busy,
         ErrorCode::SessionExpired,
         ErrorCode::Superseded,
-        ErrorCode::NotReady,
         ErrorCode::Timeout,
+        ErrorCode::NotReady,
     ];
 
     /// The row of this error.
@@ -82,6 +82,9 @@ impl ErrorCode {
                 false,
                 "the session went on; an earlier attempt may have been applied",
             ),
+            ErrorCode::Timeout => {
+                (7, "timeout", false, false, "no reply in time; it may be applied, now or later")
+            }
             ErrorCode::NotReady => (
                 8,
                 "not_ready",
@@ -89,9 +92,6 @@ impl ErrorCode {
                 true,
                 "another change of membership is under way, or the learner has not caught up yet",
             ),
-            ErrorCode::Timeout => {
-                (7, "timeout", false, false, "no reply in time; it may be applied, now or later")
-            }
         };
         ErrorRow { code, name, definite, retry, meaning }
     }
