@@ -121,6 +121,8 @@ pub struct Status {
     pub joint: bool,
     /// Whether it may vote: a node that finds its directory empty asks first.
     pub may_vote: bool,
+    /// Reads that it answered without a round, under a lease.
+    pub lease_reads: u64,
     /// `node::BUILD_ID` of the running process.
     pub build_id: String,
     /// Datagrams that were dropped, by reason.

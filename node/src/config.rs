@@ -22,6 +22,8 @@ pub const ELECTION_TIMEOUT_MS_MIN: u64 = 200;
 pub const ELECTION_TIMEOUT_MS_MAX: u64 = 400;
 /// How often an idle leader speaks.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 50;
+/// By how much of a second the clock of a node may go wrong in one, percent, where leases are counted on. Crystals stay below 0.02.
+pub const CLOCK_DRIFT_PERCENT_MAX: u64 = 5;
 /// Pipelined appends to one follower: 64 datagrams stay below the receive buffer that an unprivileged socket gets.
 pub const INFLIGHT_MAX: usize = 64;
 /// Bytes of payloads on their way to one follower.
@@ -105,6 +107,10 @@ pub struct ServerConfig {
     pub election_timeout_ms_max: u64,
     /// How often an idle leader speaks.
     pub heartbeat_interval_ms: u64,
+    /// Whether a leader answers reads without a round while a majority has promised to elect nobody else.
+    pub lease_reads: bool,
+    /// By how much the clock of any member may go wrong, percent.
+    pub clock_drift_percent_max: u64,
     /// Entries after which the state is written to a snapshot, and the log begins later.
     pub snapshot_entries: u64,
     /// Entries before a snapshot that are kept for followers that are a little behind.
@@ -148,6 +154,9 @@ pub enum ConfigError {
         /// Heartbeat interval, ms.
         heartbeat: u64,
     },
+    /// A clock that tells nothing.
+    #[error("the clocks may go wrong by 0 to 50 percent, not {0}")]
+    Drift(u64),
 }
 
 impl ServerConfig {
@@ -178,7 +187,16 @@ impl ServerConfig {
         if heartbeat == 0 || min < heartbeat.saturating_mul(3) || max < min || max > 3_600_000 {
             return Err(ConfigError::Timeouts { min, max, heartbeat });
         }
+        if self.clock_drift_percent_max > 50 {
+            return Err(ConfigError::Drift(self.clock_drift_percent_max));
+        }
         Ok(())
+    }
+
+    /// What is left of the shortest election timeout, ns, if the clock that measures it is as fast as it may be, and this one as slow.
+    fn lease(&self) -> u64 {
+        let drift = self.clock_drift_percent_max;
+        self.election_timeout_ms_min * 1_000_000 / (100 + drift) * 100u64.saturating_sub(drift)
     }
 
     /// Where this node listens, in a configuration that [`ServerConfig::validate`] lets pass.
@@ -210,6 +228,7 @@ impl ServerConfig {
                 election_timeout_min: self.election_timeout_ms_min * MS,
                 election_timeout_max: self.election_timeout_ms_max * MS,
                 heartbeat_interval: self.heartbeat_interval_ms * MS,
+                lease: if self.lease_reads { self.lease() } else { 0 },
                 append: AppendBounds {
                     message_bytes: message_codec::APPEND_BYTES_MAX,
                     entry_overhead: message_codec::ENTRY_OVERHEAD,

@@ -96,6 +96,11 @@ pub fn render(status: &Status, process: Process, fsync: &Latency, scrubbed: Scru
     page.gauge("raft_log_bytes", "Bytes of the entries in the log.", status.log_bytes);
     page.gauge("raft_members", "Members of the cluster.", status.members.len());
     page.gauge("raft_joint", "Whether a change of voters is half done.", u8::from(status.joint));
+    page.counter(
+        "raft_lease_reads_total",
+        "Reads answered without a round, under a lease.",
+        status.lease_reads,
+    );
     page.gauge("kv_keys", "Keys in the store.", status.keys);
     page.counter("node_starts_total", "How often this data directory was opened.", status.incarnation);
     if !status.peers.is_empty() {
@@ -183,6 +188,7 @@ mod tests {
             joint: false,
             membership_index: 2,
             may_vote: true,
+            lease_reads: 8,
             build_id: "abc".to_owned(),
             dropped: [("checksum".to_owned(), 9)].into(),
             peers: vec![peer],

@@ -356,6 +356,11 @@ impl Replica {
         }
     }
 
+    /// The clock by which this replica is told the time went by more or less than has passed.
+    pub fn clock_jumped(&mut self, now: u64) {
+        self.step(now, Input::ClockJumped);
+    }
+
     /// Whether a stop now would leave nobody without a leader: this node does not lead and is not needed to elect another.
     pub fn may_leave(&self) -> bool {
         let alone = self.raft.membership().decides(|id| id == self.config.raft.id);
@@ -628,6 +633,7 @@ impl Replica {
             membership_index: raft.membership_index(),
             joint: membership.is_joint(),
             may_vote: raft.may_vote(),
+            lease_reads: raft.lease_reads(),
             build_id: crate::BUILD_ID.to_owned(),
             dropped: self.dropped.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             peers: raft.progress().iter().map(peer).collect(),

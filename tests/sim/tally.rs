@@ -46,6 +46,7 @@ tally! {
     power_losses: "power losses",
     torn: "torn tails repaired",
     pauses: "pauses",
+    lease_reads: "reads answered under a lease",
     skews: "clocks that changed their rate",
     wipes: "directories wiped",
     returns: "voters again after a wipe",

@@ -24,6 +24,9 @@ pub(crate) struct Weather {
     pub(crate) sync: (u64, u64),
     pub(crate) snapshot_entries: u64,
     pub(crate) election_timeout_ms: (u64, u64),
+    /// Whether leaders count on leases, and by how much they allow for wrong clocks, percent.
+    pub(crate) lease_reads: bool,
+    pub(crate) clock_drift_percent: u64,
     /// Which faults there are. Those that stand twice come twice as often.
     pub(crate) faults: Vec<Fault>,
     /// Mean time between two, ns.
@@ -44,6 +47,8 @@ impl Weather {
             sync: (MS / 10, MS),
             snapshot_entries: 1_000_000,
             election_timeout_ms: (200, 400),
+            lease_reads: false,
+            clock_drift_percent: 0,
             faults: Vec::new(),
             fault_every: 0,
             storm_ms: 0,
@@ -83,6 +88,9 @@ impl Weather {
             sync: (MS / 20, [MS, 5 * MS, 20 * MS][rng.random_range(0..3)]),
             snapshot_entries: rng.random_range(4..40),
             election_timeout_ms: [(200, 400), (150, 300), (300, 600)][rng.random_range(0..3)],
+            lease_reads: rng.random_bool(0.5),
+            // The rates that clocks are set to.
+            clock_drift_percent: 25,
             faults,
             fault_every: rng.random_range(40..400) * MS,
             storm_ms: rng.random_range(2_000..6_000),

@@ -152,6 +152,8 @@ impl World {
                 election_timeout_ms_min: weather.election_timeout_ms.0,
                 election_timeout_ms_max: weather.election_timeout_ms.1,
                 heartbeat_interval_ms: weather.election_timeout_ms.0 / 4,
+                lease_reads: weather.lease_reads,
+                clock_drift_percent_max: weather.clock_drift_percent,
                 snapshot_entries: weather.snapshot_entries,
                 trailing_entries: weather.snapshot_entries / 4,
             };
@@ -364,9 +366,15 @@ impl World {
         self.damaged.take_if(|damaged| *damaged == node);
     }
 
+    /// Reads that a running process answered under a lease.
+    fn lease_reads(&self, node: NodeId) -> u64 {
+        self.replica(node).map_or(0, |replica| replica.raft().lease_reads())
+    }
+
     /// Ends a process, if there is one. What it was writing may have become durable in its last moment.
     pub(crate) fn end(&mut self, node: NodeId, how: End) {
         self.log(|| format!("n{node} ends: {how:?}"));
+        self.tally.lease_reads += self.lease_reads(node);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let directory = machine.process.as_ref().map(|process| process.id.directory);
         let durable = machine.end(how);

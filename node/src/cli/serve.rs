@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{Args, ValueEnum};
 use node::config::{
-    CLUSTER_DEFAULT, ELECTION_TIMEOUT_MS_MAX, ELECTION_TIMEOUT_MS_MIN, HEARTBEAT_INTERVAL_MS,
-    SNAPSHOT_ENTRIES, ServerConfig, TRAILING_ENTRIES,
+    CLOCK_DRIFT_PERCENT_MAX, CLUSTER_DEFAULT, ELECTION_TIMEOUT_MS_MAX, ELECTION_TIMEOUT_MS_MIN,
+    HEARTBEAT_INTERVAL_MS, SNAPSHOT_ENTRIES, ServerConfig, TRAILING_ENTRIES,
 };
 use node::raft::event::Level;
 use node::server;
@@ -72,6 +72,13 @@ pub(crate) struct Serve {
     /// How often an idle leader speaks, in milliseconds.
     #[arg(long, default_value_t = HEARTBEAT_INTERVAL_MS, env = "WHITEWATER_HEARTBEAT_INTERVAL_MS")]
     heartbeat_interval_ms: u64,
+    /// While a majority has promised to elect nobody else, answer reads without asking it again. Every member needs the flag, and
+    /// the same shortest election timeout.
+    #[arg(long, env = "WHITEWATER_LEASE_READS")]
+    lease_reads: bool,
+    /// How far wrong the clock of any member may go, in percent: leases are shorter by that.
+    #[arg(long, default_value_t = CLOCK_DRIFT_PERCENT_MAX, env = "WHITEWATER_CLOCK_DRIFT_PERCENT_MAX")]
+    clock_drift_percent_max: u64,
     /// Entries after which the state is written to a snapshot.
     #[arg(long, default_value_t = SNAPSHOT_ENTRIES, env = "WHITEWATER_SNAPSHOT_ENTRIES")]
     snapshot_entries: u64,
@@ -153,6 +160,8 @@ impl Serve {
             election_timeout_ms_min: self.election_timeout_ms_min,
             election_timeout_ms_max: self.election_timeout_ms_max,
             heartbeat_interval_ms: self.heartbeat_interval_ms,
+            lease_reads: self.lease_reads,
+            clock_drift_percent_max: self.clock_drift_percent_max,
             snapshot_entries: self.snapshot_entries,
             trailing_entries: self.trailing_entries,
         };

@@ -24,6 +24,7 @@ impl Raft {
         self.votes.clear();
         self.progress.clear();
         self.transfer = None;
+        self.drop_lease();
         effects.failed_reads.extend(std::mem::take(&mut self.reads).into_ids());
         if !same {
             self.set_role(Role::Follower, effects);
@@ -57,7 +58,7 @@ impl Raft {
     ) {
         let granted = candidate_term > self.term()
             && self.is_up_to_date(last)
-            && !self.leader_is_alive(now)
+            && !self.keeps_a_leader(now)
             && self.may_vote();
         self.send(from, Message::PreVoteReply { candidate_term, granted }, self.hard_state_lsn, effects);
     }
@@ -111,6 +112,7 @@ impl Raft {
         from: NodeId,
         term: Term,
         last: LogId,
+        transfer: bool,
         effects: &mut Effects,
     ) {
         let free = self.hard_state.voted_for.is_none_or(|vote| vote == from);
@@ -118,6 +120,7 @@ impl Raft {
             && free
             && self.is_up_to_date(last)
             && self.role != Role::Leader
+            && (transfer || now >= self.promised_until)
             && self.may_vote();
         if granted {
             if self.hard_state.voted_for.is_none() {

@@ -72,6 +72,8 @@ pub enum Event {
     MembershipChanged { index: Index, membership: String },
     /// This node is not in the committed configuration and leads no longer.
     Removed { term: Term },
+    /// Two clocks that go alike did not: no lease and no promise is measured with what they showed.
+    ClockJumped,
     /// An empty directory may vote.
     Admitted,
     /// Another node knows this one with another directory.
@@ -104,6 +106,7 @@ impl Event {
             Event::QuorumLost { .. }
             | Event::TransferAborted { .. }
             | Event::Removed { .. }
+            | Event::ClockJumped
             | Event::SnapshotRefused { .. }
             | Event::Recovered { .. }
             | Event::Forgotten { .. } => Level::Warn,
@@ -180,6 +183,7 @@ impl fmt::Display for Event {
             Event::Removed { term } => {
                 write!(f, "stepped down in term {term}: this node was removed from the cluster")
             }
+            Event::ClockJumped => write!(f, "the clock jumped: no lease until it was measured anew"),
             Event::Admitted => {
                 write!(f, "the data directory is empty and nobody misses another one: may vote")
             }

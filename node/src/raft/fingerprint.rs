@@ -52,6 +52,8 @@ impl Raft {
             admission,
             term_start_index,
             reads,
+            lease,
+            promised_until,
             transfer,
             restriction,
         } = self;
@@ -89,6 +91,8 @@ impl Raft {
         }
         // A restriction is written as it is, ids and times: one that a search could rename or repeat is not modelled yet.
         (reads, restriction).hash(hasher);
+        lease.fingerprint(now, hasher);
+        promised_until.saturating_sub(now).hash(hasher);
         transfer.map(|transfer| transfer.aged(now, names)).hash(hasher);
     }
 }

@@ -4,8 +4,8 @@
 //!
 //! # Reading order
 //! [`types`], [`message`] and [`membership`] are the nouns; [`log`], [`quorum`], [`progress`] the bookkeeping; `admission`,
-//! `election`, `replication`, `read_index`, `snapshot`, `reconfigure` and `transfer` the jobs; `fingerprint` is for model checkers. This file holds the state, the contract with the driver, and the few functions through
-//! which every change of term, vote, role, log and commit index goes.
+//! `election`, `replication`, `read_index`, `lease`, `snapshot`, `reconfigure` and `transfer` the jobs; `fingerprint` is for model
+//! checkers. This file holds the state, the contract with the driver, and the few functions through which every change of term, vote, role, log and commit index goes.
 //!
 //! # The driver's contract
 //! 1. Write [`Effects::records`] to the disk in order, and report each completed sync with [`Input::Durable`].
@@ -19,6 +19,7 @@ mod admission;
 mod election;
 pub mod event;
 pub mod fingerprint;
+mod lease;
 pub mod log;
 pub mod membership;
 pub mod message;
@@ -41,6 +42,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::trace::{TraceEvent, TraceRole};
 use admission::Admission;
 use event::{Event, Level};
+use lease::Lease;
 use log::{AppendBounds, RaftLog};
 use membership::Membership;
 use message::{Envelope, Message, SnapshotOffer};
@@ -66,6 +68,9 @@ pub struct RaftConfig {
     pub election_timeout_max: u64,
     /// How often a leader speaks when it has nothing to say.
     pub heartbeat_interval: u64,
+    /// How long after the beginning of a round that a majority echoed reads need no other; 0 for never. Less than
+    /// `election_timeout_min` by what the clocks of two nodes may differ in that time.
+    pub lease: u64,
     /// How much is sent at once.
     pub append: AppendBounds,
     /// Entries that a snapshot stands for and that are kept all the same, for followers that are a little behind.
@@ -135,6 +140,8 @@ pub enum Input {
     SnapshotSaved(SnapshotOffer),
     /// A snapshot that [`Effects::fetch`] asked for is whole, verified and durable. The mark's base is its last entry.
     SnapshotFetched(SnapshotOffer, SnapshotMark),
+    /// The clock went by another time than has passed.
+    ClockJumped,
 }
 
 /// A message and the record that must be durable before it leaves; 0 if it may leave at once.
@@ -231,6 +238,9 @@ pub struct Raft {
     /// Index of the no-op that this leader appended when it was elected.
     term_start_index: Index,
     reads: ReadQueue,
+    lease: Lease,
+    /// No vote for anybody before this, unless the leader itself asks for it.
+    promised_until: u64,
     /// To whom this leader hands over, and until when it tries.
     transfer: Option<Transfer>,
 }
@@ -265,8 +275,13 @@ impl Raft {
             restriction: recovering.map(Restriction::new),
             term_start_index: 0,
             reads: ReadQueue::default(),
+            lease: Lease::default(),
+            promised_until: 0,
             transfer: None,
         };
+        if raft.hard_state.term > 0 {
+            raft.promise(now);
+        }
         raft.reset_election_deadline(now);
         raft.admit_if_recognised();
         if raft.admission.is_pending() || raft.is_recovering() {
@@ -347,12 +362,13 @@ impl Raft {
             Input::Tick => self.tick(now, effects),
             Input::Message(envelope, process) => self.receive(now, envelope, process, effects),
             Input::Propose(payloads) => self.propose(payloads, effects),
-            Input::ReadIndex(id) => self.read_index(id, effects),
+            Input::ReadIndex(id) => self.read_index(now, id, effects),
             Input::Durable(lsn) => self.durable(now, lsn, effects),
             Input::TransferLeader(to) => self.transfer_leader(now, to, effects),
             Input::Reconfigure(membership) => self.reconfigure(now, &membership, effects),
             Input::SnapshotSaved(offer) => self.snapshot_saved(offer, effects),
             Input::SnapshotFetched(offer, mark) => self.snapshot_fetched(offer, mark, effects),
+            Input::ClockJumped => self.clock_jumped(now, effects),
         }
     }
 
@@ -396,7 +412,7 @@ impl Raft {
                 // A term that is only talked about is nobody's term yet (thesis §9.6).
                 Message::PreVoteRequest { .. } | Message::Hello | Message::HelloReply { .. } => {}
                 // A live leader is not deposed by somebody who cannot hear it (thesis §4.2.3).
-                Message::VoteRequest { transfer: false, .. } if self.leader_is_alive(now) => {
+                Message::VoteRequest { transfer: false, .. } if self.keeps_a_leader(now) => {
                     effects.event(Level::Debug, || Event::VoteDenied { to: from, term });
                     return;
                 }
@@ -414,7 +430,9 @@ impl Raft {
             Message::PreVoteReply { candidate_term, granted } => {
                 self.count_pre_vote(now, from, process, candidate_term, granted, effects);
             }
-            Message::VoteRequest { last, .. } => self.answer_vote(now, from, term, last, effects),
+            Message::VoteRequest { last, transfer } => {
+                self.answer_vote(now, from, term, last, transfer, effects);
+            }
             Message::VoteReply { granted } if current => {
                 self.count_vote(now, from, process, granted, effects)
             }
@@ -590,6 +608,11 @@ impl Raft {
             || self
                 .leader_heard_at
                 .is_some_and(|heard| now.saturating_sub(heard) < self.config.election_timeout_min)
+    }
+
+    /// Whether a vote for another would take leadership from somebody who may count on it.
+    fn keeps_a_leader(&self, now: u64) -> bool {
+        self.leader_is_alive(now) || now < self.promised_until
     }
 
     /// §5.4.1: the later term wins, then the longer log. `LogId` orders exactly so.

@@ -3,7 +3,7 @@
 //!
 //! Confirmation is a *round*: a number that only grows within one leadership, carried by every append and echoed by every
 //! reply. A read waits for a round that started after it arrived, so no late or duplicated reply of an earlier round can
-//! confirm it (the defect of etcd#20418), and the term of the reply ties it to this leadership.
+//! confirm it (the defect of etcd#20418), and the term of the reply ties it to this leadership. Under a lease no round is needed.
 
 use std::collections::VecDeque;
 
@@ -40,11 +40,13 @@ impl ReadQueue {
 }
 
 impl Raft {
-    pub(super) fn read_index(&mut self, id: u64, effects: &mut Effects) {
+    pub(super) fn read_index(&mut self, now: u64, id: u64, effects: &mut Effects) {
         if self.role != Role::Leader {
             effects.failed_reads.push(id);
         } else if self.commit_index < self.term_start_index {
             self.reads.waiting.push(id);
+        } else if self.lease_serves(now) {
+            effects.reads.push(ReadState { id, index: self.commit_index });
         } else {
             let round = self.reads.round + 1;
             self.reads.pending.push_back(PendingRead { id, index: self.commit_index, round });
@@ -60,14 +62,26 @@ impl Raft {
 
     /// Starts the next round if reads wait for it and the last one is confirmed: all reads that arrive while a round is
     /// on its way share the next one. Returns whether a round started.
-    pub(super) fn start_read_round(&mut self, effects: &mut Effects) -> bool {
+    pub(super) fn start_read_round(&mut self, now: u64, effects: &mut Effects) -> bool {
         let wanted = self.reads.pending.back().is_some_and(|read| read.round > self.reads.round);
         if !wanted || self.reads.confirmed < self.reads.round {
             return false;
         }
-        self.reads.round += 1;
-        self.confirm_reads(effects);
+        self.start_round(now, effects);
         true
+    }
+
+    /// With leases every heartbeat begins a round, so that those who listen renew theirs.
+    pub(super) fn start_lease_round(&mut self, now: u64, effects: &mut Effects) {
+        if self.config.lease > 0 {
+            self.start_round(now, effects);
+        }
+    }
+
+    fn start_round(&mut self, now: u64, effects: &mut Effects) {
+        self.reads.round += 1;
+        self.lease_round_began(now, self.reads.round);
+        self.confirm_reads(effects);
     }
 
     /// Hands out every read whose round a majority has echoed.
@@ -75,6 +89,7 @@ impl Raft {
         let (own, round) = (self.config.id, self.reads.round);
         let echoed = |id| if id == own { round } else { self.counted(id).map_or(0, |p| p.round) };
         self.reads.confirmed = self.membership().committed(echoed);
+        self.lease_rounds_confirmed(self.reads.confirmed);
         while let Some(read) = self.reads.pending.front()
             && read.round <= self.reads.confirmed
         {

@@ -194,6 +194,7 @@ impl Raft {
 
     /// The log says who belongs to the cluster; every node follows it from the moment it is appended, or taken back.
     pub(super) fn membership_changed(&mut self, effects: &mut Effects) {
+        self.drop_lease();
         let (index, membership) = (self.membership_index(), self.membership().to_string());
         effects.info(|| Event::MembershipChanged { index, membership });
         self.admit_if_recognised();

@@ -30,6 +30,7 @@ impl Raft {
         }
         self.heartbeat_deadline = now + self.config.heartbeat_interval;
         self.continue_transfer(now, effects);
+        self.start_lease_round(now, effects);
         for peer in self.followers() {
             if let Some(progress) = self.progress.get_mut(&peer)
                 && progress.overdue(now, self.config.heartbeat_interval)
@@ -66,7 +67,7 @@ impl Raft {
 
     /// Sends every peer what it may be sent, and starts a read round if reads are waiting for one.
     pub(super) fn replicate(&mut self, now: u64, effects: &mut Effects) {
-        let round_started = self.start_read_round(effects);
+        let round_started = self.start_read_round(now, effects);
         for peer in self.followers() {
             let sent = self.send_entries(now, peer, effects);
             if round_started && !sent {
@@ -188,6 +189,7 @@ impl Raft {
             self.become_follower(now, term, Some(from), effects);
         }
         self.leader_heard_at = Some(now);
+        self.promise(now);
         self.reset_election_deadline(now);
         self.ask_for_recovery(now, effects);
         true

@@ -60,6 +60,7 @@ impl Raft {
             self.transfer = None;
             effects.event(Level::Warn, || Event::TransferAborted { to, term: self.hard_state.term });
         } else if self.progress.get(&to).is_some_and(|p| p.match_index == self.log.last().index) {
+            self.give_up_lease();
             self.send(to, Message::TimeoutNow, 0, effects);
         }
     }

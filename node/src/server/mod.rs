@@ -23,7 +23,7 @@ use rand::{SeedableRng, TryRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
-use crate::clock::monotonic_ns;
+use crate::clock::{ClockWatch, monotonic_ns};
 use crate::config::{ConfigError, LEAVE_WAIT_MS, ServerConfig};
 use crate::raft::Recovered;
 use crate::raft::event::Level;
@@ -181,6 +181,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     let mut outgoing = Vec::new();
     let mut leave_by = None;
     let mut lost_looked_at = 0;
+    let mut clocks = config.lease_reads.then(ClockWatch::default);
     loop {
         if stop.load(Ordering::Relaxed) {
             let now = monotonic_ns();
@@ -193,14 +194,17 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             }
         }
         wait(&sockets, &disk, &snapshots.thread, replica.next_deadline())?;
+        if clocks.as_mut().is_some_and(ClockWatch::jumped) {
+            replica.clock_jumped(monotonic_ns());
+        }
         if let Some(progress) = disk.completed()? {
             replica.stored(monotonic_ns(), progress);
         }
         for outcome in snapshots.thread.completed()? {
             replica.snapshot_outcome(monotonic_ns(), outcome);
         }
-        let now = monotonic_ns();
-        sockets.receive(|source, datagram| replica.datagram(now, source, datagram));
+        // Each at a time after it came, however long this process was stopped before it took it: a lease is to be over by then.
+        sockets.receive(|source, datagram| replica.datagram(monotonic_ns(), source, datagram));
         // After the datagrams: a node that was stopped for a while first hears the leader, then counts the silence.
         let now = monotonic_ns();
         if now >= lost_looked_at + LOST_INTERVAL {

@@ -251,6 +251,8 @@ impl World {
             election_timeout_ms_min: 300,
             election_timeout_ms_max: 600,
             heartbeat_interval_ms: 50,
+            lease_reads: false,
+            clock_drift_percent_max: 0,
             snapshot_entries: self.weather.snapshot_entries,
             trailing_entries: self.weather.snapshot_entries / 4,
         };

@@ -135,6 +135,7 @@ fn config(id: NodeId) -> RaftConfig {
         directory: 1,
         // A leader that was heard does not keep anybody from voting: that is for availability, and fewer behaviours.
         election_timeout_min: 0,
+        lease: 0,
         // A leader that no majority answered since its last heartbeat steps down.
         election_timeout_max: HEARTBEAT,
         heartbeat_interval: HEARTBEAT,

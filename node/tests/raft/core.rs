@@ -65,6 +65,7 @@ pub(crate) fn config(id: NodeId) -> RaftConfig {
         id,
         directory: process(id, 1).directory,
         election_timeout_min: ELECTION_MIN,
+        lease: 0,
         election_timeout_max: ELECTION_MAX,
         heartbeat_interval: HEARTBEAT,
         append: AppendBounds {

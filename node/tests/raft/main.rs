@@ -11,6 +11,7 @@ mod follower_reads;
 mod hostile;
 mod lab;
 mod large;
+mod lease;
 mod membership;
 mod overload;
 mod reads;

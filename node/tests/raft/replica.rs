@@ -38,6 +38,8 @@ pub(crate) fn replica_config(id: NodeId, nodes: u16) -> ReplicaConfig {
         election_timeout_ms_min: 300,
         election_timeout_ms_max: 600,
         heartbeat_interval_ms: 50,
+        lease_reads: false,
+        clock_drift_percent_max: 0,
         snapshot_entries: SNAPSHOT_ENTRIES,
         trailing_entries: TRAILING_ENTRIES,
     };

@@ -121,6 +121,8 @@ impl World {
         assert_eq!(self.damaged, None, "a node whose disk was damaged never got back what it lost");
         assert_eq!(self.forgotten, None, "a node whose disk was wiped is no voter again");
         self.tally.applied += self.safety.committed();
+        let nodes: Vec<NodeId> = self.machines.keys().copied().collect();
+        self.tally.lease_reads += nodes.into_iter().map(|node| self.lease_reads(node)).sum::<u64>();
         self.judge();
     }
 
