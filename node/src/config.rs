@@ -224,7 +224,7 @@ impl ServerConfig {
         ReplicaConfig {
             raft: RaftConfig {
                 id: self.id,
-                directory: process.directory,
+                process,
                 election_timeout_min: self.election_timeout_ms_min * MS,
                 election_timeout_max: self.election_timeout_ms_max * MS,
                 heartbeat_interval: self.heartbeat_interval_ms * MS,

@@ -84,7 +84,7 @@ impl Raft {
         if known == 0 {
             self.bind(from, process.directory, effects);
         }
-        let message = Message::HelloReply { blank: self.is_blank(), known, leads };
+        let message = Message::HelloReply { asked_by: process, blank: self.is_blank(), known, leads };
         self.send(from, message, self.hard_state_lsn, effects);
     }
 
@@ -97,7 +97,7 @@ impl Raft {
         known: u64,
         effects: &mut Effects,
     ) {
-        let own = self.config.directory;
+        let own = self.config.process.directory;
         let recognised = self.recognises(from, process.directory);
         if let Admission::Pending(answers) = &mut self.admission
             && recognised
@@ -123,7 +123,7 @@ impl Raft {
         if blank || all {
             self.admission = Admission::Granted;
             // Written down before it votes. With a log that begins later an entry says so, or a leader soon will.
-            self.bind(self.config.id, self.config.directory, effects);
+            self.bind(self.config.id, self.config.process.directory, effects);
             effects.info(|| Event::Admitted);
             // Nobody has been waited for yet: the usual patience begins now.
             self.reset_election_deadline(now);
@@ -163,7 +163,7 @@ impl Raft {
     /// yet writes one that binds others and not this one, and takes nothing back by it. A learner is admitted, too: it is
     /// asked by those who know that it has become a voter, and may be needed before it knows itself.
     pub(super) fn admit_if_recognised(&mut self) {
-        let (id, directory) = (self.config.id, self.config.directory);
+        let (id, directory) = (self.config.id, self.config.process.directory);
         let bound = |membership: &Membership| {
             membership.members.get(&id).is_some_and(|member| member.directory == directory)
         };

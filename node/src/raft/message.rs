@@ -1,7 +1,7 @@
 //! What one node tells another. Each message is complete in one datagram and idempotent: loss, duplication and reordering
 //! change when things happen, never what happens. The bytes are the transport's business.
 
-use super::types::{DirectoryId, Entry, Index, LogId, NodeId, Term};
+use super::types::{DirectoryId, Entry, Index, LogId, NodeId, ProcessId, Term};
 
 /// A message with its addresses and the sender's term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,9 @@ pub enum Message {
     Hello,
     /// Answer to [`Message::Hello`].
     HelloReply {
+        /// The process that asked. What was said to the one before it, of the same node and perhaps of another directory, may come
+        /// late, and says nothing about this one.
+        asked_by: ProcessId,
         /// Whether the answering node has a directory in which nothing has ever happened.
         blank: bool,
         /// The directory by which it knows the one that asked; 0 if it does not.

@@ -51,8 +51,7 @@ use read_index::ReadQueue;
 use recovering::Restriction;
 use transfer::Transfer;
 use types::{
-    DirectoryId, Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, Recovering,
-    SnapshotMark, Term,
+    Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, Recovering, SnapshotMark, Term,
 };
 
 /// What a node knows before its first message, and how patient it is. Times are nanoseconds.
@@ -60,8 +59,8 @@ use types::{
 pub struct RaftConfig {
     /// This node.
     pub id: NodeId,
-    /// Its data directory.
-    pub directory: DirectoryId,
+    /// Its data directory, and which start of it this is.
+    pub process: ProcessId,
     /// Shortest wait for a leader before an election (§5.2). Also how long a heard leader counts as alive.
     pub election_timeout_min: u64,
     /// Longest such wait; waits are drawn uniformly between the two.
@@ -446,7 +445,8 @@ impl Raft {
             }
             Message::Snapshot { offer, round } => self.reject(from, offer.last, round, effects),
             Message::Hello => self.answer_hello(now, from, process, effects),
-            Message::HelloReply { blank, known, leads } => {
+            Message::HelloReply { asked_by, .. } if asked_by != self.config.process => {}
+            Message::HelloReply { blank, known, leads, .. } => {
                 self.count_hello(now, from, process, blank, known, effects);
                 self.learn_for_recovery(from, term, leads, effects);
             }

@@ -145,7 +145,7 @@ impl Raft {
         let mut next = self.membership().clone();
         let heard = |id: NodeId| {
             let progress = self.progress.get(&id).map_or(0, |progress| progress.process.directory);
-            if id == self.config.id { self.config.directory } else { progress }
+            if id == self.config.id { self.config.process.directory } else { progress }
         };
         let mut bound = false;
         for (id, member) in &mut next.members {

@@ -5,7 +5,7 @@ use crate::protocol::content::Content;
 use crate::protocol::wire::{Malformed, Reader, Writer};
 use crate::raft::membership::Membership;
 use crate::raft::message::{AppendResult, Message, SnapshotOffer};
-use crate::raft::types::{Entry, Index, LogId, NUMBER_MAX, Payload, Term};
+use crate::raft::types::{Entry, Index, LogId, NUMBER_MAX, Payload, ProcessId, Term};
 
 use super::frame::PAYLOAD_BYTES_MAX;
 
@@ -134,8 +134,10 @@ pub fn encode(message: &Message) -> Vec<u8> {
             writer.u64(*round);
         }
         Message::Hello => writer.u8(9),
-        Message::HelloReply { blank, known, leads } => {
+        Message::HelloReply { asked_by, blank, known, leads } => {
             writer.u8(10);
+            writer.u64(asked_by.directory);
+            writer.u64(asked_by.incarnation);
             writer.u8(u8::from(*blank));
             writer.u64(*known);
             writer.u8(u8::from(leads.is_some()));
@@ -221,12 +223,13 @@ pub fn decode_incoming(payload: &[u8], term: Term) -> Result<Incoming, Malformed
         }
         9 => Message::Hello,
         10 => {
+            let asked_by = ProcessId { directory: reader.u64()?, incarnation: reader.u64()? };
             let (blank, known) = (reader.boolean()?, reader.u64()?);
             let (leads, last) = (reader.boolean()?, read_number(&mut reader)?);
             if !leads && last != 0 {
                 return Err(Malformed);
             }
-            Message::HelloReply { blank, known, leads: leads.then_some(last) }
+            Message::HelloReply { asked_by, blank, known, leads: leads.then_some(last) }
         }
         _ => return Err(Malformed),
     };
@@ -304,8 +307,13 @@ mod tests {
             Message::VoteRequest { last: id(3, 9), transfer: false },
             Message::TimeoutNow,
             Message::Hello,
-            Message::HelloReply { blank: true, known: 0, leads: None },
-            Message::HelloReply { blank: false, known: 77, leads: Some(9) },
+            Message::HelloReply { asked_by: ProcessId::default(), blank: true, known: 0, leads: None },
+            Message::HelloReply {
+                asked_by: ProcessId { directory: 77, incarnation: 3 },
+                blank: false,
+                known: 77,
+                leads: Some(9),
+            },
             Message::Snapshot { offer: SnapshotOffer { last: id(2, 7), size: 99, root: [5; 32] }, round: 4 },
             Message::AppendReply { round: 5, result: AppendResult::Fetching },
             Message::VoteReply { granted: false },

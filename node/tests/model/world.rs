@@ -132,7 +132,7 @@ pub(crate) fn membership() -> Membership {
 fn config(id: NodeId) -> RaftConfig {
     RaftConfig {
         id,
-        directory: 1,
+        process: ProcessId { directory: 1, incarnation: 1 },
         // A leader that was heard does not keep anybody from voting: that is for availability, and fewer behaviours.
         election_timeout_min: 0,
         lease: 0,

@@ -23,7 +23,7 @@ fn empty(voters: u32) -> Core {
 }
 
 fn answer(blank: bool, known: u64) -> Message {
-    Message::HelloReply { blank, known, leads: None }
+    Message::HelloReply { asked_by: process(1, 1), blank, known, leads: None }
 }
 
 fn admitted(effects: &Effects) -> bool {
@@ -112,7 +112,8 @@ fn a_node_with_a_past_is_not_counted_as_empty() {
         assert!(!admitted(&core.receive(3, 1, answer(true, 0))));
         let effects = core.receive(2, 1, Message::Hello);
         let hello = only(&effects, 2);
-        assert_eq!(hello.envelope.message, answer(false, 0));
+        let told = Message::HelloReply { asked_by: process(2, 1), blank: false, known: 0, leads: None };
+        assert_eq!(hello.envelope.message, told);
         assert!(hello.after > core.raft.durable_lsn(), "what it says of itself is on disk first");
         assert!(admitted(&core.receive(2, 1, answer(false, 0))), "both of the others know nobody else");
     }
@@ -133,7 +134,21 @@ fn one_that_is_known_by_another_directory_is_not_admitted() {
     // Its own directory is no other one.
     let mut core = empty(3);
     core.receive(3, 0, answer(false, 0));
-    assert!(admitted(&core.receive(2, 0, answer(false, config(1).directory))));
+    assert!(admitted(&core.receive(2, 0, answer(false, config(1).process.directory))));
+}
+
+/// Datagrams come late: what was said to the directory before this one, when nobody knew any, does not admit this one.
+#[test]
+fn answers_to_a_former_self_do_not_count() {
+    for (asked_by, admits) in [
+        (ProcessId { directory: 77, incarnation: 1 }, false),
+        (ProcessId { incarnation: 2, ..process(1, 1) }, false),
+        (process(1, 1), true),
+    ] {
+        let mut core = empty(3);
+        let told = Message::HelloReply { asked_by, blank: true, known: 0, leads: None };
+        assert_eq!(admitted(&core.receive(2, 0, told)), admits, "{asked_by:?}");
+    }
 }
 
 /// Who is no member, or not the one that the membership knows, has no say in it.
@@ -275,7 +290,7 @@ fn an_admission_survives_a_restart() {
     assert_eq!(again.role(), "pre_candidate");
     // In another directory it is nothing.
     let mut other = config(1);
-    other.directory = 5;
+    other.process.directory = 5;
     assert!(!Core::start(other, disk).raft.may_vote());
 }
 
@@ -324,10 +339,10 @@ fn an_admission_survives_a_restart_after_an_entry_that_binds_only_others() {
         members.members.get_mut(&id).unwrap().directory = directory;
         members.encode()
     };
-    let entry = bind(&mut members.clone(), 2, config(2).directory);
+    let entry = bind(&mut members.clone(), 2, config(2).process.directory);
     recovered.entries[0].payload = Payload::Membership(entry.into());
     assert!(!Core::start(config(1), recovered.clone()).raft.may_vote(), "a near miss: it was never admitted");
-    recovered.mark.membership = bind(&mut members, 1, config(1).directory).into();
+    recovered.mark.membership = bind(&mut members, 1, config(1).process.directory).into();
     assert!(Core::start(config(1), recovered).raft.may_vote());
 }
 
@@ -337,7 +352,7 @@ fn a_voter_that_was_taken_out_stands_until_it_knows_that_this_is_committed() {
     let start = |commit_index| {
         let mut recovered = unbound(2, 1, &[1, 1]);
         let mut members = Membership::decode(&recovered.mark.membership).unwrap();
-        members.members.values_mut().for_each(|member| member.directory = config(1).directory);
+        members.members.values_mut().for_each(|member| member.directory = config(1).process.directory);
         recovered.mark.membership = members.encode().into();
         members.voters.remove(&1);
         recovered.entries[1].payload = Payload::Membership(members.encode().into());

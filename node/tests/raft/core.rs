@@ -63,7 +63,7 @@ pub(crate) fn replay(disk: &mut Recovered, lsn: Lsn, record: &Record) {
 pub(crate) fn config(id: NodeId) -> RaftConfig {
     RaftConfig {
         id,
-        directory: process(id, 1).directory,
+        process: process(id, 1),
         election_timeout_min: ELECTION_MIN,
         lease: 0,
         election_timeout_max: ELECTION_MAX,

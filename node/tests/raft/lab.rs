@@ -242,12 +242,14 @@ impl Lab {
 
     fn config(&mut self, id: NodeId) -> RaftConfig {
         // One entry a message, so that a script decides about each.
-        let config = RaftConfig { directory: self.process(id).directory, ..config(id) };
+        let config = RaftConfig { process: self.process(id), ..config(id) };
         RaftConfig { append: AppendBounds { message_bytes: 1, ..config.append }, ..config }
     }
 
     /// As `storage::recovery` does for files.
     fn start(&mut self, id: NodeId) {
+        // Of this start on.
+        self.member(id).incarnation += 1;
         let (config, now) = (self.config(id), self.now);
         let voters = self.members.values().filter(|member| !member.joined).count() as u32;
         let member = self.member(id);
@@ -261,7 +263,6 @@ impl Lab {
             replay(&mut disk, *lsn, record);
         }
         disk.snapshot = member.snapshot.filter(|offer| offer.last == disk.mark.last);
-        member.incarnation += 1;
         let rng = ChaCha8Rng::seed_from_u64(u64::from(id) << 32 | member.incarnation);
         member.raft = Some(Raft::new(config, rng, now, disk));
     }

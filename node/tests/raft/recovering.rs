@@ -1,7 +1,7 @@
 //! A node whose disk lost something that was durable: what its vote is worth, and when it is worth everything again.
 
 use node::raft::message::Message;
-use node::raft::types::{HardState, LogId, NodeId, Record, Recovering, Term};
+use node::raft::types::{HardState, LogId, NodeId, ProcessId, Record, Recovering, Term};
 use node::raft::{Effects, Input, Recovered};
 
 use crate::core::*;
@@ -20,7 +20,8 @@ fn asks_for_a_vote(core: &mut Core, term: Term, last: LogId) -> bool {
 }
 
 fn hello(leads: Option<u64>) -> Message {
-    Message::HelloReply { blank: false, known: process(1, 1).directory, leads }
+    let asked_by = process(1, 1);
+    Message::HelloReply { asked_by, blank: false, known: asked_by.directory, leads }
 }
 
 fn ended(effects: &Effects) -> bool {
@@ -55,6 +56,18 @@ fn it_does_not_stand_for_election_and_asks_instead() {
     }
     core.receive(2, 4, append(id(2, 1), 0, &[]));
     assert!(core.receive(2, 4, Message::TimeoutNow).messages.is_empty(), "not by order of a leader either");
+}
+
+/// What a leader said to the process before this one: it had not heard yet of what that one acknowledged later.
+#[test]
+fn what_a_leader_told_an_earlier_start_does_not_count() {
+    for (asked_by, counts) in [(ProcessId { incarnation: 7, ..process(1, 1) }, false), (process(1, 1), true)]
+    {
+        let mut core = damaged(true, true);
+        assert!(!ended(&catch_up(&mut core, 2)));
+        let told = Message::HelloReply { asked_by, blank: false, known: asked_by.directory, leads: Some(5) };
+        assert_eq!(ended(&core.receive(2, 4, told)), counts, "{asked_by:?}");
+    }
 }
 
 #[test]
