@@ -86,6 +86,9 @@ pub struct Spec {
     /// Entries after which our node writes a snapshot; as many as it takes by itself if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_entries: Option<u64>,
+    /// Further flags of our node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_args: Vec<String>,
     /// How dense the faults are.
     #[serde(default)]
     pub pace: Pace,
@@ -109,6 +112,7 @@ impl Default for Spec {
             seed: 0,
             bug: None,
             snapshot_entries: Some(SNAPSHOT_ENTRIES),
+            node_args: Vec::new(),
             pace: Pace::default(),
             system: None,
             binary: None,

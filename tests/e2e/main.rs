@@ -12,6 +12,7 @@ mod dead_node;
 mod hostile;
 mod http;
 mod key;
+mod lease;
 mod main_job;
 mod members;
 mod orders;

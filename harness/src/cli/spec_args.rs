@@ -51,6 +51,9 @@ pub(super) struct SpecArgs {
     /// Entries after which a node writes a snapshot of its state and forgets most of its log [default: 100]
     #[arg(long, value_name = "N", conflicts_with = "system", value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_entries: Option<u64>,
+    /// A further flag of `node serve`, such as --node-arg=--lease-reads; may be given several times
+    #[arg(long = "node-arg", value_name = "FLAG", conflicts_with = "system", allow_hyphen_values = true)]
+    node_args: Vec<String>,
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
     #[arg(long, value_name = "ID", conflicts_with = "system")]
     bug: Option<String>,
@@ -220,6 +223,7 @@ impl SpecArgs {
             seed,
             bug: self.bug.clone(),
             snapshot_entries,
+            node_args: self.node_args.clone(),
             pace: profile.pace,
             system: self.system.clone(),
             binary: self.binary.clone(),
@@ -242,6 +246,7 @@ impl SpecArgs {
         flags.extend(self.system.iter().map(|system| format!("--system={system}")));
         flags.extend(self.binary.iter().map(|binary| format!("--binary={}", binary.display())));
         flags.extend(spec.snapshot_entries.iter().map(|entries| format!("--snapshot-entries={entries}")));
+        flags.extend(spec.node_args.iter().map(|flag| format!("--node-arg={flag}")));
         flags.extend(self.bug.iter().map(|bug| format!("--bug={bug}")));
         flags
     }
@@ -282,6 +287,8 @@ mod tests {
             "--workload=set",
             "--faults=kill,loss",
             "--snapshot-entries=50",
+            "--node-arg=--lease-reads",
+            "--node-arg=--election-timeout-ms-min=300",
             "--bug=Q01",
         ];
         for flags in [&flags[..], &[], &["--faults", "none"], &["--profile", "network"]] {

@@ -161,6 +161,7 @@ impl Cluster {
             log_level: config.log_level.clone(),
             trace: config.trace,
             snapshot_entries: None,
+            node_args: Vec::new(),
         };
         Cluster::start_all(Arc::new(system), &config.run_dir, addresses, config.proxied)
     }

@@ -121,6 +121,8 @@ pub struct Whitewater {
     pub trace: bool,
     /// Entries after which a node writes a snapshot; its own default if absent.
     pub snapshot_entries: Option<u64>,
+    /// Further flags.
+    pub node_args: Vec<String>,
 }
 
 impl Whitewater {
@@ -133,6 +135,7 @@ impl Whitewater {
             log_level: "info".to_owned(),
             trace: true,
             snapshot_entries: spec.snapshot_entries,
+            node_args: spec.node_args.clone(),
         }
     }
 
@@ -196,6 +199,7 @@ impl System for Whitewater {
             command.arg("--snapshot-entries").arg(entries.to_string());
             command.arg("--trailing-entries").arg((entries / TRAILING).to_string());
         }
+        command.args(&self.node_args);
         if let Some(bug) = &self.bug {
             command.arg("--planted").arg(bug);
         }
@@ -364,13 +368,14 @@ mod tests {
             log_level: "info".to_owned(),
             trace: true,
             snapshot_entries: Some(50),
+            node_args: vec!["--lease-reads".to_owned()],
         };
         let check = |node: NodeId, expected: &str| {
             let command = system.command(&Place { node, ..place }).unwrap();
             let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>();
             let rest = format!(
                 "--data-dir run/nodes/n{node}/data --cluster c --log-level info --trace --snapshot-entries 50 \
-                 --trailing-entries 10 --planted A03"
+                 --trailing-entries 10 --lease-reads --planted A03"
             );
             assert_eq!(args.join(" "), format!("serve {node} {expected} {rest}"));
         };
@@ -423,6 +428,7 @@ mod tests {
             log_level: "info".to_owned(),
             trace: true,
             snapshot_entries,
+            node_args: Vec::new(),
         }
     }
 }
