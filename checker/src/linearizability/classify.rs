@@ -62,7 +62,7 @@ impl About<'_> {
         core: Vec<usize>,
         elements: Option<Vec<Value>>,
     ) -> Finding {
-        let reduce = |action: &Action| match (action, &elements) {
+        let reduce = |i: usize| match (&self.key.operations[self.ops[i].id].action, &elements) {
             (Action::Read(value), Some(kept)) => {
                 let read = value.elements().unwrap_or_default().iter();
                 Action::Read(Value::List(read.filter(|e| kept.contains(e)).cloned().collect()))
@@ -71,7 +71,7 @@ impl About<'_> {
         };
         let witness = |i: usize| Witness {
             operation: self.ops[i].id,
-            action: reduce(&self.ops[i].action),
+            action: reduce(i),
             note: notes.iter().find(|(op, _)| *op == i).map(|(_, note)| note.clone()).unwrap_or_default(),
         };
         let core = core.into_iter().map(witness).collect();

@@ -4,6 +4,7 @@
 //! A write that began after the observer had ended cannot have written what it saw, nor can one that was over before another
 //! write, of another value, began and ended before the observer began; that other write is in the set in its place.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
@@ -22,6 +23,9 @@ pub(crate) struct Closure<'a> {
     ops: &'a [Op],
     /// By key inside transactions, else the empty one, and value.
     writers: HashMap<(&'a str, &'a Value), Vec<usize>>,
+    /// What brings something, by its end: the end, the latest by call of all up to here, and the latest of those that bring
+    /// another value than that one.
+    replacing: Vec<(u64, usize, Option<usize>)>,
     /// Ends the shrinking, which no verdict depends on.
     deadline: Option<Instant>,
 }
@@ -34,7 +38,7 @@ impl<'a> Closure<'a> {
                 writers.entry(brought).or_default().push(i);
             }
         }
-        Closure { model, ops, writers, deadline }
+        Closure { model, ops, writers, replacing: replacing(ops), deadline }
     }
 
     /// The smallest closed set around `seed`, ascending.
@@ -116,22 +120,22 @@ impl<'a> Closure<'a> {
     /// The latest operation that brought another value and was over before `time`: what was over before it began cannot be
     /// seen any more.
     fn replacement(&self, value: &Value, time: u64) -> Option<usize> {
-        let replaces =
-            |i: &usize| self.ops[*i].ret < time && self.ops[*i].action.brings().is_some_and(|v| v != value);
-        (0..self.ops.len()).filter(replaces).max_by_key(|i| self.ops[*i].call)
+        let over = self.replacing.partition_point(|(ret, ..)| *ret < time);
+        let (_, latest, other) = *self.replacing.get(over.checked_sub(1)?)?;
+        if self.ops[latest].action.brings() == Some(value) { other } else { Some(latest) }
     }
 
     /// A closed subset of the closure of `seed` that still has no valid order, from which nothing can be left out.
     pub(crate) fn shrink(&self, seed: Vec<usize>) -> Vec<usize> {
-        let mut core = self.close(seed);
         let mut work = 0;
+        let mut core = self.recent(seed, &mut work);
         let mut chunk = core.len().div_ceil(2).max(1);
         loop {
             let mut shrunk = false;
             let mut at = 0;
             while at < core.len() && work < WORK && !self.late() {
-                let left_out = &core[at..(at + chunk).min(core.len())];
-                let candidate = self.close(core.iter().copied().filter(|op| !left_out.contains(op)));
+                let rest = core[..at].iter().chain(&core[(at + chunk).min(core.len())..]);
+                let candidate = self.close(rest.copied());
                 work += candidate.len() + 1;
                 if candidate.len() < core.len() && self.contradicts(&candidate) {
                     core = candidate;
@@ -163,6 +167,21 @@ impl<'a> Closure<'a> {
         }
     }
 
+    /// The closure of the last few operations of `seed` if it is wrong already, else of all: most contradictions are near.
+    fn recent(&self, mut seed: Vec<usize>, work: &mut usize) -> Vec<usize> {
+        seed.sort_by_key(|i| Reverse((self.ops[*i].call, *i)));
+        let mut count = 1;
+        while count < seed.len() && *work < WORK && !self.late() {
+            let candidate = self.close(seed[..count].iter().copied());
+            *work += candidate.len() + 1;
+            if self.contradicts(&candidate) {
+                return candidate;
+            }
+            count *= 2;
+        }
+        self.close(seed)
+    }
+
     /// Values that the operations bring or saw.
     fn values(&self, set: &[usize]) -> BTreeSet<&'a Value> {
         let of = |i: &usize| {
@@ -186,6 +205,31 @@ impl<'a> Closure<'a> {
         let ops: Vec<Op> = set.iter().map(|i| self.ops[*i].clone()).collect();
         matches!(run(self.model, &ops, PROBE, false), Answer::Invalid { .. })
     }
+}
+
+fn replacing(ops: &[Op]) -> Vec<(u64, usize, Option<usize>)> {
+    let mut ends: Vec<(u64, usize)> = (0..ops.len())
+        .filter(|i| !ops[*i].unknown() && ops[*i].action.brings().is_some())
+        .map(|i| (ops[i].ret, i))
+        .collect();
+    ends.sort_unstable();
+    let mut latest: Option<usize> = None;
+    let mut other: Option<usize> = None;
+    let mut replacing = Vec::with_capacity(ends.len());
+    for (ret, i) in ends {
+        let later = |than: Option<usize>| than.is_none_or(|than| ops[than].call <= ops[i].call);
+        let same = latest.is_some_and(|latest| ops[latest].action.brings() == ops[i].action.brings());
+        if later(latest) {
+            if !same {
+                other = latest;
+            }
+            latest = Some(i);
+        } else if !same && later(other) {
+            other = Some(i);
+        }
+        replacing.push((ret, latest.unwrap_or(i), other));
+    }
+    replacing
 }
 
 #[cfg(test)]

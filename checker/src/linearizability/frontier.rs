@@ -1,6 +1,7 @@
 //! Configurations of a search, and of many the few of which none makes another needless.
 //! How one becomes another is `search`'s business.
 
+use std::cmp::Reverse;
 use std::rc::Rc;
 
 use crate::hash::FastMap;
@@ -15,6 +16,9 @@ pub(super) struct Configuration {
     pub(super) last: u32,
     /// Open operations with known outcomes that have taken effect, by slot.
     pub(super) done: u128,
+    /// Open plain writes with known outcomes that were called before `last`, by slot: those that are still to be done can be done at
+    /// any moment, without a trace.
+    pub(super) free: u128,
     /// An operation that overwrites was placed in the extension that is being made.
     pub(super) late: bool,
     /// Indeterminate operations that have taken effect.
@@ -69,12 +73,14 @@ impl Supply {
         self.calls[class].partition_point(|call| *call < event) as u32
     }
 
-    /// Whether whatever can follow on `b` can follow on `a` too, given that the state and the mutations done are the same.
-    fn covers(&self, a: &Configuration, b: &Configuration) -> bool {
+    /// Whether whatever can follow on `b` can follow on `a` too, given that the state and the mutations done are the same, but for
+    /// reads and plain writes: `a` may still have to do a write that `b` has done, if it can do it without a trace.
+    fn covers(&self, a: &Configuration, b: &Configuration, writes: u128) -> bool {
         let free = |c: &Configuration, class: usize| {
             i64::from(self.before(class, c.last)) - i64::from(c.used.before_last[class])
         };
-        b.done & !a.done == 0
+        b.done & !a.done & !a.free == 0
+            && a.done & !b.done & writes == 0
             && a.last >= b.last
             && (!a.late || b.late)
             && match self.goal {
@@ -83,6 +89,21 @@ impl Supply {
                     a.used.all[*class] <= b.used.all[*class] && free(a, *class) >= free(b, *class)
                 }),
             }
+    }
+}
+
+/// Slots of open operations with known outcomes, by what they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slots {
+    pub(super) reads: u128,
+    /// Those that overwrite.
+    pub(super) writes: u128,
+}
+
+impl Slots {
+    /// Those but these.
+    pub(super) fn without(self, slots: u128) -> Slots {
+        Slots { reads: self.reads & !slots, writes: self.writes & !slots }
     }
 }
 
@@ -98,11 +119,11 @@ impl Frontier {
         Frontier { all: Vec::new(), by_key: FastMap::default(), alive: 0 }
     }
 
-    /// Adds a configuration unless another is at least as good; `reads` are the slots of open reads. Returns its place.
-    pub(super) fn insert(&mut self, new: Configuration, reads: u128, supply: &Supply) -> Option<usize> {
-        let places = self.by_key.entry((new.state, new.done & !reads)).or_default();
+    /// Adds a configuration unless another is at least as good. Returns its place.
+    pub(super) fn insert(&mut self, new: Configuration, open: Slots, supply: &Supply) -> Option<usize> {
+        let places = self.by_key.entry((new.state, new.done & !open.reads & !open.writes)).or_default();
         let better = |a: &Configuration, b: &Configuration| {
-            supply.covers(a, b) && (a.cost() <= b.cost() || !supply.covers(b, a))
+            supply.covers(a, b, open.writes) && (a.cost() <= b.cost() || !supply.covers(b, a, open.writes))
         };
         if places.iter().any(|i| self.all[*i].as_ref().is_some_and(|old| better(old, &new))) {
             return None;
@@ -123,10 +144,12 @@ impl Frontier {
         Some(all.len() - 1)
     }
 
-    /// Those that are left, cheapest first.
-    pub(super) fn cheapest_first(self) -> Vec<Configuration> {
+    /// Those that are left, cheapest first; of equal ones those that have more behind them, and more in hand.
+    pub(super) fn cheapest_first(self, open: Slots) -> Vec<Configuration> {
         let mut left: Vec<Configuration> = self.all.into_iter().flatten().collect();
-        left.sort_by_key(Configuration::cost);
+        left.sort_by_cached_key(|c| {
+            (c.cost(), Reverse((c.done & !open.writes).count_ones()), (c.done & open.writes).count_ones())
+        });
         left
     }
 }
@@ -142,6 +165,7 @@ mod tests {
             state: 0,
             last,
             done,
+            free: 0,
             late: false,
             used: Rc::new(Used {
                 total: all.iter().sum(),
@@ -151,13 +175,13 @@ mod tests {
             }),
             path: 0,
         };
-        let reads = 0b11;
+        let open = Slots { reads: 0b11, writes: 0b11000 };
         let kept = |configurations: &[Configuration]| {
             let mut frontier = Frontier::new();
             for configuration in configurations {
-                frontier.insert(configuration.clone(), reads, &supply);
+                frontier.insert(configuration.clone(), open, &supply);
             }
-            let kept = frontier.cheapest_first();
+            let kept = frontier.cheapest_first(open);
             kept.iter().map(|c| (c.done, c.last, c.used.all[0], c.used.all[1])).collect::<Vec<_>>()
         };
         let plain = configuration(0b01, 3, [0, 0], [0, 0]);
@@ -175,6 +199,16 @@ mod tests {
         assert_eq!(kept(&[plain.clone(), configuration(0b01, 3, [0, 9], [0, 9])]), [(1, 3, 0, 0)]);
         let full = configuration(0b01, 3, [0, 0], [1, 0]);
         assert_eq!(kept(&[full, plain.clone()]), [(1, 3, 0, 0)], "more can still be hidden");
+        let written = configuration(0b1001, 3, [0, 0], [0, 0]);
+        assert_eq!(
+            kept(&[written.clone(), plain.clone()]).len(),
+            2,
+            "the write of the second leaves a trace"
+        );
+        let free = Configuration { free: 0b1000, ..plain.clone() };
+        assert_eq!(kept(&[written.clone(), free.clone()]), [(1, 3, 0, 0)]);
+        assert_eq!(kept(&[free.clone(), written]), [(1, 3, 0, 0)]);
+        assert_eq!(kept(&[free, configuration(0b10001, 3, [0, 0], [0, 0])]).len(), 2, "another write");
         let late = Configuration { late: true, done: 0b11, ..plain.clone() };
         assert_eq!(kept(&[late, plain]).len(), 2);
     }

@@ -10,11 +10,13 @@ mod frontier;
 mod order;
 mod path;
 mod queue;
+mod relevant;
 mod search;
 mod space;
 mod stories;
 
 pub use certificate::certify;
+use relevant::relevant;
 
 use std::time::Instant;
 
@@ -237,52 +239,6 @@ fn counted(operations: &[Operation]) -> impl Iterator<Item = (usize, &Operation)
         .iter()
         .enumerate()
         .filter(|(_, o)| o.outcome == Outcome::Ok || (o.outcome == Outcome::Info && !o.action.reads_only()))
-}
-
-/// What can decide: without failed operations, without reads that returned nothing, and without indeterminate operations
-/// that leave no mark on anything read. The last is lossless: take them out of any valid order and it stays valid.
-fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
-    let mut ops: Vec<Op> = counted(operations)
-        .map(|(id, o)| Op { id, call: o.invoke, ret: o.end(), action: o.action.clone() })
-        .collect();
-    let told_by_values = model.is_register() || matches!(model, ModelKind::ListAppend | ModelKind::Set);
-    if !told_by_values || !ops.iter().any(Op::unknown) {
-        return ops;
-    }
-    let mut seen: std::collections::HashSet<Value> = std::collections::HashSet::new();
-    for op in ops.iter().filter(|op| !op.unknown()) {
-        match op.action.observes() {
-            Some(Value::List(items)) if !model.is_register() => {
-                // Long lists are read again and again; most of their elements are known already.
-                for item in items.iter() {
-                    if !seen.contains(item) {
-                        seen.insert(item.clone());
-                    }
-                }
-            }
-            Some(value) => {
-                seen.insert(value.clone());
-            }
-            None => {}
-        }
-    }
-    // An indeterminate cas whose result was seen has happened, so its own `from` was there.
-    let mut waiting: std::collections::HashMap<Value, Vec<Value>> = std::collections::HashMap::new();
-    for op in ops.iter().filter(|op| op.unknown()) {
-        if let (Some(from), Some(to)) = (op.action.observes(), op.action.brings()) {
-            waiting.entry(to.clone()).or_default().push(from.clone());
-        }
-    }
-    let mut queue: Vec<Value> = waiting.keys().filter(|to| seen.contains(to)).cloned().collect();
-    while let Some(to) = queue.pop() {
-        for from in waiting.remove(&to).unwrap_or_default() {
-            if seen.insert(from.clone()) && waiting.contains_key(&from) {
-                queue.push(from);
-            }
-        }
-    }
-    ops.retain(|op| !op.unknown() || op.action.brings().is_some_and(|value| seen.contains(value)));
-    ops
 }
 
 /// The smallest closed set of operations around `seed`: for each value that one of them observed, all that may have written it.

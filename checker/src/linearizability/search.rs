@@ -21,7 +21,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::frontier::{Configuration, Frontier, Goal, Supply, Used};
+use super::frontier::{Configuration, Frontier, Goal, Slots, Supply, Used};
 use super::path::{NO_PATH, Placed, What, order};
 use super::space::Space;
 use super::{Bound, Budget, Op, Spent};
@@ -39,6 +39,8 @@ const CLOCK_STEPS: u64 = 4096;
 const WINDOWS: [usize; 3] = [64, 512, 4096];
 /// Narrower frontiers prove hardly anything about a whole history with indeterminate operations.
 const PROOF_WIDTH_MIN: usize = 512;
+/// Configurations looked at before an order is given up, however narrow the frontier.
+const REACH_MIN: usize = 512;
 /// Bytes of a configuration with what the tables need for it.
 const CONFIGURATION_BYTES: usize = 2 * size_of::<Option<Configuration>>() + 96;
 
@@ -148,7 +150,7 @@ struct Searcher<'a, M: Model> {
 struct Open {
     slots: Vec<Option<usize>>,
     slot_of: HashMap<usize, usize>,
-    reads: u128,
+    kinds: Slots,
     unknown: usize,
 }
 
@@ -219,7 +221,8 @@ impl<'a, M: Model> Searcher<'a, M> {
     }
 
     fn attempt(&mut self, width: usize) -> Try {
-        let mut open = Open { slots: Vec::new(), slot_of: HashMap::new(), reads: 0, unknown: 0 };
+        let mut open =
+            Open { slots: Vec::new(), slot_of: HashMap::new(), kinds: Slots::default(), unknown: 0 };
         let none = || vec![0; self.classes.len()].into_boxed_slice();
         let used = Used { all: none(), before_last: none(), ..Used::default() };
         let used = Rc::new(used);
@@ -227,6 +230,7 @@ impl<'a, M: Model> Searcher<'a, M> {
             state: *state,
             last: 0,
             done: 0,
+            free: 0,
             late: false,
             used: used.clone(),
             path: NO_PATH,
@@ -255,11 +259,14 @@ impl<'a, M: Model> Searcher<'a, M> {
                 open.slots[slot] = Some(i);
                 open.slot_of.insert(i, slot);
                 if self.reads[i] {
-                    open.reads |= 1 << slot;
+                    open.kinds.reads |= 1 << slot;
                     self.steps += frontier.len() as u64;
                     for configuration in &mut frontier {
                         self.absorb(configuration, configuration.state, slot, i, event, false);
                     }
+                }
+                if self.overwrites[i] {
+                    open.kinds.writes |= 1 << slot;
                 }
                 continue;
             }
@@ -271,7 +278,7 @@ impl<'a, M: Model> Searcher<'a, M> {
             if frontier.is_empty() {
                 return Try::Died { at: i, cut };
             }
-            open.reads &= !(1 << slot);
+            open.kinds = open.kinds.without(1 << slot);
             open.slots[slot] = None;
             open.slot_of.remove(&i);
             if self.space.bytes() > self.budget.memory / 4 {
@@ -339,18 +346,19 @@ impl<'a, M: Model> Searcher<'a, M> {
     ) -> Result<Vec<Configuration>, Bound> {
         let Some(target_op) = open.slots[slot] else { return Ok(frontier) };
         let target = 1u128 << slot;
-        let reads_after = open.reads & !target;
+        let kinds_after = open.kinds.without(target);
         let mut next = Frontier::new();
         let leave = |next: &mut Frontier, mut configuration: Configuration, supply: &Supply| {
             configuration.done &= !target;
+            configuration.free &= !target;
             configuration.late = false;
-            next.insert(configuration, reads_after, supply);
+            next.insert(configuration, kinds_after, supply);
         };
         if frontier.iter().all(|configuration| configuration.done & target != 0) {
             for configuration in frontier {
                 leave(&mut next, configuration, &self.supply);
             }
-            return Ok(next.cheapest_first());
+            return Ok(next.cheapest_first(kinds_after));
         }
         let now = Moment { open, slot, event, width, candidates: self.candidates(open, event) };
         let mut possible = Possible::default();
@@ -368,7 +376,7 @@ impl<'a, M: Model> Searcher<'a, M> {
                 }
             }
             let copy = configuration.clone();
-            if let Some(place) = pending.insert(configuration, open.reads, &self.supply) {
+            if let Some(place) = pending.insert(configuration, open.kinds, &self.supply) {
                 queue.push(queued(&copy, place));
             }
         }
@@ -383,7 +391,7 @@ impl<'a, M: Model> Searcher<'a, M> {
                     break;
                 }
             }
-            if pending.all.len() > width.saturating_mul(self.reach())
+            if pending.all.len() > self.reach(width, next.alive)
                 || next.alive > width.saturating_mul(self.spread())
             {
                 *cut = true;
@@ -407,12 +415,12 @@ impl<'a, M: Model> Searcher<'a, M> {
                     continue;
                 }
                 let copy = reached.clone();
-                if let Some(place) = pending.insert(reached, open.reads, &self.supply) {
+                if let Some(place) = pending.insert(reached, open.kinds, &self.supply) {
                     queue.push(queued(&copy, place));
                 }
             }
         }
-        let mut next = next.cheapest_first();
+        let mut next = next.cheapest_first(kinds_after);
         if next.len() > width {
             *cut = true;
             next.truncate(width);
@@ -420,9 +428,13 @@ impl<'a, M: Model> Searcher<'a, M> {
         Ok(next)
     }
 
-    /// Configurations looked at on the way, for each of the width.
-    fn reach(&self) -> usize {
-        if self.supply.goal == Goal::Order { 4 } else { 16 }
+    /// Configurations looked at on the way: narrow frontiers look at more as long as they found none.
+    fn reach(&self, width: usize, found: usize) -> usize {
+        match self.supply.goal {
+            Goal::Order if found == 0 => width.saturating_mul(4).max(REACH_MIN),
+            Goal::Order => width.saturating_mul(4),
+            Goal::Proof => width.saturating_mul(16),
+        }
     }
 
     /// Configurations kept before the cheapest are chosen, for each of the width.
@@ -488,7 +500,7 @@ impl<'a, M: Model> Searcher<'a, M> {
         let meet =
             |met: &mut Frontier, reached: Configuration, supply: &Supply, queue: &mut BinaryHeap<_>| {
                 let cost = reached.cost();
-                queue.extend(met.insert(reached, now.open.reads, supply).map(|place| Reverse((cost, place))));
+                queue.extend(met.insert(reached, now.open.kinds, supply).map(|place| Reverse((cost, place))));
             };
         for candidate in now.candidates.iter().filter(|c| c.overwrites && (!itself || leads(c))) {
             if let Some(reached) = self.place(from, candidate, now, true)? {
@@ -506,7 +518,7 @@ impl<'a, M: Model> Searcher<'a, M> {
                     break;
                 }
             }
-            if met.all.len() > now.width.saturating_mul(self.reach()) {
+            if met.all.len() > self.reach(now.width, 1) {
                 *cut = true;
                 break;
             }
@@ -566,12 +578,13 @@ impl<'a, M: Model> Searcher<'a, M> {
         self.keep(&mut reached, candidate.what, op, bound, hidden);
         if candidate.overwrites && !hidden {
             reached.last = now.event;
+            reached.free = now.open.kinds.writes;
             if reached.used.before_last != reached.used.all {
                 let used = Rc::make_mut(&mut reached.used);
                 used.before_last.clone_from(&used.all);
             }
         }
-        let mut reads = now.open.reads & !reached.done;
+        let mut reads = now.open.kinds.reads & !reached.done;
         while reads != 0 {
             let slot = reads.trailing_zeros() as usize;
             reads &= reads - 1;
