@@ -436,7 +436,9 @@ impl Run<'_> {
         let links = self.plan.system.transport() != Transport::Direct;
         // A quorum is one of the founders; a change of membership that could not be taken back leaves other voters.
         let whole = self.cluster.voters() == (1..=spec.nodes).collect();
-        let quorum = Quorum::draw(spec.seed, spec.nodes, links).filter(|_| whole && dead.is_empty());
+        let tolerated = self.plan.system.tolerates();
+        let quorum =
+            Quorum::draw(spec.seed, spec.nodes, tolerated, links).filter(|_| whole && dead.is_empty());
         let starved = || probe.max().max(Duration::from_secs_f64(self.fabric.lag_ms_max() / 1_000.0));
         if let Some(quorum) = quorum
             && let Some(held) = quorum.hold(self.cluster, self.fabric, &mut pinned, &mut workload, &starved)

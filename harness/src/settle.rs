@@ -135,7 +135,7 @@ pub fn serve(
 /// Nodes that must serve although the others are broken for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quorum {
-    /// A random majority.
+    /// A random majority, or more.
     pub core: Vec<NodeId>,
     /// The others.
     pub broken: Vec<NodeId>,
@@ -155,12 +155,15 @@ pub enum Broken {
 }
 
 impl Quorum {
-    /// A majority of `nodes` and how the others are broken, from a seed; `None` if a majority is everyone.
-    pub fn draw(seed: u64, nodes: u32, links: bool) -> Option<Quorum> {
+    /// Who of `nodes` must serve, and how the others are broken, from a seed: these are a minority, and no more than `tolerated`.
+    /// `None` if they are nobody.
+    pub fn draw(seed: u64, nodes: u32, tolerated: Option<u32>, links: bool) -> Option<Quorum> {
         let mut rng = stream(seed, Purpose::Quorum, 0);
         let mut core: Vec<NodeId> = (1..=nodes).collect();
         core.shuffle(&mut rng);
-        let mut broken = core.split_off(nodes as usize / 2 + 1);
+        let minority = nodes.saturating_sub(1) / 2;
+        let broken = tolerated.map_or(minority, |tolerated| tolerated.min(minority));
+        let mut broken = core.split_off((nodes - broken) as usize);
         core.sort_unstable();
         broken.sort_unstable();
         let how =
@@ -329,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_quorum_is_a_random_majority_and_the_others_are_broken_in_every_way() {
-        let draws: Vec<Quorum> = (0..60).map(|seed| Quorum::draw(seed, 5, true).unwrap()).collect();
+        let draws: Vec<Quorum> = (0..60).map(|seed| Quorum::draw(seed, 5, None, true).unwrap()).collect();
         for quorum in &draws {
             let mut all = [&quorum.core[..], &quorum.broken[..]].concat();
             all.sort_unstable();
@@ -338,9 +341,13 @@ mod tests {
         for how in [Broken::Killed, Broken::Paused, Broken::CutOff] {
             assert!(draws.iter().any(|quorum| quorum.how == how));
         }
-        assert!((0..60).all(|seed| Quorum::draw(seed, 3, false).unwrap().how != Broken::CutOff));
-        assert_eq!(Quorum::draw(1, 1, true), None);
-        assert_eq!(Quorum::draw(1, 2, true), None);
+        assert!((0..60).all(|seed| Quorum::draw(seed, 3, None, false).unwrap().how != Broken::CutOff));
+        assert_eq!(Quorum::draw(1, 1, None, true), None);
+        assert_eq!(Quorum::draw(1, 2, None, true), None);
+        // No more than the system can do without, and never so many that no majority is left.
+        assert_eq!(Quorum::draw(1, 5, Some(0), true), None);
+        assert_eq!(Quorum::draw(1, 5, Some(1), true).unwrap().core.len(), 4);
+        assert_eq!(Quorum::draw(1, 5, Some(4), true).unwrap().core.len(), 3);
         let quorum = Quorum { core: vec![2, 3], broken: vec![1], how: Broken::CutOff };
         assert_eq!(quorum.sentence("serve"), "n2 n3 serve while n1 is cut off");
     }

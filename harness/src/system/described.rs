@@ -251,6 +251,10 @@ impl System for Described {
         self.description.survives_wipe
     }
 
+    fn tolerates(&self) -> Option<u32> {
+        self.description.tolerates
+    }
+
     fn command(&self, place: &Place<'_>) -> io::Result<Command> {
         for (path, text) in &self.description.files {
             let path = PathBuf::from(self.expand(place, path)?);

@@ -87,6 +87,8 @@ pub(super) struct Description {
     #[serde(default)]
     pub(super) survives_wipe: bool,
     #[serde(default)]
+    pub(super) tolerates: Option<u32>,
+    #[serde(default)]
     pub(super) trouble: Vec<String>,
     #[serde(default)]
     pub(super) run: Defaults,

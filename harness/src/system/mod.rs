@@ -53,6 +53,11 @@ pub trait System: Debug + Send + Sync {
     /// Whether a node that lost its data directory comes back as a member.
     fn survives_wipe(&self) -> bool;
 
+    /// How many nodes it serves without, whichever they are, if not any minority.
+    fn tolerates(&self) -> Option<u32> {
+        None
+    }
+
     /// The command that starts a node; files that it reads are written by now.
     ///
     /// # Errors
