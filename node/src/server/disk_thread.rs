@@ -1,15 +1,12 @@
 //! The thread that writes: takes every record that came during the last fdatasync, writes them with one more, and says so.
 //! Group commit needs no timer: while the disk is busy the next batch grows. The format is the storage's.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
-use super::{ServerError, system};
+use super::ServerError;
+use super::shared::Shared;
 use crate::clock::monotonic_ns;
 use crate::metrics::Latency;
 use crate::raft::types::{Lsn, Record};
@@ -26,34 +23,14 @@ struct State {
     failure: Option<StorageError>,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    work: Condvar,
-    wake: EventFd,
-}
-
-impl Shared {
-    /// A panicked thread leaves the state as it was after a whole assignment; there is nothing to repair.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Handle of the event loop. What waits here is bounded by the replica's `unsynced_bytes_max`.
 pub(super) struct DiskThread {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<State>>,
 }
 
 impl DiskThread {
     pub(super) fn start(wal: Wal) -> Result<DiskThread, ServerError> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let wake = EventFd::from_value_and_flags(0, flags).map_err(system("make an event descriptor"))?;
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), wake });
-        let theirs = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("disk".to_owned())
-            .spawn(move || write_batches(&theirs, wal))
-            .map_err(|source| ServerError::System { action: "start the disk thread", source })?;
+        let shared = Shared::with_thread("disk", move |shared| write_batches(shared, wal))?;
         Ok(DiskThread { shared })
     }
 
@@ -61,7 +38,7 @@ impl DiskThread {
     pub(super) fn write(&self, records: Vec<(Lsn, Record)>) {
         if !records.is_empty() {
             self.shared.lock().records.extend(records);
-            self.shared.work.notify_one();
+            self.shared.tell_thread();
         }
     }
 
@@ -69,10 +46,8 @@ impl DiskThread {
     /// those who wait for them wait too; term and vote alone go on, and what waits for a vote may go out at
     /// `hard_state`. Whoever could add to what waits refuses it; it is over when an answer says so.
     pub(super) fn completed(&self) -> Result<Option<Progress>, ServerError> {
-        match self.shared.wake.read() {
-            Ok(_) => {}
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
-            Err(errno) => return Err(system("read an event descriptor")(errno)),
+        if !self.shared.has_news()? {
+            return Ok(None);
         }
         let mut state = self.shared.lock();
         match state.failure.take() {
@@ -87,11 +62,11 @@ impl DiskThread {
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.wake.as_fd()
+        self.shared.as_fd()
     }
 }
 
-fn write_batches(shared: &Shared, mut wal: Wal) {
+fn write_batches(shared: &Shared<State>, mut wal: Wal) {
     let mut out_of_space = false;
     let mut told = None;
     loop {
@@ -100,11 +75,10 @@ fn write_batches(shared: &Shared, mut wal: Wal) {
         let batch = {
             let mut state = shared.lock();
             while state.records.is_empty() && prepared.is_ok() && !out_of_space {
-                state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = shared.wait(state, None);
             }
             if state.records.is_empty() && out_of_space {
-                let waited = shared.work.wait_timeout(state, SPACE_RETRY);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                state = shared.wait(state, Some(SPACE_RETRY));
             }
             std::mem::take(&mut state.records)
         };
@@ -127,8 +101,7 @@ fn write_batches(shared: &Shared, mut wal: Wal) {
                 Err(failure) => state.failure = Some(failure),
             }
         }
-        // Full only if the loop has not read 2^64 - 2 wake-ups: it will wake anyway.
-        let _ = shared.wake.write(1);
+        shared.tell_loop();
         if failed {
             return; // a failed fdatasync is never tried again (Rebello et al., ATC'20)
         }

@@ -5,6 +5,7 @@ mod disk_thread;
 mod http;
 mod logger;
 mod scrub_thread;
+mod shared;
 mod snapshot_thread;
 mod sockets;
 mod trace_file;

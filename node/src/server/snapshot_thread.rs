@@ -2,14 +2,11 @@
 //! What a job does is the storage's; which jobs there are, the replica's.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
-use super::{ServerError, system};
+use super::ServerError;
+use super::shared::Shared;
 use crate::storage::SnapshotDir;
 use crate::storage::snapshot_job::{SnapshotJob, SnapshotOutcome, SnapshotWorker};
 
@@ -31,34 +28,15 @@ struct State {
     closed: bool,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    work: Condvar,
-    wake: EventFd,
-}
-
-impl Shared {
-    /// A panicked thread leaves the state as it was after a whole assignment; there is nothing to repair.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Handle of the event loop. The thread ends with it, after the job that it is doing.
 pub(super) struct SnapshotThread {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<State>>,
 }
 
 impl SnapshotThread {
     pub(super) fn start(snapshots: SnapshotDir) -> Result<SnapshotThread, ServerError> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let wake = EventFd::from_value_and_flags(0, flags).map_err(system("make an event descriptor"))?;
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), wake });
-        let theirs = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("snapshots".to_owned())
-            .spawn(move || work(&theirs, SnapshotWorker::new(snapshots)))
-            .map_err(|source| ServerError::System { action: "start the snapshot thread", source })?;
+        let worker = SnapshotWorker::new(snapshots);
+        let shared = Shared::with_thread("snapshots", move |shared| work(shared, worker))?;
         Ok(SnapshotThread { shared })
     }
 
@@ -72,16 +50,14 @@ impl SnapshotThread {
         state.waiting += 1;
         state.waiting_bytes = bytes;
         state.jobs.push_back(job);
-        self.shared.work.notify_one();
+        self.shared.tell_thread();
         Ok(())
     }
 
     /// What became of jobs since the last call, in their order.
     pub(super) fn completed(&self) -> Result<Vec<SnapshotOutcome>, ServerError> {
-        match self.shared.wake.read() {
-            Ok(_) => {}
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Vec::new()),
-            Err(errno) => return Err(system("read an event descriptor")(errno)),
+        if !self.shared.has_news()? {
+            return Ok(Vec::new());
         }
         let mut state = self.shared.lock();
         state.waiting -= std::mem::take(&mut state.ended);
@@ -90,18 +66,18 @@ impl SnapshotThread {
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.wake.as_fd()
+        self.shared.as_fd()
     }
 }
 
 impl Drop for SnapshotThread {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
-        self.shared.work.notify_one();
+        self.shared.tell_thread();
     }
 }
 
-fn work(shared: &Shared, mut worker: SnapshotWorker) {
+fn work(shared: &Shared<State>, mut worker: SnapshotWorker) {
     loop {
         let job = {
             let mut state = shared.lock();
@@ -111,7 +87,7 @@ fn work(shared: &Shared, mut worker: SnapshotWorker) {
                 }
                 match state.jobs.pop_front() {
                     Some(job) => break job,
-                    None => state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    None => state = shared.wait(state, None),
                 }
             }
         };
@@ -123,8 +99,8 @@ fn work(shared: &Shared, mut worker: SnapshotWorker) {
             state.ended_bytes += bytes;
             state.outcomes.extend(outcome);
         }
-        // Also without an outcome: there is room again. Full only if the loop has not read 2^64 - 2 wake-ups.
-        let _ = shared.wake.write(1);
+        // Also without an outcome: there is room again.
+        shared.tell_loop();
     }
 }
 
