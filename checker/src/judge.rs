@@ -167,6 +167,11 @@ fn read(path: &Path, reading: &Reading) -> Result<Recorded, CheckError> {
         let history = interop::read(path, reading)?;
         return Ok(Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() });
     }
+    let clients = interop::clients(path);
+    if !clients.is_empty() {
+        let history = interop::read_all(&clients)?;
+        return Ok(Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() });
+    }
     let candidates = [path.join(HISTORY), path.join(format!("{HISTORY}.gz"))];
     let file = candidates.iter().find(|file| file.is_file());
     let file = file.ok_or_else(|| CheckError::NoHistory(path.to_owned()))?;
@@ -294,6 +299,10 @@ fn linearizability(report: &mut Report, history: &History, budget: Budget) -> Ve
 fn judge_keys(keys: &[(&String, &KeyHistory)], budget: Budget) -> Vec<Judgement> {
     let judge =
         |(_, of_key): &(&String, &KeyHistory)| linearizability::judge(of_key, Engine::Portfolio, budget);
+    // A thread costs as much as judging a short history.
+    if keys.len() == 1 {
+        return keys.iter().map(judge).collect();
+    }
     let chunk = keys.len().div_ceil(WORKERS).max(1);
     std::thread::scope(|scope| {
         let workers: Vec<_> = keys

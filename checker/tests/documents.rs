@@ -52,3 +52,37 @@ fn the_commands_of_the_readme_print_what_it_shows() {
         assert!(commands > 0, "{block}");
     }
 }
+
+/// The last cell of a row names the tests that show what the cell before it says.
+#[test]
+fn every_feature_of_the_readme_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    let mut folders = vec![root.join("src"), root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { sources += &fs::read_to_string(path).unwrap() }
+        }
+    }
+    let text = document("README.md");
+    let (_, after) = text.split_once("\n## Beside others\n").unwrap();
+    let rows =
+        after.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let mut shown = 0;
+    for row in rows.skip(2) {
+        let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            let file = root.join(name).is_file();
+            assert!(
+                file || sources.contains(&format!("#[test]\n    fn {name}("))
+                    || sources.contains(&format!("#[test]\nfn {name}(")),
+                "there is no test {name}"
+            );
+            shown += 1;
+        }
+    }
+    assert!(shown > 15, "{shown}");
+}

@@ -166,6 +166,11 @@ impl Follower {
         )
     }
 
+    /// Judges what waits and is not after `time`, because nothing that is comes any more.
+    pub fn until(&mut self, time: u64) {
+        self.release(time);
+    }
+
     /// What was seen, once nothing waits any more.
     pub fn finish(mut self, torn: bool) -> Followed {
         self.release(u64::MAX);

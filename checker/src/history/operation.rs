@@ -125,7 +125,7 @@ pub enum Action {
 pub enum Micro {
     /// Returned this value, or list; `None` if nobody knows what.
     Read(Arc<str>, Option<Value>),
-    /// Set the key.
+    /// Set the key; to nil: deleted it.
     Write(Arc<str>, Value),
     /// Put an element at the end of the list.
     Append(Arc<str>, Value),
@@ -156,7 +156,7 @@ impl Micro {
         Some(match (&**f, &value) {
             ("r", Value::Nil) if !known => Micro::Read(key, None),
             ("r", _) => Micro::Read(key, Some(value)),
-            ("w", Value::Int(_) | Value::Text(_)) => Micro::Write(key, value),
+            ("w", Value::Nil | Value::Int(_) | Value::Text(_)) => Micro::Write(key, value),
             ("append", Value::Int(_) | Value::Text(_)) => Micro::Append(key, value),
             _ => return None,
         })
@@ -297,6 +297,7 @@ impl Action {
                 let step = |step: &Micro| match step {
                     Micro::Read(key, None) => format!("read {key}"),
                     Micro::Read(key, Some(value)) => format!("read {key}={value}"),
+                    Micro::Write(key, Value::Nil) => format!("delete {key}"),
                     Micro::Write(key, value) => format!("write {key}={value}"),
                     Micro::Append(key, value) => format!("append {key}+={value}"),
                 };
@@ -408,7 +409,8 @@ mod tests {
         assert_eq!(of(true).result(), list(steps.to_vec()));
         assert_ne!(of(true).argument(), of(true).result());
         assert!(!of(true).reads_only() && Action::Txn([].into()).reads_only());
-        for bad in [step("x", "x", 1.into()), step("w", "x", Value::Nil), step("append", "x", list(vec![]))] {
+        for bad in [step("x", "x", 1.into()), step("w", "x", list(vec![])), step("append", "x", list(vec![]))]
+        {
             assert_eq!(Micro::from_value(&bad, true), None, "{bad}");
         }
     }

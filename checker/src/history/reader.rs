@@ -11,6 +11,9 @@ use super::ahead::Ahead;
 use super::pair::Pairing;
 use super::{Event, FORMAT, Header, History, VERSION, scan};
 
+/// Bytes of a file that is read as it is wanted.
+const SHORT: u64 = 1 << 18;
+
 /// Why a history could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
@@ -40,9 +43,15 @@ pub enum HistoryError {
 /// The file cannot be read.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, HistoryError> {
     let io = |source| HistoryError::Io { path: path.to_owned(), source };
-    let mut plain = BufReader::new(File::open(path).map_err(io)?);
+    let file = File::open(path).map_err(io)?;
+    // What fits into one block is not read ahead: a thread would cost more than it saves. A pipe has no length.
+    let short = file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= SHORT);
+    let mut plain = BufReader::with_capacity(1 << 16, file);
     if plain.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(Ahead::of(Untorn(MultiGzDecoder::new(plain))).map_err(io)?));
+    }
+    if short {
+        return Ok(Box::new(plain));
     }
     Ok(Box::new(Ahead::of(plain).map_err(io)?))
 }

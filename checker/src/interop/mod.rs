@@ -1,17 +1,17 @@
-//! Histories in the formats of others, told apart by their content and turned into ours. Time is the order of the lines.
-//! Our own format is the reader's business.
+//! Histories in the formats of others, told apart by their content and turned into ours. Time is the order of the lines where a
+//! format has none of its own. Our own format is the reader's business.
 
 mod edn;
-mod etcd;
 mod export;
+mod jepsen;
+mod operations;
 
 pub use export::{ExportError, Target, export};
+pub(crate) use operations::{clients, read_all};
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, Read};
 use std::path::Path;
-
-use serde_json::Value as Json;
 
 use crate::history::{self, ClientEvent, Clock, EventType, Header, History, HistoryError, Pairing, Value};
 use crate::model::ModelKind;
@@ -21,10 +21,13 @@ use crate::model::ModelKind;
 pub enum Format {
     /// Ours.
     Whitewater,
-    /// Jepsen's and Maelstrom's `history.edn`, Knossos' data, Porcupine's key-value texts.
+    /// Jepsen's and Maelstrom's `history.edn`, Knossos' data, Porcupine's key-value texts; the same as JSON.
     Edn,
-    /// Jepsen's etcd logs of 2015.
-    EtcdLog,
+    /// Jepsen's logs, as of etcd in 2015, and its `history.txt`.
+    #[value(alias = "etcd-log")]
+    Log,
+    /// The `operations.json` of etcd's robustness tests.
+    Operations,
 }
 
 /// What a read of nil says of a register.
@@ -49,16 +52,34 @@ pub struct Reading {
     pub nil_read: Option<NilRead>,
 }
 
+/// Bytes at the beginning of a file that tell its format.
+const BEGINNING: usize = 1 << 14;
+
 fn told_by_content(beginning: &[u8]) -> Format {
-    let start = beginning.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(0);
-    match &beginning[start..] {
-        [b'I', b'N', b'F', b'O', ..] => Format::EtcdLog,
-        [b'[' | b'(' | b';' | b'#', ..] | [b'{', b':', ..] => Format::Edn,
-        // JSON has a colon after a text.
-        [b'{', b'"', rest @ ..] => match rest.iter().position(|b| *b == b'"').map(|end| &rest[end + 1..]) {
-            Some([b' ', next, ..]) if *next != b':' => Format::Edn,
-            _ => Format::Whitewater,
-        },
+    let beginning = &beginning[..beginning.len().min(BEGINNING)];
+    let text = String::from_utf8_lossy(beginning);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let line = text.lines().next().unwrap_or_default();
+    let mut words = line.split_whitespace();
+    let of_log = words.next().is_some_and(|process| process == ":nemesis" || process.parse::<u64>().is_ok())
+        && words.next().and_then(|word| word.strip_prefix(':')).and_then(kind).is_some();
+    if of_log || (line.contains("jepsen") && !line.starts_with(['[', '(', '{', '#', ';'])) {
+        return Format::Log;
+    }
+    // An object of JSON has a colon after a text.
+    let object = text.trim_start_matches('[').trim_start().strip_prefix('{').map(str::trim_start);
+    let name = object.and_then(|rest| rest.strip_prefix('"')).and_then(|rest| rest.split_once('"'));
+    let json = name.is_some_and(|(_, rest)| {
+        let spaced = rest.trim_start().strip_prefix(':');
+        rest.starts_with(':') || spaced.is_some_and(|value| !value.starts_with(char::is_alphabetic))
+    });
+    let has = |name: &str| text.contains(&format!("\"{name}\""));
+    match text.bytes().next() {
+        Some(b'[' | b'{') if json && has("ClientId") && has("Input") => Format::Operations,
+        Some(b'{') if json && (line.contains("\"format\"") || !(has("process") && has("type"))) => {
+            Format::Whitewater
+        }
+        Some(b'[' | b'(' | b'{' | b';' | b'#' | b',') => Format::Edn,
         _ => Format::Whitewater,
     }
 }
@@ -76,8 +97,9 @@ pub fn read(path: &Path, reading: &Reading) -> Result<History, HistoryError> {
     };
     let foreign = match format {
         Format::Whitewater => return history::parse(path, &mut source),
-        Format::EtcdLog => etcd::read,
-        Format::Edn => edn::read,
+        Format::Operations => return operations::read(path, reading),
+        Format::Log => jepsen::read_log,
+        Format::Edn => jepsen::read_maps,
     };
     let mut bytes = Vec::new();
     source.read_to_end(&mut bytes).map_err(io)?;
@@ -86,7 +108,19 @@ pub fn read(path: &Path, reading: &Reading) -> Result<History, HistoryError> {
         line: bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() as u64 + 1,
         reason: "not UTF-8 text".into(),
     })?;
-    foreign(path, text, reading)
+    foreign(path, text.trim_start_matches('\u{feff}'), reading)
+}
+
+/// The header that a foreign history would have if it were ours.
+fn header(model: ModelKind) -> Header {
+    Header {
+        format: history::FORMAT.into(),
+        version: history::VERSION.into(),
+        workload: "foreign".into(),
+        models: BTreeMap::from([(String::new(), model.name().into())]),
+        clock: "monotonic-ns".into(),
+        nodes: Vec::new(),
+    }
 }
 
 /// Events of a foreign history as they are paired; their order is their time.
@@ -101,14 +135,7 @@ struct Foreign {
 
 impl Foreign {
     fn new(path: &Path, model: ModelKind) -> Foreign {
-        let header = Header {
-            format: history::FORMAT.into(),
-            version: history::VERSION.into(),
-            workload: "foreign".into(),
-            models: BTreeMap::from([(String::new(), model.name().into())]),
-            clock: "monotonic-ns".into(),
-            nodes: Vec::new(),
-        };
+        let header = header(model);
         let models = vec![(String::new(), model)];
         let pairing = Pairing::with_models(path, header, models, Clock::Lines, Vec::new());
         Foreign { pairing, index: 0, time: 0, renamed: HashMap::new(), renames: 0 }
@@ -121,7 +148,7 @@ impl Foreign {
         kind: EventType,
         f: &str,
         key: &str,
-        value: Json,
+        value: Value,
     ) -> Result<(), HistoryError> {
         self.index += 1;
         // Lines are the clock; what shares one still has an order.
@@ -140,7 +167,7 @@ impl Foreign {
                 kind,
                 f,
                 key: Some(key),
-                value: Value::from_json(&value).ok_or(&value),
+                value: Ok(value),
                 error: None,
                 actual: None,
                 node: None,

@@ -1,7 +1,7 @@
 //! The order that shows that a key is linearizable, found by the engine that decided it. Whether it is right is for
 //! `verify` to say, which shares nothing with the engines.
 
-use super::{Budget, Op, chains, components, counted, order, relevant, run, search};
+use super::{Budget, Op, chains, components, counted, hint, order, relevant, run, search};
 use crate::history::KeyHistory;
 use crate::model::ModelKind;
 
@@ -26,6 +26,9 @@ pub fn certify(key: &KeyHistory, budget: Budget) -> Option<Vec<usize>> {
         && order::judge(model, &ops) == order::Verdict::Linearizable
     {
         return Some(ids(&ops, order::order(model, &ops)));
+    }
+    if let Some(order) = hint::order(key, &ops) {
+        return Some(ids(&ops, order));
     }
     // Operations of several objects: each at the first moment at which all before it had begun.
     let mut moments: Vec<(u64, usize)> = Vec::with_capacity(ops.len());

@@ -34,6 +34,7 @@ impl About<'_> {
         let (class, reason, notes) = told.unwrap_or_else(|| match self.key.model {
             ModelKind::FifoQueue => self.queue_story(&core),
             ModelKind::Txn | ModelKind::TxnFrom(_) => self.transaction_story(&core),
+            ModelKind::Kv => self.text_story(&core),
             _ => self
                 .wrong_sum(&core)
                 .or_else(|| self.lost_update(&core))
@@ -195,16 +196,41 @@ impl About<'_> {
                 vec![(reader, format!("counts an add of process {}", failed.process))],
             ));
         }
+        // Whether a later read counts all that was acknowledged before this one.
+        let made_up_for = || {
+            let later = self.ops.iter().filter(|op| op.call > read.ret && op.action.reads_only());
+            later.filter(|op| !op.unknown()).any(|later| {
+                let until = |op: &Op| op.call <= later.ret;
+                let shown = match later.action.observes() {
+                    Some(Value::Int(n)) => *n,
+                    _ => 0,
+                };
+                sums(&until, &|op| op.ret < later.call).is_some_and(|sums| sums.contains(&shown))
+            })
+        };
+        let twice = self.ops.iter().filter(|op| before(op)).filter_map(|op| amount(&op.action)).find(|n| {
+            let rest = sum.checked_sub(*n);
+            rest.is_some_and(|rest| sums(&before, &over).is_some_and(|sums| sums.contains(&rest)))
+        });
         let class = if sums(&before, &|_| false)?.contains(&sum) {
-            "lost write"
+            if made_up_for() { "stale read" } else { "lost write" }
         } else if sums(&|_| true, &over)?.contains(&sum) {
             "future read"
+        } else if twice.is_some() {
+            "duplicate apply"
         } else {
             "impossible sum"
         };
         let reason = match class {
             "lost write" => format!(
                 "the read that began at {began} shows {sum}: an add that was acknowledged before is missing"
+            ),
+            "stale read" => format!(
+                "the read that began at {began} shows {sum}: an add that was acknowledged before is missing, later reads count it"
+            ),
+            "duplicate apply" => format!(
+                "the read that began at {began} shows {sum}, which counts an add of {} twice",
+                twice.unwrap_or_default()
             ),
             "future read" => format!(
                 "the read that began at {began} shows {sum}, which counts an add that had not begun when it ended"
@@ -290,13 +316,16 @@ impl About<'_> {
     }
 
     /// Whether no write of `old` can take effect after `newer` has: all of them were over before it began, or the only one
-    /// had been seen by then.
+    /// had been seen by then, or by `newer` itself.
     fn gone_for_good(&self, core: &[usize], old: &Value, newer: usize) -> bool {
         let before = |op: &Op| op.ret < self.ops[newer].call;
         let ops = || core.iter().map(|i| &self.ops[*i]);
         let writers = ops().filter(|op| op.action.brings() == Some(old)).count();
         let open = ops().filter(|op| op.action.brings() == Some(old) && !before(op)).count();
-        open == 0 || (writers == 1 && ops().any(|op| op.action.observes() == Some(old) && before(op)))
+        let seen = |op: &Op| op.action.observes() == Some(old) && before(op);
+        // A compare-and-set that replaced the value saw it itself.
+        let replaced = self.ops[newer].action.observes() == Some(old);
+        open == 0 || (writers == 1 && (replaced || ops().any(seen)))
     }
 
     /// A value that was seen again after another had been seen in its place.

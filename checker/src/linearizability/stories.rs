@@ -3,7 +3,7 @@
 
 use super::Op;
 use super::classify::{About, Story};
-use crate::history::{Action, Value};
+use crate::history::{Action, Outcome, Value};
 
 impl About<'_> {
     /// A lock that two held, or that was given back twice.
@@ -80,6 +80,131 @@ impl About<'_> {
         }
     }
 
+    /// A text in which something is missing, too much, or of nobody. Texts show no seams, so that only what can be told apart
+    /// by its own text is told.
+    pub(super) fn text_story(&self, core: &[usize]) -> Story {
+        self.wrong_text(core).unwrap_or_else(|| self.no_order(core))
+    }
+
+    fn wrong_text(&self, core: &[usize]) -> Option<Story> {
+        let text = |value: &Value| match value {
+            Value::Text(text) => Some(text.to_string()),
+            _ => None,
+        };
+        let read_of = |op: &Op| match &op.action {
+            Action::Read(Value::Nil) => Some(String::new()),
+            Action::Read(value) => text(value),
+            _ => None,
+        };
+        let reader = core
+            .iter()
+            .copied()
+            .filter(|i| self.ops[*i].action.reads_only())
+            .max_by_key(|i| self.ops[*i].call)?;
+        let (read, shown) = (&self.ops[reader], read_of(&self.ops[reader])?);
+        let began = self.key.clock.show(read.call);
+        let brought = |op: &Op| op.action.brings().and_then(text).filter(|text| !text.is_empty());
+        let others = |piece: &str, than: &Op| {
+            self.ops.iter().any(|op| op.id != than.id && brought(op).is_some_and(|text| text.contains(piece)))
+        };
+        let failed = self.key.operations.iter().filter(|o| o.outcome == Outcome::Fail).find(|o| {
+            let piece = o.action.brings().and_then(text).filter(|text| !text.is_empty());
+            let alone = |piece: &String| {
+                !self.ops.iter().any(|op| brought(op).is_some_and(|text| text.contains(piece.as_str())))
+            };
+            piece.is_some_and(|piece| shown.contains(&piece) && alone(&piece))
+        });
+        if let Some(failed) = failed {
+            let end = self.key.clock.show(failed.complete.unwrap_or(failed.invoke));
+            return Some((
+                "aborted read",
+                format!(
+                    "the read that began at {began} shows {}, which failed at {end}: it definitely did not happen",
+                    failed.action.argument()
+                ),
+                vec![(reader, format!("shows what process {} did not write", failed.process))],
+            ));
+        }
+        let early = self.ops.iter().find(|op| {
+            op.call > read.ret
+                && brought(op).is_some_and(|piece| shown.contains(&piece) && !others(&piece, op))
+        });
+        if let Some(early) = early {
+            return Some((
+                "future read",
+                format!(
+                    "the read that ended at {} shows {}, which began only then",
+                    self.key.clock.show(read.ret),
+                    early.action.argument()
+                ),
+                vec![(reader, "ends before what it shows begins".to_owned())],
+            ));
+        }
+        let twice = self.ops.iter().find(|op| {
+            brought(op).is_some_and(|piece| shown.matches(&piece).count() > 1 && !others(&piece, op))
+        });
+        if let Some(twice) = twice {
+            return Some((
+                "duplicate apply",
+                format!(
+                    "{} was brought once, but the read that began at {began} shows it twice",
+                    twice.action.argument()
+                ),
+                vec![(reader, "shows it twice".to_owned())],
+            ));
+        }
+        // Acknowledged before, and nothing can have replaced it.
+        let puts = |op: &Op, than: &Op| {
+            op.id != than.id
+                && matches!(op.action, Action::Write(_))
+                && op.ret >= than.call
+                && op.call <= read.ret
+        };
+        let missing = core.iter().copied().find(|i| {
+            let op = &self.ops[*i];
+            op.ret < read.call
+                && brought(op).is_some_and(|piece| !shown.contains(&piece))
+                && !self.ops.iter().any(|other| puts(other, op))
+        });
+        if let Some(i) = missing {
+            let piece = brought(&self.ops[i])?;
+            let again = self
+                .ops
+                .iter()
+                .any(|op| op.call > read.call && read_of(op).is_some_and(|text| text.contains(&piece)));
+            let class = if again { "stale read" } else { "lost write" };
+            let rest = if again { "later reads show it again" } else { "nothing later shows it" };
+            return Some((
+                class,
+                format!(
+                    "{} was acknowledged at {}, but the read that began at {began} misses it; {rest}",
+                    self.ops[i].action.argument(),
+                    self.key.clock.show(self.ops[i].ret)
+                ),
+                vec![(i, "acknowledged".to_owned()), (reader, "misses it".to_owned())],
+            ));
+        }
+        // What no pieces make up is of nobody.
+        let pieces: Vec<String> =
+            self.ops.iter().filter(|op| op.call <= read.ret).filter_map(brought).collect();
+        let mut reached = vec![false; shown.len() + 1];
+        reached[0] = true;
+        for at in 0..shown.len() {
+            if reached[at] {
+                for piece in pieces.iter().filter(|piece| shown[at..].starts_with(piece.as_str())) {
+                    reached[at + piece.len()] = true;
+                }
+            }
+        }
+        (!reached[shown.len()]).then(|| {
+            (
+                "phantom read",
+                format!("the read that began at {began} shows a text that nobody wrote"),
+                vec![(reader, "is made of no texts that were written".to_owned())],
+            )
+        })
+    }
+
     /// A transaction that saw half of another, what was gone, or what another changed as well.
     pub(super) fn transaction_story(&self, core: &[usize]) -> Story {
         self.fractured(core)
@@ -124,8 +249,15 @@ impl About<'_> {
     fn updated_twice(&self, core: &[usize]) -> Option<Story> {
         for (a, b) in pairs(core).filter(|(a, b)| a < b) {
             let updates = |op: &Op, key: &str| op.action.brought().iter().any(|(k, _)| *k == key);
+            // A value that came back, by a second write or a delete, may be replaced again.
+            let once = |key: &str, value: &Value| {
+                let writers =
+                    self.ops.iter().filter(|op| op.action.brought().contains(&(key, value))).count();
+                writers + usize::from(*value == self.key.model.initial()) <= 1
+            };
             let common = self.ops[a].action.observed().into_iter().find(|(key, value)| {
-                self.ops[b].action.observed().contains(&(key, value))
+                once(key, value)
+                    && self.ops[b].action.observed().contains(&(key, value))
                     && updates(&self.ops[a], key)
                     && updates(&self.ops[b], key)
             });

@@ -1,0 +1,175 @@
+//! The order that the system itself tells: the log index, or revision, of each operation. It is a candidate for a certificate and
+//! nothing else: replayed once, and compared with real time. If it is wrong the engines decide, as if it had never been told; for
+//! a system may well log one order and show clients another, or the reverse.
+
+use super::Op;
+use crate::history::KeyHistory;
+use crate::model::{Counter, Kv, List, Model, ModelKind, Mutex, Queue, Register, Set, Txn};
+
+/// Indeterminate operations that are put together in one place.
+const TOGETHER_MAX: usize = 2;
+/// Places that are tried for indeterminate operations, over the whole history.
+const TRIES_MAX: usize = 200_000;
+
+/// The operations in the order of their positions, if that is a valid order: of those that are known to have happened each has to
+/// tell its own. Indeterminate ones without a position are put right before what would not be possible without them. O(n log n)
+/// and one replay, but for those.
+pub(super) fn order(key: &KeyHistory, ops: &[Op]) -> Option<Vec<usize>> {
+    match key.model {
+        ModelKind::CasRegister | ModelKind::RegisterFrom(_) => {
+            replayed(&Register { initial: key.model.initial() }, key, ops)
+        }
+        ModelKind::ListAppend => replayed(&List, key, ops),
+        ModelKind::Set => replayed(&Set, key, ops),
+        ModelKind::Kv => replayed(&Kv, key, ops),
+        ModelKind::Counter => replayed(&Counter, key, ops),
+        ModelKind::Mutex => replayed(&Mutex, key, ops),
+        ModelKind::FifoQueue => replayed(&Queue, key, ops),
+        ModelKind::Txn | ModelKind::TxnFrom(_) => replayed(&Txn { initial: key.model.initial() }, key, ops),
+    }
+}
+
+fn replayed<M: Model>(model: &M, key: &KeyHistory, ops: &[Op]) -> Option<Vec<usize>> {
+    let mut placed: Vec<(u64, bool, u64, usize)> = Vec::with_capacity(ops.len());
+    let mut replay = Replay {
+        model,
+        ops,
+        order: Vec::new(),
+        state: model.initial(),
+        latest: 0,
+        open: Vec::new(),
+        tries: 0,
+    };
+    for (i, op) in ops.iter().enumerate() {
+        match key.operations[op.id].position {
+            // What only reads at a position sees what was written there.
+            Some(position) => placed.push((position, op.action.reads_only(), op.call, i)),
+            None if op.unknown() => replay.open.push(i),
+            None => return None,
+        }
+    }
+    placed.sort_unstable();
+    for (_, _, _, i) in placed {
+        // As few as possible: what did not happen must not come in with what did.
+        if !replay.place(i) && !(1..=TOGETHER_MAX).any(|together| replay.place_behind(i, together)) {
+            return None;
+        }
+    }
+    Some(replay.order)
+}
+
+struct Replay<'a, M: Model> {
+    model: &'a M,
+    ops: &'a [Op],
+    order: Vec<usize>,
+    state: M::State,
+    /// The last call so far.
+    latest: u64,
+    /// Indeterminate operations that are not placed.
+    open: Vec<usize>,
+    tries: usize,
+}
+
+impl<M: Model> Replay<'_, M> {
+    /// Places an operation next, if it is possible there.
+    fn place(&mut self, i: usize) -> bool {
+        let op = &self.ops[i];
+        if op.ret < self.latest {
+            return false;
+        }
+        let Some(state) = self.model.step(&self.state, &op.action) else { return false };
+        self.state = state;
+        self.latest = self.latest.max(op.call);
+        self.order.push(i);
+        true
+    }
+
+    /// Places an operation behind so many open ones that make it possible.
+    fn place_behind(&mut self, i: usize, together: usize) -> bool {
+        for at in 0..self.open.len() {
+            let first = self.open[at];
+            self.tries += 1;
+            // Who began after the operation had ended is not before it.
+            if self.tries > TRIES_MAX || self.ops[first].call > self.ops[i].ret {
+                continue;
+            }
+            let before = (self.state.clone(), self.latest, self.order.len());
+            if self.place(first) {
+                self.open.remove(at);
+                let placed = if together > 1 { self.place_behind(i, together - 1) } else { self.place(i) };
+                if placed {
+                    return true;
+                }
+                self.open.insert(at, first);
+            }
+            (self.state, self.latest) = (before.0, before.1);
+            self.order.truncate(before.2);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Action, Clock, Operation, Outcome, Phase, Value};
+
+    type Told = (u64, u64, Outcome, Action, Option<u64>);
+
+    fn told(steps: &[Told]) -> Option<Vec<usize>> {
+        let operations: Vec<Operation> = (0..)
+            .zip(steps)
+            .map(|(index, (invoke, complete, outcome, action, position))| Operation {
+                index,
+                process: index,
+                action: action.clone(),
+                outcome: *outcome,
+                ended: None,
+                invoke: *invoke,
+                complete: Some(*complete),
+                node: None,
+                position: *position,
+                phase: Phase::Load,
+            })
+            .collect();
+        let op =
+            |(id, o): (usize, &Operation)| Op { id, call: o.invoke, ret: o.end(), action: o.action.clone() };
+        let ops: Vec<Op> = operations.iter().enumerate().map(op).collect();
+        order(&KeyHistory { model: ModelKind::Counter, clock: Clock::Lines, operations }, &ops)
+    }
+
+    #[test]
+    fn what_a_system_tells_is_a_certificate_only_if_it_is_right() {
+        use Outcome::{Info, Ok};
+        let add = |n: i64| Action::Add(n.into());
+        let read = |n: i64| Action::Read(Value::Int(n));
+        let right = [
+            (0, 9, Ok, add(1), Some(7)),
+            (0, 9, Ok, add(2), Some(3)),
+            (1, 8, Ok, read(2), Some(3)),
+            (1, 2, Info, add(4), None),
+            (1, 2, Info, add(8), Some(8)),
+            (10, 11, Ok, read(11), Some(8)),
+        ];
+        assert_eq!(told(&right), Some(vec![1, 2, 0, 4, 5]));
+        let changed = |at: usize, change: &dyn Fn(&mut Told)| {
+            let mut steps = right.clone();
+            change(&mut steps[at]);
+            told(&steps)
+        };
+        assert_eq!(changed(2, &|step| step.3 = read(3)), None, "not what the order gives");
+        let gone = changed(2, &|step| step.3 = read(6));
+        assert_eq!(gone, None, "what nobody heard of was there, but not in the end");
+        let before = changed(5, &|step| step.3 = read(15));
+        assert_eq!(before, Some(vec![1, 2, 0, 4, 3, 5]), "it stands before what shows it");
+        let both = changed(4, &|step| step.4 = None);
+        assert_eq!(both, Some(vec![1, 2, 0, 4, 5]), "only what is needed");
+        assert_eq!(changed(0, &|step| step.4 = None), None, "one that happened tells nothing");
+        assert_eq!(changed(5, &|step| step.4 = Some(2)), None, "a read before its time");
+        assert_eq!(
+            changed(4, &|step| step.0 = 12),
+            None,
+            "in the order, but begun after what follows it ended"
+        );
+    }
+}
