@@ -10,6 +10,7 @@ mod frontier;
 mod hint;
 mod order;
 mod path;
+mod projection;
 mod queue;
 mod relevant;
 mod search;
@@ -175,7 +176,7 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
         if hint::order(key, &ops).is_some() {
             return Judgement::Valid;
         }
-        if let Some(seed) = wrong_key(model, &ops) {
+        if let Some(seed) = projection::wrong_key(model, &ops, budget) {
             return Judgement::Invalid(about.explain(seed));
         }
     }
@@ -190,57 +191,6 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
         }
     }
     Judgement::Valid
-}
-
-/// Operations whose part in one key has no order, so that they have none. What transactions do to one key is what a register
-/// sees: one that saw a value and left another is a compare-and-set.
-fn wrong_key(model: ModelKind, ops: &[Op]) -> Option<Vec<usize>> {
-    if !matches!(model, ModelKind::Txn | ModelKind::TxnFrom(_)) {
-        return None;
-    }
-    let mut keys: std::collections::BTreeMap<&str, Vec<(usize, Action)>> = std::collections::BTreeMap::new();
-    for (i, op) in ops.iter().enumerate() {
-        let (seen, left) = (op.action.observed(), op.action.brought());
-        let names: std::collections::BTreeSet<&str> =
-            seen.iter().chain(&left).map(|(name, _)| *name).collect();
-        for name in names {
-            let of = |told: &[(&str, &Value)]| {
-                told.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| (*value).clone())
-            };
-            let untold = model.initial() != Value::Nil;
-            let saw = of(&seen).filter(|value| !(untold && *value == Value::Nil));
-            let action = match (saw, of(&left)) {
-                // A transaction that nobody heard of may have seen anything.
-                (Some(saw), Some(left)) if !op.unknown() => Action::Cas(saw, left),
-                (_, Some(left)) => Action::Write(left),
-                (Some(saw), None) if !op.unknown() => Action::Read(saw),
-                _ => continue,
-            };
-            keys.entry(name).or_default().push((i, action));
-        }
-    }
-    let lists = |action: &Action| {
-        matches!(action.observes(), Some(Value::List(_))) || matches!(action.brings(), Some(Value::List(_)))
-    };
-    let appends = ops.iter().any(|op| match &op.action {
-        Action::Txn(steps) => steps.iter().any(|step| matches!(step, crate::history::Micro::Append(..))),
-        _ => false,
-    });
-    for actions in keys.values() {
-        if appends || actions.iter().any(|(_, action)| lists(action)) {
-            continue;
-        }
-        let items = actions.iter().map(|(i, action)| chains::Item {
-            id: *i,
-            call: ops[*i].call,
-            ret: ops[*i].ret,
-            action,
-        });
-        if let chains::Verdict::Violation(seed) = chains::judge(items, &model.initial()) {
-            return Some(seed);
-        }
-    }
-    None
 }
 
 /// The operations that have to be ordered together: transactions without a common key, direct or through others, are none of each
