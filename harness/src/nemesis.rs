@@ -1,7 +1,7 @@
 //! Injects the faults of a schedule into a running cluster and heals them, on time, with evidence.
 //! What a fault does is in [`crate::fault`]; processes and links are changed through [`crate::cluster`] and [`crate::net`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -13,7 +13,7 @@ use crate::NodeId;
 use crate::cluster::{Cluster, Leader};
 use crate::errand::{Conclusion, Errand};
 use crate::fault::{Acted, Fault, INSTALLED, Ongoing, SKIPPED, SteppedFault};
-use crate::net::{Fabric, Link, LinkCounters};
+use crate::net::{CLIENTS, Fabric, Link, LinkCounters};
 use crate::random::{Purpose, stream};
 use crate::run_dir::node_name;
 use crate::schedule::{PlannedFault, Schedule};
@@ -74,6 +74,8 @@ struct Active<'a> {
     ongoing: Ongoing,
     /// With what was seen of each before the injection.
     links: BTreeMap<Link, LinkCounters>,
+    /// What their receivers' kernels had dropped of it.
+    bad_checksums: u64,
     heal_ms: u64,
     leader: Option<Leader>,
     /// What carries out a fault of many steps.
@@ -207,7 +209,7 @@ impl<'a> Nemesis<'a, '_> {
         if behaviour.steps().is_some() {
             drawn.truncate(1);
         }
-        let mut links = BTreeMap::new();
+        let (mut links, mut bad_checksums) = (BTreeMap::new(), 0);
         let acted = match behaviour.process() {
             Some(process) => process.inject(self.cluster, &drawn),
             None => {
@@ -217,6 +219,7 @@ impl<'a> Nemesis<'a, '_> {
                 let before = self.fabric.links();
                 let seen = |link| before.get(&link).copied().unwrap_or_default();
                 links.extend(rules.iter().map(|(link, _)| (*link, seen(*link))));
+                bad_checksums = self.fabric.bad_checksums(receivers(&links));
                 let outcome = if rules.is_empty() { SKIPPED } else { INSTALLED };
                 if !rules.is_empty() {
                     self.fabric.install(planned.id, rules);
@@ -242,7 +245,7 @@ impl<'a> Nemesis<'a, '_> {
         // The time to heal counts from the injection as it was, not as it was planned: a fault that came late is no shorter.
         let at_ms = self.now_ms();
         let heal_ms = at_ms.max(planned.at_ms).saturating_add(planned.duration_ms);
-        let mut active = Active { planned, ongoing, links, heal_ms, leader, errand: None };
+        let mut active = Active { planned, ongoing, links, bad_checksums, heal_ms, leader, errand: None };
         let times = (planned.at_ms, at_ms);
         self.record(&active, "inject", times, json!({"outcome": outcome, "evidence": evidence}));
         if outcome != SKIPPED {
@@ -256,10 +259,11 @@ impl<'a> Nemesis<'a, '_> {
         for (_, planned) in std::mem::take(&mut self.waiting) {
             let acted = Acted { nodes: Vec::new(), outcome: SKIPPED, evidence: Map::new() };
             let (ongoing, links) = (Ongoing::new(&acted), BTreeMap::new());
-            let active = Active { planned, ongoing, links, heal_ms: 0, leader: None, errand: None };
+            let nothing =
+                Active { planned, ongoing, links, bad_checksums: 0, heal_ms: 0, leader: None, errand: None };
             let evidence = json!({"reason": "others were in the way to the end"});
             let times = (planned.at_ms, self.now_ms());
-            self.record(&active, "inject", times, json!({"outcome": SKIPPED, "evidence": evidence}));
+            self.record(&nothing, "inject", times, json!({"outcome": SKIPPED, "evidence": evidence}));
         }
     }
 
@@ -313,7 +317,9 @@ impl<'a> Nemesis<'a, '_> {
                     .links
                     .iter()
                     .map(|(link, before)| now.get(link).copied().unwrap_or_default().since(*before));
-                let seen = seen.fold(LinkCounters::default(), LinkCounters::plus);
+                let mut seen = seen.fold(LinkCounters::default(), LinkCounters::plus);
+                seen.bad_checksum =
+                    self.fabric.bad_checksums(receivers(&active.links)) - active.bad_checksums;
                 let counters = self.fabric.remove(active.planned.id);
                 let mut evidence = match json!(counters) {
                     Value::Object(counters) => counters,
@@ -362,7 +368,7 @@ impl<'a> Nemesis<'a, '_> {
     /// A line of the history, with when it was planned and when it was done.
     fn record(&self, active: &Active<'_>, phase: &str, (planned_ms, done_ms): (u64, u64), rest: Value) {
         let planned = active.planned;
-        let links = active.links.keys().map(|link| [node_name(link.from), node_name(link.to)]);
+        let links = active.links.keys().map(|link| [end_name(link.from), end_name(link.to)]);
         let mut value = json!({
             "id": planned.id,
             "phase": phase,
@@ -378,6 +384,16 @@ impl<'a> Nemesis<'a, '_> {
         }
         (self.sink)(planned.fault.kind().name(), value);
     }
+}
+
+/// The nodes at the ends of links, each once.
+fn receivers(links: &BTreeMap<Link, LinkCounters>) -> impl Iterator<Item = NodeId> {
+    links.keys().map(|link| link.to).collect::<BTreeSet<_>>().into_iter()
+}
+
+/// The name of an end of a link.
+fn end_name(end: NodeId) -> String {
+    if end == CLIENTS { "clients".to_owned() } else { node_name(end) }
 }
 
 /// The parameters without the kind, which is the `f` of the line.

@@ -17,7 +17,7 @@ use crate::NodeId;
 use crate::cluster::{Addresses, Cluster, ClusterError, Leader, LogWatch};
 use crate::host::{Host, LagProbe, monotonic_ns};
 use crate::nemesis;
-use crate::net::Fabric;
+use crate::net::{Backend, Fabric};
 use crate::random::{Purpose, stream};
 use crate::recorder::Recorder;
 use crate::run_dir::{RunDir, node_name};
@@ -180,13 +180,15 @@ pub fn run(
     }
 
     let setup = Instant::now();
-    let addresses =
+    let mut addresses =
         Addresses::claim_with_spares(spec.nodes, plan.schedule.spares()).map_err(RunError::Network)?;
     let fabric = match plan.system.transport() {
+        _ if spec.net == Backend::Switch => Fabric::start_switch(&mut addresses, spec.seed),
         Transport::Tcp => Fabric::start_streams(&addresses, &plan.system.fronts(&addresses), spec.seed),
         Transport::Udp | Transport::Direct => Fabric::start(&addresses, spec.seed),
     };
     let fabric = fabric.map_err(RunError::Network)?;
+    let _inside = fabric.enter().map_err(RunError::Network)?;
     let cluster = Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true)?;
     let leader = cluster.wait_up(READY_WITHIN)?;
 
@@ -219,8 +221,7 @@ pub fn run(
     run.look();
     cluster.stop_all();
     let mut warnings = fabric_warnings(&fabric);
-    let overflow = fabric.links().values().map(|link| link.overflow).sum();
-    let own_fault = own_fault(overflow, watch.max());
+    let own_fault = own_fault(fabric.overflow(), watch.max());
     let places = cluster.places();
     drop(cluster);
     drop(fabric);
@@ -339,6 +340,7 @@ impl Run<'_> {
         index: u64,
         stride: u64,
     ) -> Result<Worker<'_>, RunError> {
+        let _there = self.fabric.enter_clients().map_err(RunError::Network)?;
         let session = self.plan.system.session(nodes, patience).map_err(RunError::Session)?;
         let ids = nodes.iter().map(|(id, _)| *id).collect();
         Ok(Worker::new(self.recorder, session, ids, index, stride))
@@ -372,12 +374,14 @@ impl Run<'_> {
         let (heal, stop) = (AtomicBool::new(false), AtomicBool::new(false));
         let started = Instant::now();
         let mut broken = None;
+        let there = self.fabric.enter_clients().map_err(RunError::Network)?;
         std::thread::scope(|scope| {
             for (index, mut worker) in workers {
                 let rng = stream(spec.seed, Purpose::Workload, index);
                 let (workload, stop) = (&workload, &stop);
                 scope.spawn(move || worker.work(workload, rng, interval, stop));
             }
+            drop(there);
             let faults = scope.spawn(|| {
                 let schedule = &self.plan.schedule;
                 nemesis::run(schedule, spec.seed, self.cluster, self.fabric, &sink, started, &heal);
@@ -433,7 +437,7 @@ impl Run<'_> {
             let index = u64::from(spec.clients) + u64::from(id) - 1;
             pinned.push(settle::Pinned { id, worker: self.worker(&[(id, addr)], PATIENCE, index, stride)? });
         }
-        let links = self.plan.system.transport() != Transport::Direct;
+        let links = spec.net == Backend::Switch || self.plan.system.transport() != Transport::Direct;
         // A quorum is one of the founders; a change of membership that could not be taken back leaves other voters.
         let whole = self.cluster.voters() == (1..=spec.nodes).collect();
         let tolerated = self.plan.system.tolerates();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::FaultKind;
+use crate::net::Backend;
 use crate::profile::{self, Pace};
 
 /// Few enough that who misses a second of a run needs a snapshot also where faults and a busy machine leave a hundred writes a second.
@@ -92,6 +93,9 @@ pub struct Spec {
     /// How dense the faults are.
     #[serde(default)]
     pub pace: Pace,
+    /// How what nodes send passes through the harness.
+    #[serde(default)]
+    pub net: Backend,
     /// The system, as the command line named it; our own node if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -114,6 +118,7 @@ impl Default for Spec {
             snapshot_entries: Some(SNAPSHOT_ENTRIES),
             node_args: Vec::new(),
             pace: Pace::default(),
+            net: Backend::Proxy,
             system: None,
             binary: None,
         }

@@ -10,7 +10,7 @@ use tests::sandbox::Sandbox;
 use tests::workspace::read;
 
 /// Whether a program can be started; says so if not, because a test that is skipped must not look like one that ran.
-fn there_is(program: &str, argument: &str) -> bool {
+pub(crate) fn there_is(program: &str, argument: &str) -> bool {
     let there = Command::new(program).arg(argument).output().is_ok_and(|output| output.status.success());
     if !there {
         println!("skipped: there is no {program} here");
@@ -29,6 +29,8 @@ fn etcd_is_valid_under_every_fault_that_streams_can_have() {
         "run",
         "--system",
         "etcd",
+        "--net",
+        "proxy",
         "--faults",
         "kill,partition,loss,delay,rate,reset",
         "--profile",

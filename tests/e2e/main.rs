@@ -19,5 +19,6 @@ mod orders;
 mod orphans;
 mod replay;
 mod storm;
+mod switch;
 mod unprivileged;
 mod usage;

@@ -1,4 +1,4 @@
-//! Every kind of fault that our node can have, up to five at a time: still valid, and each kind is seen to have had an effect.
+//! Every kind of fault that our node can have over proxies, up to five at a time: still valid, and each kind is seen to have had an effect.
 
 use harness::fault::{FaultKind, Shape};
 use harness::system::Transport;
@@ -9,12 +9,15 @@ use tests::sandbox::Sandbox;
 fn a_storm_of_every_fault_is_valid_and_every_kind_bites() {
     let sandbox = Sandbox::new();
     let out = sandbox.out("storm");
-    let said = sandbox.run(&["run", "--profile", "storm", "--time", "20s", "--seed", "0x57"], &out).exits(0);
+    let said = sandbox
+        .run(&["run", "--profile", "storm", "--time", "20s", "--seed", "0x57", "--net", "proxy"], &out)
+        .exits(0);
     let run = Recorded::at(&out);
     assert_eq!(run.verdict(), "valid", "{said}");
     let shape = Shape {
         nodes: 5,
         transport: Transport::Udp,
+        packets: false,
         survives_wipe: false,
         takes_orders: true,
         installs_snapshots: true,

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::campaign::{Campaign, Row, worst};
 use crate::fault::FaultKind;
+use crate::net::Backend;
 use crate::profile::{self, Profile};
 use crate::run::{Finished, Stage};
 use crate::run_dir::RunDir;
@@ -55,6 +56,7 @@ impl Printer {
 
     pub(super) fn head(&self, spec: &Spec) {
         self.say(&format!("run {:#x}   {}", spec.seed, spec_words(spec)));
+        self.say(&format!("  net     {}", net_words(spec.net)));
     }
 
     /// The bar of the load; none in JSON mode.
@@ -124,6 +126,14 @@ fn timed(text: &str, took: Duration) -> String {
     let took = format!("{:.1} s", took.as_secs_f64());
     let gap = WIDTH.saturating_sub(text.chars().count() + took.len()).max(2);
     format!("{text}{:gap$}{took}", "")
+}
+
+/// How what nodes send passes through the harness.
+fn net_words(net: Backend) -> &'static str {
+    match net {
+        Backend::Proxy => "proxy: sockets on loopback addresses",
+        Backend::Switch => "switch: every node has a host of its own, and clients have one",
+    }
 }
 
 /// `5 nodes   mixed   30 s`.

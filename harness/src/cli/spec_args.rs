@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::Failure;
+use crate::cluster::Hosts;
 use crate::fault::{FaultKind, Shape};
+use crate::net::Backend;
 use crate::profile::{self, Profile};
 use crate::spec::{Spec, WorkloadKind};
 use crate::system::description::Defaults;
@@ -48,6 +52,10 @@ pub(super) struct SpecArgs {
     /// Which faults, how many at once, how dense: a name of `harness list`, or a TOML file [default: steady]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// How what nodes send passes through the harness: a switch between hosts of their own (needs root), proxies, or the better of them
+    /// that this machine allows
+    #[arg(long, value_enum, default_value_t = Net::Auto)]
+    net: Net,
     /// Entries after which a node writes a snapshot of its state and forgets most of its log [default: 100]
     #[arg(long, value_name = "N", conflicts_with = "system", value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_entries: Option<u64>,
@@ -57,6 +65,31 @@ pub(super) struct SpecArgs {
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
     #[arg(long, value_name = "ID", conflicts_with = "system")]
     bug: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Net {
+    /// The switch where this machine allows it, else proxies
+    Auto,
+    /// Sockets on loopback addresses
+    Proxy,
+    /// A network namespace and a TUN device for each node
+    Switch,
+}
+
+impl Net {
+    /// What it comes to on this machine.
+    fn backend(self) -> Result<Backend, Failure> {
+        let hosts = || Hosts::probe();
+        match self {
+            Net::Proxy => Ok(Backend::Proxy),
+            Net::Auto => Ok(hosts().map_or(Backend::Proxy, |()| Backend::Switch)),
+            Net::Switch => hosts().map(|()| Backend::Switch).map_err(|error| {
+                let error = anyhow::anyhow!("this process cannot make hosts for nodes: {error}");
+                Failure::hint(error, "run it as root with /dev/net/tun, or with --net proxy")
+            }),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,8 +196,10 @@ impl SpecArgs {
             Some(_) => None,
             None => self.snapshot_entries.or(ours.snapshot_entries),
         };
+        let net = self.net.backend()?;
         let cluster = Shape {
             nodes,
+            packets: net == Backend::Switch,
             transport: system.map_or(Transport::Udp, |system| system.transport()),
             survives_wipe: system.is_some_and(|system| system.survives_wipe()),
             takes_orders: system.is_none_or(|system| system.takes_orders()),
@@ -225,6 +260,7 @@ impl SpecArgs {
             snapshot_entries,
             node_args: self.node_args.clone(),
             pace: profile.pace,
+            net,
             system: self.system.clone(),
             binary: self.binary.clone(),
         })
@@ -241,6 +277,7 @@ impl SpecArgs {
             format!("--rate={}", spec.rate),
             format!("--workload={}", spec.workload.name()),
             format!("--faults={faults}"),
+            format!("--net={}", spec.net.name()),
         ];
         flags.extend(self.profile.iter().map(|profile| format!("--profile={profile}")));
         flags.extend(self.system.iter().map(|system| format!("--system={system}")));
@@ -271,7 +308,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_spec() {
         let spec = |flags: &[&str]| parse(flags).unwrap().spec(0, None).unwrap();
-        assert_eq!(spec(&[]), Spec::default());
+        // What is possible depends on the machine unless it is said.
+        assert_eq!(spec(&["--net=proxy"]), Spec::default());
         let one = spec(&["--nodes=1"]);
         assert_eq!(one.faults, [FaultKind::Kill, FaultKind::Pause], "one node has no links");
         assert!(spec(&["--faults=all"]).faults.len() > spec(&[]).faults.len());

@@ -2,10 +2,12 @@
 //! How our node is started and asked is in [`crate::system`], one process in `process`, addresses in `ports`.
 
 mod guardian;
+mod hosts;
 mod logs;
 mod ports;
 mod process;
 
+pub use hosts::{Hosts, Inside};
 pub use logs::{LogWatch, Trouble};
 pub use ports::{Addresses, NODES_MAX, Roster};
 pub(crate) use process::{Process, Spawner};
@@ -356,6 +358,9 @@ impl Cluster {
             prepared.map_err(|source| refused(&format!("prepare {}", node_name(node)), source))?;
         command.stdout(log(self.run_dir.stdout(node))?).stderr(log(self.run_dir.stderr(node))?);
         let doing = format!("start {}", command.get_program().display());
+        if let Some(hosts) = self.addresses.hosts() {
+            hosts.place(node, &mut command).map_err(|source| refused(&doing, source))?;
+        }
         let process = self.spawner.spawn(command).map_err(|source| refused(&doing, source))?;
         let pid = process.pid();
         self.addresses.roster().note(node, pid);

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::Hosts;
 use crate::NodeId;
 
 /// How many subnets are tried. One is free at the first or second try unless thousands of runs are alive.
@@ -27,6 +28,8 @@ pub const NODES_MAX: u32 = 63;
 /// Node i listens on 127.a.b.i:P and reaches node j through 127.a.b.i:P+j; a node of a described system
 /// listens at 127.a.b.i:P+64+k, and is reached at 127.a.b.(100+i):P+64+k. The port is fixed too, so that a node has the same
 /// address after a restart. The subnet is free again when this is dropped.
+///
+/// Where nodes have hosts of their own, node i is at 10.a.b.i with the same ports, for itself and for everybody else.
 #[derive(Debug)]
 pub struct Addresses {
     founders: u32,
@@ -34,6 +37,7 @@ pub struct Addresses {
     subnet: (u8, u8),
     port: u16,
     roster: Roster,
+    hosts: Option<Hosts>,
     _guard: UdpSocket,
 }
 
@@ -91,8 +95,9 @@ impl Addresses {
             let port = rng.random_range(100..300) * 100;
             match UdpSocket::bind(address(subnet, GUARD_HOST, port)) {
                 Ok(guard) => {
+                    let roster = Roster::default();
                     let addresses =
-                        Addresses { founders, nodes, subnet, port, roster: Roster::default(), _guard: guard };
+                        Addresses { founders, nodes, subnet, port, roster, hosts: None, _guard: guard };
                     match addresses.check_free() {
                         Ok(()) => return Ok(addresses),
                         Err(error) => refusal = error,
@@ -124,24 +129,52 @@ impl Addresses {
         self.roster.clone()
     }
 
+    /// The numbers a and b.
+    pub(crate) fn subnet(&self) -> (u8, u8) {
+        self.subnet
+    }
+
+    /// From now on nodes are at hosts of their own.
+    pub(crate) fn move_to(&mut self, hosts: Hosts) {
+        self.hosts = Some(hosts);
+    }
+
+    /// Those hosts, if they have them.
+    pub(crate) fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_ref()
+    }
+
     /// Where a node listens, for peers' proxies and for clients.
     pub fn node(&self, node: NodeId) -> SocketAddr {
-        address(self.subnet, node as u8, self.port)
+        self.at(node, self.port)
+    }
+
+    fn at(&self, node: NodeId, port: u16) -> SocketAddr {
+        match &self.hosts {
+            Some(hosts) => SocketAddr::from((hosts.address(node), port)),
+            None => address(self.subnet, node as u8, port),
+        }
     }
 
     /// What node `from` takes for the address of node `to`.
     pub fn proxy(&self, from: NodeId, to: NodeId) -> SocketAddr {
+        if self.hosts.is_some() {
+            return self.node(to);
+        }
         address(self.subnet, from as u8, self.port + to as u16)
     }
 
     /// Where a node of a described system listens with its port of this rank, 0 to 15.
     pub fn port(&self, node: NodeId, rank: u16) -> SocketAddr {
-        address(self.subnet, node as u8, self.port + FIRST_PORT + rank)
+        self.at(node, self.port + FIRST_PORT + rank)
     }
 
     /// What the others take for that address, if it is reached through the harness: the same port of another host, because systems
     /// hand out one address for everybody.
     pub fn front(&self, node: NodeId, rank: u16) -> SocketAddr {
+        if self.hosts.is_some() {
+            return self.port(node, rank);
+        }
         address(self.subnet, FIRST_FRONT + node as u8, self.port + FIRST_PORT + rank)
     }
 

@@ -31,7 +31,7 @@ impl Behaviour for Corrupt {
 
 impl Described for Corrupt {
     const SUMMARY: &'static str = "changes a bit of 5-40 % of the datagrams on links of the victims, which the application sees; evidence: datagrams changed";
-    const NEEDS: Needs = Needs::Datagrams;
+    const NEEDS: Needs = Needs::Payloads;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
         let (target, direction) = draw_links(rng, dealt);

@@ -115,6 +115,10 @@ faults! {
     Rate = rate "rate";
     /// Connections that are reset.
     Reset = reset "reset";
+    /// Directed links whose packets arrive with a wrong checksum.
+    Garble = garble "garble";
+    /// Nodes that clients do not reach.
+    CutClients = cut_clients "cut_clients";
     /// A node joins, another is taken out.
     Membership = membership "membership";
     /// The leader hands over.
@@ -129,8 +133,11 @@ impl FaultKind {
         match self.needs() {
             Needs::Nothing => true,
             Needs::Majority => cluster.nodes > 2,
-            Needs::Links => cluster.nodes > 1 && cluster.transport != Transport::Direct,
-            Needs::Datagrams => cluster.nodes > 1 && cluster.transport == Transport::Udp,
+            Needs::Links => cluster.nodes > 1 && (cluster.packets || cluster.transport != Transport::Direct),
+            Needs::Datagrams => cluster.nodes > 1 && (cluster.packets || cluster.transport == Transport::Udp),
+            Needs::Payloads => cluster.nodes > 1 && cluster.transport == Transport::Udp,
+            Needs::Packets => cluster.nodes > 1 && cluster.packets,
+            Needs::ClientLinks => cluster.packets,
             Needs::Streams => cluster.nodes > 1 && cluster.transport == Transport::Tcp,
             Needs::Wipe => cluster.nodes > 2 && cluster.survives_wipe,
             Needs::Orders => cluster.nodes > 2 && cluster.takes_orders,
@@ -156,8 +163,14 @@ pub enum Needs {
     Majority,
     /// Links that pass the harness.
     Links,
-    /// Links that carry datagrams.
+    /// Links that carry datagrams, or packets of anything.
     Datagrams,
+    /// Links that carry datagrams whose payload nothing but the application checks.
+    Payloads,
+    /// Links that carry packets.
+    Packets,
+    /// Clients whose packets pass the harness.
+    ClientLinks,
     /// Links that carry streams.
     Streams,
     /// Three nodes or more, of which one may lose its data.
@@ -174,7 +187,10 @@ impl std::fmt::Display for Needs {
             Needs::Nothing => "it needs nothing",
             Needs::Majority => "it needs three nodes or more",
             Needs::Links => "it needs two nodes or more, whose links pass the harness",
-            Needs::Datagrams => "it needs two nodes or more that send datagrams",
+            Needs::Datagrams => "it needs two nodes or more that send datagrams, or --net switch",
+            Needs::Payloads => "it needs two nodes or more that send datagrams over UDP",
+            Needs::Packets => "it needs two nodes or more with hosts of their own: --net switch",
+            Needs::ClientLinks => "it needs nodes with hosts of their own: --net switch",
             Needs::Streams => "it needs two nodes or more that talk over TCP",
             Needs::Wipe => "it needs three nodes or more of a system that says that a node may lose its data",
             Needs::Orders => "it needs three nodes or more that take orders",
@@ -192,6 +208,8 @@ pub struct Shape {
     pub nodes: u32,
     /// How they talk to each other.
     pub transport: Transport,
+    /// Whether every packet of theirs passes the harness, those of their clients too.
+    pub packets: bool,
     /// Whether a node that lost its data comes back as a member.
     pub survives_wipe: bool,
     /// Whether it changes its membership and its leader when told to.
@@ -374,6 +392,13 @@ fn on_links_of(victims: &[NodeId], nodes: u32, direction: Direction, rule: Rule)
     direction.links(victims, nodes).into_iter().map(|link| (link, rule)).collect()
 }
 
+/// By how much links are slow rather than cut, milliseconds, if they are: seldom, and never if it is dealt. Above any retry, so that
+/// answers are late when nobody waits for them any more.
+fn draw_slow(rng: &mut ChaCha8Rng, dealt: bool) -> Option<u32> {
+    let (slow, by_ms) = (rng.random_range(0..4) == 0, rng.random_range(300..=1_200));
+    (slow && !dealt).then_some(by_ms)
+}
+
 /// The links of a fault that does not cut them: mostly those of the leader, which always carry traffic, and one way in two of three
 /// cases, because what is the same both ways hides what a late or lost reply alone does. The dealt fault is on links of everyone, some
 /// of which always carry enough.
@@ -410,29 +435,63 @@ mod tests {
     }
 
     /// The kinds that a cluster can have.
-    fn check(nodes: u32, transport: Transport, survives_wipe: bool, expected: &str) {
+    fn check(nodes: u32, transport: Transport, packets: bool, survives_wipe: bool, expected: &str) {
         let ours = transport == Transport::Udp;
-        let shape = Shape { nodes, transport, survives_wipe, takes_orders: ours, installs_snapshots: ours };
+        let shape =
+            Shape { nodes, transport, packets, survives_wipe, takes_orders: ours, installs_snapshots: ours };
         let possible = FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)).map(FaultKind::name);
         assert_eq!(possible.collect::<Vec<_>>().join(" "), expected, "{shape:?}");
     }
 
     #[test]
     fn a_cluster_has_the_faults_that_it_can_have() {
-        check(1, Transport::Udp, true, "kill pause restart rolling_restart kill_all starve");
+        check(1, Transport::Udp, false, true, "kill pause restart rolling_restart kill_all starve");
         check(
             5,
             Transport::Udp,
+            false,
             false,
             "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve corrupt replay rate membership transfer snapshot",
         );
         check(
             3,
             Transport::Tcp,
+            false,
             true,
             "kill pause partition loss delay restart rolling_restart kill_all start_late wipe starve rate reset",
         );
-        check(3, Transport::Direct, false, "kill pause restart rolling_restart kill_all start_late starve");
+        check(
+            3,
+            Transport::Direct,
+            false,
+            false,
+            "kill pause restart rolling_restart kill_all start_late starve",
+        );
+    }
+
+    #[test]
+    fn on_hosts_of_their_own_nodes_have_links_whatever_they_speak() {
+        check(
+            3,
+            Transport::Direct,
+            true,
+            false,
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve replay rate garble cut_clients",
+        );
+        check(
+            3,
+            Transport::Tcp,
+            true,
+            false,
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve replay rate reset garble cut_clients",
+        );
+        check(
+            1,
+            Transport::Udp,
+            true,
+            true,
+            "kill pause restart rolling_restart kill_all starve cut_clients",
+        );
     }
 
     /// Whether counters and what was seen on the links show an effect; and that neither does alone.
@@ -451,7 +510,11 @@ mod tests {
         let passed = LinkCounters { received: 10, passed: 10, ..LinkCounters::default() };
         let late = LinkCounters { late: 2, ..passed };
         let dropped = Counters { dropped: 2, ..Counters::default() };
-        check_bit(&Fault::Partition(partition::Partition { shape: partition::Shape::Split }), dropped, lossy);
+        check_bit(
+            &Fault::Partition(partition::Partition { shape: partition::Shape::Split, slow_ms: None }),
+            dropped,
+            lossy,
+        );
         let loss = Fault::Loss(loss::Loss { percent: 20, direction });
         check_bit(&loss, dropped, lossy);
         check_bit(&loss, Counters { stalled: 2, ..Counters::default() }, late);
@@ -459,7 +522,7 @@ mod tests {
         let delayed = Counters { delayed: 2, ..Counters::default() };
         check_bit(&delay, delayed, late);
         check_bit(&delay, delayed, LinkCounters { aside: 2, ..passed });
-        let split = Fault::Partition(partition::Partition { shape: partition::Shape::Split });
+        let split = Fault::Partition(partition::Partition { shape: partition::Shape::Split, slow_ms: None });
         check_bit(&split, Counters { held: 2, ..Counters::default() }, LinkCounters { kept: 2, ..passed });
         let duplicate = Fault::Duplicate(duplicate::Duplicate { percent: 20, within_ms: 5, direction });
         check_bit(
@@ -479,6 +542,15 @@ mod tests {
             Counters { corrupted: 2, ..Counters::default() },
             LinkCounters { changed: 2, ..passed },
         );
+        let garble = Fault::Garble(garble::Garble { percent: 20, direction });
+        let garbled = Counters { corrupted: 2, ..Counters::default() };
+        check_bit(&garble, garbled, LinkCounters { changed: 2, bad_checksum: 2, ..passed });
+        let unseen = LinkCounters { changed: 2, ..passed };
+        assert!(!garble.behaviour().bit(&garbled, &unseen), "no kernel found a wrong checksum");
+        let cut = cut_clients::CutClients { way: cut_clients::Way::Both, slow_ms: None };
+        check_bit(&Fault::CutClients(cut), dropped, lossy);
+        check_bit(&Fault::CutClients(cut), delayed, late);
+        check_bit(&split, delayed, late);
         let replay = Fault::Replay(replay::Replay { percent: 20, direction });
         check_bit(
             &replay,

@@ -7,13 +7,13 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Behaviour, Described, Needs, Drawn, Fault, on_links_of};
+use super::{Behaviour, Described, Needs, Drawn, Fault, draw_slow, on_links_of};
 use crate::NodeId;
 use crate::net::{Counters, Direction, Link, LinkCounters, Rule};
 use crate::target::Target;
 
 /// One line for `harness list`.
-const SUMMARY: &str = "cuts links: halves with the leader on either side, one or the leader alone, one way in or out, majorities ring, bridge; evidence: datagrams lost, or streams kept";
+const SUMMARY: &str = "cuts links: halves with the leader on either side, one or the leader alone, one way in or out, majorities ring, bridge, or makes them slow by 0.3-1.2 s; evidence: datagrams lost, or streams kept, or what was put aside or came late";
 
 /// Which links are cut (the shapes are Jepsen's, `jepsen.nemesis`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,21 +37,28 @@ pub enum Shape {
 pub struct Partition {
     /// Which links.
     pub shape: Shape,
+    /// Slow by so many milliseconds rather than cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_ms: Option<u32>,
 }
 
 impl Behaviour for Partition {
     fn rules(&self, victims: &[NodeId], nodes: u32) -> Vec<(Link, Rule)> {
+        let rule = Rule::cut(self.slow_ms);
+        let all = |links: BTreeSet<Link>| links.into_iter().map(|link| (link, rule)).collect();
         match self.shape {
-            Shape::Split => on_links_of(victims, nodes, Direction::Both, Rule::Drop),
-            Shape::OneWayIn => on_links_of(victims, nodes, Direction::In, Rule::Drop),
-            Shape::OneWayOut => on_links_of(victims, nodes, Direction::Out, Rule::Drop),
-            Shape::MajoritiesRing => dropped(ring(&seating(victims, nodes))),
-            Shape::Bridge => dropped(bridge(&seating(victims, nodes))),
+            Shape::Split => on_links_of(victims, nodes, Direction::Both, rule),
+            Shape::OneWayIn => on_links_of(victims, nodes, Direction::In, rule),
+            Shape::OneWayOut => on_links_of(victims, nodes, Direction::Out, rule),
+            Shape::MajoritiesRing => all(ring(&seating(victims, nodes))),
+            Shape::Bridge => all(bridge(&seating(victims, nodes))),
         }
     }
 
     fn bit(&self, counters: &Counters, seen: &LinkCounters) -> bool {
-        (counters.dropped > 0 && seen.lost > 0) || (counters.held > 0 && seen.kept > 0)
+        (counters.dropped > 0 && seen.lost > 0)
+            || (counters.held > 0 && seen.kept > 0)
+            || (counters.delayed > 0 && seen.is_late())
     }
 }
 
@@ -63,10 +70,6 @@ impl Described for Partition {
     fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
         draw(rng, nodes, dealt)
     }
-}
-
-fn dropped(links: BTreeSet<Link>) -> Vec<(Link, Rule)> {
-    links.into_iter().map(|link| (link, Rule::Drop)).collect()
 }
 
 /// All nodes: the victims as drawn, then the others.
@@ -101,21 +104,23 @@ fn bridge(seats: &[NodeId]) -> BTreeSet<Link> {
 fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
     if dealt {
         // Longer than an election timeout (400 ms) and its election: the majority goes on under another leader.
-        let fault = Fault::Partition(Partition { shape: Shape::Split });
+        let fault = Fault::Partition(Partition { shape: Shape::Split, slow_ms: None });
         return Drawn { fault, target: Target::Leader, duration_ms: (1_500, 2_000) };
     }
     // A ring of three whose members hear one neighbour each has no working majority at all: a bridge instead.
-    let (shape, target) = match rng.random_range(0..8) {
+    let (shape, target) = match rng.random_range(0..9) {
         0 => (Shape::Split, Target::LeadersMinority),
         1 => (Shape::Split, Target::One),
         2 => (Shape::Split, Target::Leader),
         3 => (Shape::OneWayIn, if rng.random_range(0..2) == 0 { Target::Leader } else { Target::One }),
         4 => (Shape::OneWayOut, if rng.random_range(0..2) == 0 { Target::Leader } else { Target::One }),
         5 => (Shape::OneWayIn, Target::OthersMinority),
-        6 if nodes >= 4 => (Shape::MajoritiesRing, Target::All),
+        6 => (Shape::Split, Target::OthersMinority),
+        7 if nodes >= 4 => (Shape::MajoritiesRing, Target::All),
         _ => (Shape::Bridge, Target::All),
     };
-    Drawn { fault: Fault::Partition(Partition { shape }), target, duration_ms: (700, 3_000) }
+    let slow_ms = draw_slow(rng, dealt);
+    Drawn { fault: Fault::Partition(Partition { shape, slow_ms }), target, duration_ms: (700, 3_000) }
 }
 
 #[cfg(test)]
@@ -124,8 +129,12 @@ mod tests {
 
     /// The links that a shape cuts, as `from>to` in order.
     fn check(shape: Shape, victims: &[NodeId], nodes: u32, expected: &str) {
-        let rules = Partition { shape }.rules(victims, nodes);
+        let rules = Partition { shape, slow_ms: None }.rules(victims, nodes);
         assert!(rules.iter().all(|(_, rule)| *rule == Rule::Drop));
+        let slow = Partition { shape, slow_ms: Some(300) }.rules(victims, nodes);
+        let links = |rules: &[(Link, Rule)]| rules.iter().map(|(link, _)| *link).collect::<Vec<_>>();
+        assert_eq!(links(&slow), links(&rules));
+        assert!(slow.iter().all(|(_, rule)| *rule == Rule::Delay { delay_ms: 300, jitter_ms: 0 }));
         let cut =
             rules.iter().map(|(link, _)| format!("{}>{}", link.from, link.to)).collect::<Vec<_>>().join(" ");
         assert_eq!(cut, expected, "{shape:?} of {victims:?}");

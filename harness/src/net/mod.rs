@@ -1,18 +1,49 @@
 //! Links between nodes and what faults do to them: the vocabulary of the network below a cluster.
-//! Deciding over bytes is in `rules`, moving datagrams in `fabric`, and streams in `streams`.
+//! Deciding over bytes is in `rules`, moving datagrams in `forward`, over sockets (`proxies`) or devices (`switch`), and streams in
+//! `streams`; `fabric` is what others see of it.
 
+mod counters;
 mod fabric;
+mod forward;
+mod packet;
+mod proxies;
 mod rules;
 mod streams;
+mod switch;
 
-pub use fabric::{Fabric, LinkCounters};
+pub use counters::LinkCounters;
+pub use fabric::Fabric;
 pub use rules::{Counters, Rule};
 
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
 
-/// A directed link: datagrams from one node to another.
+/// How what nodes send passes through the harness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Sockets on loopback addresses, which systems are told to talk to. Needs no privilege.
+    #[default]
+    Proxy,
+    /// A network namespace and a device for each node, and a switch between them, of which systems need not know.
+    Switch,
+}
+
+impl Backend {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Proxy => "proxy",
+            Backend::Switch => "switch",
+        }
+    }
+}
+
+/// What stands for all clients at an end of a link.
+pub const CLIENTS: NodeId = 0;
+
+/// A directed link: datagrams from one node to another, or from or to [`CLIENTS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {
     /// Sender.

@@ -54,6 +54,11 @@ pub enum Rule {
         /// Chance of each.
         percent: u8,
     },
+    /// Changes one bit of some and leaves their checksum as it was, where it can be left.
+    Garble {
+        /// Chance of each.
+        percent: u8,
+    },
     /// Sends an old datagram of the same link behind some.
     Replay {
         /// Chance of each.
@@ -64,7 +69,7 @@ pub enum Rule {
         /// Kilobytes (1,000 bytes) a second.
         kbytes_per_s: u32,
     },
-    /// Resets connections, those there are and those that are made. Means nothing to datagrams.
+    /// Resets connections, those there are and those that are made. Means nothing to datagrams that belong to none.
     Reset,
 }
 
@@ -74,11 +79,25 @@ enum Action {
     Drop,
     Delay(Duration),
     Duplicate(Duration),
-    Corrupt(u32),
+    Change(Change),
     Replay(u32),
 }
 
+/// A bit that is to change, by a draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The receiver gets to see it.
+    Seen(u32),
+    /// The receiver's kernel finds it.
+    Dropped(u32),
+}
+
 impl Rule {
+    /// What a cut does to a link: stops it, or makes it slow by so many milliseconds.
+    pub fn cut(slow_ms: Option<u32>) -> Rule {
+        slow_ms.map_or(Rule::Drop, |delay_ms| Rule::Delay { delay_ms, jitter_ms: 0 })
+    }
+
     /// `free_at` is when a link of limited rate has sent what came before.
     fn decide(self, len: usize, now: Instant, free_at: &mut Option<Instant>, rng: &mut ChaCha8Rng) -> Action {
         match self {
@@ -91,7 +110,8 @@ impl Rule {
                 Action::Duplicate(up_to_ms(rng, within_ms))
             }
             Rule::Hold { percent, hold_ms } if hits(rng, percent) => Action::Delay(up_to_ms(rng, hold_ms)),
-            Rule::Corrupt { percent } if hits(rng, percent) => Action::Corrupt(rng.random()),
+            Rule::Corrupt { percent } if hits(rng, percent) => Action::Change(Change::Seen(rng.random())),
+            Rule::Garble { percent } if hits(rng, percent) => Action::Change(Change::Dropped(rng.random())),
             Rule::Replay { percent } if hits(rng, percent) => Action::Replay(rng.random()),
             Rule::Rate { kbytes_per_s } => {
                 let waits = queue(len, kbytes_per_s, now, free_at, Some(RATE_QUEUE_MAX));
@@ -104,6 +124,7 @@ impl Rule {
             | Rule::Duplicate { .. }
             | Rule::Hold { .. }
             | Rule::Corrupt { .. }
+            | Rule::Garble { .. }
             | Rule::Replay { .. }
             | Rule::Reset => Action::Pass,
         }
@@ -211,8 +232,8 @@ pub(super) struct Sending {
     pub(super) delay: Duration,
     /// The fault that holds it back; it gets the credit if the datagram is overtaken.
     pub(super) held_by: Option<Arc<Tally>>,
-    /// Draws of the bits that are changed.
-    pub(super) changes: Vec<u32>,
+    /// The bits that are changed.
+    pub(super) changes: Vec<Change>,
     /// The draw and the account of an old datagram to be sent in its place.
     pub(super) old: Option<(u32, Arc<Tally>)>,
 }
@@ -254,6 +275,11 @@ impl Rules {
         self.active.get(&fault).map(|active| &active.tally)
     }
 
+    /// Whether no fault is active.
+    pub(super) fn are_none(&self) -> bool {
+        self.active.is_empty()
+    }
+
     /// The sendings that come of one datagram: none if a fault drops it, several if one duplicates it. Delays add up, and a copy
     /// takes the delays of its original on top of its own.
     pub(super) fn decide(
@@ -284,9 +310,9 @@ impl Rules {
                     bump(&tally.duplicated);
                     copies.push(after);
                 }
-                Action::Corrupt(draw) => {
+                Action::Change(change) => {
                     bump(&tally.corrupted);
-                    original.changes.push(draw);
+                    original.changes.push(change);
                 }
                 // Counted when one was found that is old enough.
                 Action::Replay(draw) => replays.push((draw, Arc::clone(tally))),
@@ -337,6 +363,7 @@ impl Rules {
                 | Rule::Duplicate { .. }
                 | Rule::Hold { .. }
                 | Rule::Corrupt { .. }
+                | Rule::Garble { .. }
                 | Rule::Replay { .. } => {}
             }
         }

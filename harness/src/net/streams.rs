@@ -17,7 +17,9 @@ use nix::sys::time::TimeSpec;
 use rand_chacha::ChaCha8Rng;
 
 use super::Link;
-use super::fabric::{LATE, LinkTally, Shared};
+use super::counters::LinkTally;
+use super::fabric::Shared;
+use super::forward::LATE;
 use super::rules::{Passage, bump};
 use crate::NodeId;
 use crate::cluster::Roster;
