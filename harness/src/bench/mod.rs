@@ -1,10 +1,11 @@
 //! What a cluster does when nobody hurts it, and how soon it is back when somebody does: [`throughput`] measures throughput and latency,
-//! [`failover`] and [`pause`] what an outage costs, [`soak`] what a long life costs. Always beside the machine's own figures,
+//! [`failover`] and [`pause`] what an outage costs, [`soak`] what a long life costs, [`link`] what the harness itself costs. Always beside the machine's own figures,
 //! measured in the same minutes: without those, the numbers say nothing. Printing is the command line's business.
 
 mod etcd;
 pub mod failover;
 mod grpc;
+pub mod link;
 mod load;
 mod machine;
 pub mod pause;

@@ -10,7 +10,7 @@ use clap::{Subcommand, ValueEnum};
 use super::spec_args::duration;
 use super::{Failure, print};
 use crate::bench::throughput::{self, Machine, Measured, Row};
-use crate::bench::{Place, Step, Work, failover, pause, soak};
+use crate::bench::{Place, Step, Work, failover, link, pause, soak};
 use crate::run_dir::{DEFAULT_PARENT, RunDir};
 use crate::system;
 
@@ -35,6 +35,8 @@ enum What {
     Pause(PauseArgs),
     /// Many writes over a few keys: the log and the resident set must stop growing
     Soak(SoakArgs),
+    /// What passing through the harness adds to the time of a datagram, with each backend
+    Link(LinkArgs),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -126,12 +128,32 @@ struct SoakArgs {
     disk_mib_max: u64,
 }
 
+#[derive(Debug, clap::Args)]
+struct LinkArgs {
+    /// Datagrams a second
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+    /// Length of every datagram, in bytes
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(link::BYTES_MIN as i64..=1_400))]
+    bytes: u32,
+    /// Rounds, in each of which every path has its turn; the middle one is reported
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// How long each path has its turn in a round
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    turn: Duration,
+    /// Most microseconds that a backend may add to the 99th percentile
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    added_us_max: u32,
+}
+
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     match &args.what {
         What::Node(args) => node(args),
         What::Failover(args) => failover(args),
         What::Pause(args) => pause(args),
         What::Soak(args) => soak(args),
+        What::Link(args) => link(args),
     }
 }
 
@@ -259,6 +281,85 @@ fn soak(args: &SoakArgs) -> Result<u8, Failure> {
         if settled { "stopped growing" } else { "STILL GROWING" }
     ));
     Ok(if bounded && settled { 0 } else { 1 })
+}
+
+fn link(args: &LinkArgs) -> Result<u8, Failure> {
+    let bar = print::bar(args.rounds.into(), "  {pos}/{len} rounds");
+    let config =
+        link::Config { rate: args.rate, bytes: args.bytes as usize, rounds: args.rounds, turn: args.turn };
+    let measured = link::run(&config, &mut |round| bar.set_position(round.into()))?;
+    bar.finish_and_clear();
+    print::say(&format!(
+        "bench link   {} datagrams/s of {} bytes   {} rounds of {} a path\n{}",
+        args.rate,
+        args.bytes,
+        args.rounds,
+        humantime::format_duration(args.turn),
+        link_table(&measured)
+    ));
+    let through = &measured.rows[1..];
+    let slow = through.iter().any(|row| row.added_p99_us.0 > f64::from(args.added_us_max));
+    // Fewer datagrams than asked for say nothing about as many.
+    let few = measured.rows.iter().any(|row| row.per_s < 0.95 * f64::from(args.rate));
+    print::say(&format!(
+        "added p99      {} us allowed: {}",
+        args.added_us_max,
+        if slow {
+            "TOO SLOW"
+        } else if few {
+            "unknown, the rate was not reached"
+        } else {
+            "kept"
+        }
+    ));
+    Ok(match (slow, few) {
+        (false, false) => 0,
+        (false, true) => 2,
+        (true, _) => 1,
+    })
+}
+
+/// What was measured of links, one path a line.
+fn link_table(measured: &link::Measured) -> String {
+    let us = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e6);
+    let mut text = format!(
+        "{:<8} {:>9} {:>8} {:>8} {:>10} {:>10} {:>18} {:>7}\n",
+        "", "per s", "p50 us", "p99 us", "added p50", "added p99", "fastest-slowest", "lost"
+    );
+    for row in &measured.rows {
+        let (p99, slowest, fastest) = row.added_p99_us;
+        let added = match row.path {
+            "direct" => ["-".to_owned(), "-".to_owned(), "-".to_owned()],
+            _ => [
+                format!("{:.1}", row.added_p50_us),
+                format!("{p99:.1}"),
+                format!("{fastest:.1} to {slowest:.1}"),
+            ],
+        };
+        let _ = writeln!(
+            text,
+            "{:<8} {:>9.0} {:>8} {:>8} {:>10} {:>10} {:>18} {:>7}",
+            row.path,
+            row.per_s,
+            us(row.p50),
+            us(row.p99),
+            added[0],
+            added[1],
+            added[2],
+            row.lost
+        );
+    }
+    if let Some(why) = &measured.no_switch {
+        let _ = writeln!(text, "switch   skipped: {why}");
+    }
+    let share = measured.share;
+    let _ = write!(
+        text,
+        "processors     harness {:.0} %, others {:.0} %",
+        share.load * 100.0,
+        share.others * 100.0
+    );
+    text
 }
 
 fn ms(time: Duration) -> String {

@@ -91,7 +91,7 @@ fn segment((from, to): (Ipv4Addr, Ipv4Addr), ports: &[u8], sequence: &[u8], ackn
     tcp[0..4].copy_from_slice(ports);
     tcp[4..8].copy_from_slice(sequence);
     tcp[8..12].copy_from_slice(acknowledged);
-    (tcp[12], tcp[13]) = ((TCP_HEADER_BYTES / 4 << 4) as u8, RST_ACK);
+    (tcp[12], tcp[13]) = (((TCP_HEADER_BYTES / 4) << 4) as u8, RST_ACK);
     let sum = transport_sum(&bytes, IP_HEADER_BYTES, IP_HEADER_BYTES + 16);
     put(&mut bytes, IP_HEADER_BYTES + 16, sum);
     bytes
