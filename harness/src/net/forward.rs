@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use rand_chacha::ChaCha8Rng;
 
 use super::Link;
@@ -156,6 +157,15 @@ impl Ord for Held {
     }
 }
 
+/// Lets the calling thread run before all that is no thread of this kind, where this process may ask for it: what waits for it has been
+/// sent, and a link that is slow because the machine is busy is a fault that nobody asked for. It needs little, and the kernel keeps a
+/// part of each second for the others.
+fn come_first() {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: it reads one `sched_param`. Refused without privilege, and then all is as it was.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const lowest) };
+}
+
 /// The forwarding thread.
 pub(super) struct Forwarder<W> {
     shared: Arc<Shared>,
@@ -179,6 +189,7 @@ impl<W: Wire> Forwarder<W> {
     }
 
     pub(super) fn run(mut self) {
+        come_first();
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         while !self.shared.stopped() {
             self.send_due();
