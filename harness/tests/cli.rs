@@ -51,7 +51,7 @@ fn a_system_that_is_not_there_or_cannot_do_what_is_asked_is_told_with_the_way_ou
         &["none/etcd", "hint: ", "--binary FILE"],
     );
     let etcd = ["run", "--system", "etcd", "--binary", "/bin/sh"];
-    let duplicate = [&etcd[..], &["--faults", "duplicate"]].concat();
+    let duplicate = [&etcd[..], &["--net", "proxy", "--faults", "duplicate"]].concat();
     check(&duplicate, 3, &["cannot have the fault duplicate", "datagrams", "hint: it can have kill, pause"]);
     check(&["run", "--profile", "strom"], 3, &["there is no profile \"strom\"", "storm"]);
     check(&["run", "--binary", "etcd"], 64, &["--system"]);

@@ -17,7 +17,7 @@ fn a_storm_of_every_fault_is_valid_and_every_kind_bites() {
     let shape = Shape {
         nodes: 5,
         transport: Transport::Udp,
-        packets: false,
+        hosts: false,
         survives_wipe: false,
         takes_orders: true,
         installs_snapshots: true,

@@ -1,4 +1,4 @@
-//! Nodes on hosts of their own: every kind of fault that packets can have, our node and a system that we did not write, and
+//! Nodes on hosts of their own: every kind of fault that datagrams can have, our node and a system that we did not write, and
 //! nothing left of it. Where this process can make no hosts, each says so and is done.
 
 use harness::cluster::Hosts;
@@ -44,7 +44,7 @@ fn a_storm_of_every_fault_over_the_switch_is_valid_and_every_kind_bites() {
     let shape = Shape {
         nodes: 5,
         transport: Transport::Udp,
-        packets: true,
+        hosts: true,
         survives_wipe: false,
         takes_orders: true,
         installs_snapshots: true,

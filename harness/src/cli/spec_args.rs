@@ -199,7 +199,7 @@ impl SpecArgs {
         let net = self.net.backend()?;
         let cluster = Shape {
             nodes,
-            packets: net == Backend::Switch,
+            hosts: net == Backend::Switch,
             transport: system.map_or(Transport::Udp, |system| system.transport()),
             survives_wipe: system.is_some_and(|system| system.survives_wipe()),
             takes_orders: system.is_none_or(|system| system.takes_orders()),

@@ -22,8 +22,8 @@ use crate::NodeId;
 const CLIENTS_HOST: u8 = 253;
 /// Where the harness itself asks from.
 const CONTROL_HOST: u8 = 254;
-/// Packets that wait at a device until the switch has CPU; what comes on top the kernel drops and counts.
-const QUEUE_PACKETS: i32 = 10_000;
+/// Datagrams that wait at a device until the switch has CPU; what comes on top the kernel drops and counts.
+const QUEUE_DATAGRAMS: i32 = 10_000;
 /// As of Ethernet.
 const MTU_BYTES: i32 = 1_500;
 
@@ -61,7 +61,7 @@ impl Drop for Inside {
 }
 
 impl Hosts {
-    /// Makes the hosts of `nodes` nodes at 10.a.b.*, and the devices through which their packets go, in the order of ranks.
+    /// Makes the hosts of `nodes` nodes at 10.a.b.*, and the devices through which their datagrams go, in the order of ranks.
     ///
     /// # Errors
     /// The kernel refuses namespaces or devices: what it refused is said.
@@ -131,18 +131,18 @@ impl Hosts {
         Ok(())
     }
 
-    /// Packets that the kernel of a host dropped because their checksum was wrong.
+    /// Datagrams that the kernel of a host dropped because their checksum was wrong.
     pub(crate) fn bad_checksums(&self, rank: NodeId) -> u64 {
         let Some(text) = self.host(rank).ok().and_then(|host| read(&host.protocols)) else { return 0 };
         ["Tcp:", "Udp:"].into_iter().filter_map(|name| column(&text, name, "InCsumErrors")).sum()
     }
 
-    /// Packets that the kernels of all hosts dropped because the switch took none.
+    /// Datagrams that the kernels of all hosts dropped because the switch took none.
     pub(crate) fn overflow(&self) -> u64 {
         let dropped = |host: &Host| {
             let text = read(&host.devices)?;
             let line = text.lines().find_map(|line| line.trim_start().strip_prefix("tun0:"))?;
-            // Eight columns of what was received, then bytes, packets, errors and drops of what was sent.
+            // Eight columns of what was received, then bytes, datagrams, errors and drops of what was sent.
             line.split_whitespace().nth(11)?.parse::<u64>().ok()
         };
         self.all.iter().filter_map(dropped).sum()
@@ -195,7 +195,7 @@ fn make(address: Ipv4Addr) -> io::Result<(Host, File)> {
     tun.set(&control, libc::SIOCSIFADDR, dotted(address))?;
     tun.set(&control, libc::SIOCSIFNETMASK, dotted(Ipv4Addr::new(255, 255, 255, 0)))?;
     tun.set(&control, libc::SIOCSIFMTU, |request| request.ifr_ifru.ifru_mtu = MTU_BYTES)?;
-    tun.set(&control, libc::SIOCSIFTXQLEN, |request| request.ifr_ifru.ifru_metric = QUEUE_PACKETS)?;
+    tun.set(&control, libc::SIOCSIFTXQLEN, |request| request.ifr_ifru.ifru_metric = QUEUE_DATAGRAMS)?;
     tun.set(&control, libc::SIOCSIFFLAGS, up)?;
     let host = Host {
         namespace: File::open("/proc/thread-self/ns/net")?,

@@ -51,7 +51,7 @@ impl Behaviour for CutClients {
 }
 
 impl Described for CutClients {
-    const SUMMARY: &'static str = "cuts clients off from the leader, a minority or a majority, both ways, requests or answers, or makes those links slow; evidence: packets lost, or put aside or late";
+    const SUMMARY: &'static str = "cuts clients off from the leader, a minority or a majority, both ways, requests or answers, or makes those links slow; evidence: datagrams lost, or put aside or late";
     const NEEDS: Needs = Needs::ClientLinks;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {

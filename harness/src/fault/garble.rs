@@ -1,5 +1,5 @@
-//! Directed links that change one bit of a part of their packets and leave the checksum as it was: the receiver's kernel drops them, as
-//! it drops what a cable damaged. Needs packets with checksums of their own, and so hosts.
+//! Directed links that change one bit of a part of their datagrams and leave the checksum as it was: the receiver's kernel drops them, as
+//! it drops what a cable damaged. Needs datagrams with checksums of their own, and so hosts.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -9,11 +9,11 @@ use super::{Behaviour, Described, Drawn, Fault, Needs, draw_links, on_links_of};
 use crate::NodeId;
 use crate::net::{Counters, Direction, Link, LinkCounters, Rule};
 
-/// Garbles packets; heals by removing the rule.
+/// Garbles datagrams; heals by removing the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Garble {
-    /// Chance of each packet, percent.
+    /// Chance of each datagram, percent.
     pub percent: u8,
     /// Which links, seen from the victims.
     pub direction: Direction,
@@ -30,8 +30,8 @@ impl Behaviour for Garble {
 }
 
 impl Described for Garble {
-    const SUMMARY: &'static str = "changes a bit of 10-60 % of the packets on links of the victims and leaves their checksum, for the receiver's kernel to drop; evidence: wrong checksums that the kernels of the receivers counted";
-    const NEEDS: Needs = Needs::Packets;
+    const SUMMARY: &'static str = "changes a bit of 10-60 % of the datagrams on links of the victims and leaves their checksum, for the receiver's kernel to drop; evidence: wrong checksums that the kernels of the receivers counted";
+    const NEEDS: Needs = Needs::Hosts;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
         let (target, direction) = draw_links(rng, dealt);

@@ -115,7 +115,7 @@ faults! {
     Rate = rate "rate";
     /// Connections that are reset.
     Reset = reset "reset";
-    /// Directed links whose packets arrive with a wrong checksum.
+    /// Directed links whose datagrams arrive with a wrong checksum.
     Garble = garble "garble";
     /// Nodes that clients do not reach.
     CutClients = cut_clients "cut_clients";
@@ -133,11 +133,11 @@ impl FaultKind {
         match self.needs() {
             Needs::Nothing => true,
             Needs::Majority => cluster.nodes > 2,
-            Needs::Links => cluster.nodes > 1 && (cluster.packets || cluster.transport != Transport::Direct),
-            Needs::Datagrams => cluster.nodes > 1 && (cluster.packets || cluster.transport == Transport::Udp),
+            Needs::Links => cluster.nodes > 1 && (cluster.hosts || cluster.transport != Transport::Direct),
+            Needs::Datagrams => cluster.nodes > 1 && (cluster.hosts || cluster.transport == Transport::Udp),
             Needs::Payloads => cluster.nodes > 1 && cluster.transport == Transport::Udp,
-            Needs::Packets => cluster.nodes > 1 && cluster.packets,
-            Needs::ClientLinks => cluster.packets,
+            Needs::Hosts => cluster.nodes > 1 && cluster.hosts,
+            Needs::ClientLinks => cluster.hosts,
             Needs::Streams => cluster.nodes > 1 && cluster.transport == Transport::Tcp,
             Needs::Wipe => cluster.nodes > 2 && cluster.survives_wipe,
             Needs::Orders => cluster.nodes > 2 && cluster.takes_orders,
@@ -163,13 +163,13 @@ pub enum Needs {
     Majority,
     /// Links that pass the harness.
     Links,
-    /// Links that carry datagrams, or packets of anything.
+    /// Links that carry datagrams, be it those of IP.
     Datagrams,
     /// Links that carry datagrams whose payload nothing but the application checks.
     Payloads,
-    /// Links that carry packets.
-    Packets,
-    /// Clients whose packets pass the harness.
+    /// Two nodes or more with hosts of their own.
+    Hosts,
+    /// Clients whose datagrams pass the harness.
     ClientLinks,
     /// Links that carry streams.
     Streams,
@@ -189,7 +189,7 @@ impl std::fmt::Display for Needs {
             Needs::Links => "it needs two nodes or more, whose links pass the harness",
             Needs::Datagrams => "it needs two nodes or more that send datagrams, or --net switch",
             Needs::Payloads => "it needs two nodes or more that send datagrams over UDP",
-            Needs::Packets => "it needs two nodes or more with hosts of their own: --net switch",
+            Needs::Hosts => "it needs two nodes or more with hosts of their own: --net switch",
             Needs::ClientLinks => "it needs nodes with hosts of their own: --net switch",
             Needs::Streams => "it needs two nodes or more that talk over TCP",
             Needs::Wipe => "it needs three nodes or more of a system that says that a node may lose its data",
@@ -208,8 +208,8 @@ pub struct Shape {
     pub nodes: u32,
     /// How they talk to each other.
     pub transport: Transport,
-    /// Whether every packet of theirs passes the harness, those of their clients too.
-    pub packets: bool,
+    /// Whether every datagram of theirs passes the harness, those of their clients too.
+    pub hosts: bool,
     /// Whether a node that lost its data comes back as a member.
     pub survives_wipe: bool,
     /// Whether it changes its membership and its leader when told to.
@@ -435,10 +435,10 @@ mod tests {
     }
 
     /// The kinds that a cluster can have.
-    fn check(nodes: u32, transport: Transport, packets: bool, survives_wipe: bool, expected: &str) {
+    fn check(nodes: u32, transport: Transport, hosts: bool, survives_wipe: bool, expected: &str) {
         let ours = transport == Transport::Udp;
         let shape =
-            Shape { nodes, transport, packets, survives_wipe, takes_orders: ours, installs_snapshots: ours };
+            Shape { nodes, transport, hosts, survives_wipe, takes_orders: ours, installs_snapshots: ours };
         let possible = FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)).map(FaultKind::name);
         assert_eq!(possible.collect::<Vec<_>>().join(" "), expected, "{shape:?}");
     }

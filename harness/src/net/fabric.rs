@@ -77,7 +77,7 @@ impl Fabric {
         Fabric::forward("fabric", shared, Proxies::bind(addresses)?, seed, None)
     }
 
-    /// Gives every node a host of its own, to which `addresses` move, and starts to switch the packets between them.
+    /// Gives every node a host of its own, to which `addresses` move, and starts to switch the datagrams between them.
     ///
     /// # Errors
     /// The kernel refuses namespaces or devices, or the thread is not started.
@@ -136,7 +136,7 @@ impl Fabric {
         self.shared.links.iter().map(|(link, tally)| (*link, tally.read())).collect()
     }
 
-    /// Packets with a wrong checksum that the kernels of these nodes dropped; 0 where nodes have no kernel counters of their own.
+    /// Datagrams with a wrong checksum that the kernels of these nodes dropped; 0 where nodes have no kernel counters of their own.
     pub fn bad_checksums(&self, nodes: impl Iterator<Item = NodeId>) -> u64 {
         let Some(hosts) = &self.hosts else { return 0 };
         nodes.map(|node| hosts.bad_checksums(node)).sum()

@@ -5,7 +5,7 @@
 mod counters;
 mod fabric;
 mod forward;
-mod packet;
+mod ip;
 mod proxies;
 mod rules;
 mod streams;

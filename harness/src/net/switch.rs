@@ -1,5 +1,5 @@
-//! The wire below whole network namespaces: one device for each host, and one thread that reads IP packets from all of them, so that any
-//! system runs as it is, whatever it sends. Whose packets they are is seen from their addresses.
+//! The wire below whole network namespaces: one device for each host, and one thread that reads IP datagrams from all of them, so that any
+//! system runs as it is, whatever it sends. Whose datagrams they are is seen from their addresses.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::forward::{Arrival, Wire};
 use super::proxies::readable;
 use super::rules::Change;
-use super::{CLIENTS, Link, packet};
+use super::{CLIENTS, Link, ip};
 use crate::NodeId;
 use crate::cluster::Hosts;
 
@@ -36,7 +36,7 @@ impl Wire for Switch {
 
     fn read(&mut self, source: usize, buffer: &mut [u8]) -> Arrival {
         let Ok(len) = (&self.devices[source]).read(buffer) else { return Arrival::Nothing };
-        let Some((from, to)) = packet::ends(&buffer[..len]) else { return Arrival::Passed };
+        let Some((from, to)) = ip::ends(&buffer[..len]) else { return Arrival::Passed };
         // A host sends in nobody else's name, and what is for no host (a broadcast) is for nobody.
         let (Some(from), Some(to)) = (self.hosts.rank(from), self.hosts.rank(to)) else {
             return Arrival::Passed;
@@ -57,11 +57,11 @@ impl Wire for Switch {
     }
 
     fn change(&self, bytes: &mut [u8], change: Change) {
-        packet::change(bytes, change);
+        ip::change(bytes, change);
     }
 
     fn reset(&mut self, link: Link, bytes: &[u8]) -> bool {
-        let Some([there, back]) = packet::resets(bytes) else { return false };
+        let Some([there, back]) = ip::resets(bytes) else { return false };
         let back_link = Link { from: link.to, to: link.from };
         self.write(link, &there).is_ok() & self.write(back_link, &back).is_ok()
     }
@@ -184,7 +184,7 @@ mod tests {
         for _ in 0..50 {
             sender.send_to(&text, net.addresses.node(2)).unwrap();
             let wrong: u32 = receive(&receiver).iter().map(|byte| (byte ^ 0x55).count_ones()).sum();
-            assert_eq!(wrong, 1, "one bit, and none of the packets before");
+            assert_eq!(wrong, 1, "one bit, and none of the datagrams before");
         }
         assert_eq!(net.fabric.bad_checksums([2].into_iter()), 5, "the others were right");
         net.fabric.remove(2);

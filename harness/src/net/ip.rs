@@ -1,4 +1,4 @@
-//! IPv4 packets as the switch needs them: whom they are from and to, how one bit of a payload is changed, what resets a connection.
+//! IPv4 datagrams as the switch needs them: whom they are from and to, how one bit of a payload is changed, what resets a connection.
 //! Pure; reading and writing them is the business of [`super::switch`].
 
 use std::net::Ipv4Addr;
@@ -15,14 +15,14 @@ const UDP_HEADER_BYTES: usize = 8;
 const RST_ACK: u8 = 0x14;
 const RST: u8 = 0x04;
 
-/// Sender and receiver; `None` if it is no IPv4 packet.
+/// Sender and receiver; `None` if it is no IPv4 datagram.
 pub(super) fn ends(bytes: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok()?));
     let is_v4 = bytes.first().is_some_and(|first| first >> 4 == 4);
     is_v4.then(|| Some((address(12)?, address(16)?))).flatten()
 }
 
-/// Where the header of a whole packet of this protocol ends; `None` if it is another's, a fragment, or torn.
+/// Where the header of a whole datagram of this protocol ends; `None` if it is another's, a fragment, or torn.
 fn transport(bytes: &[u8], protocol: u8) -> Option<usize> {
     let header = usize::from(bytes.first()? & 0xf) * 4;
     let fragment = u16::from_be_bytes([*bytes.get(6)?, *bytes.get(7)?]) & 0x3fff != 0;
@@ -55,7 +55,7 @@ pub(super) fn change(bytes: &mut [u8], how: Change) {
     }
 }
 
-/// What makes both ends of the connection of a packet believe that the other reset it: what its receiver gets in its place, and what
+/// What makes both ends of the connection of a datagram believe that the other reset it: what its receiver gets in its place, and what
 /// its sender gets. `None` if it is not TCP, or a reset itself.
 pub(super) fn resets(bytes: &[u8]) -> Option<[Vec<u8>; 2]> {
     let header = transport(bytes, TCP)?;
