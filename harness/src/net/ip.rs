@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_packet_is_left_alone() {
+    fn what_is_torn_or_a_fragment_is_left_alone() {
         let mut fragment = datagram(b"some text");
         fragment[6] = 0x20;
         let before = fragment.clone();
