@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod campaign;
 pub mod cli;
+pub mod clock;
 pub mod cluster;
 mod errand;
 pub mod fault;

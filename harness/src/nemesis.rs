@@ -180,12 +180,14 @@ impl<'a> Nemesis<'a, '_> {
         }
     }
 
-    /// The nodes that are up and that no fault of processes has in its hands.
-    fn free(&self) -> Vec<NodeId> {
+    /// The nodes that are up and that no fault of processes has in its hands; nor one of clocks, if it is about `clocks`.
+    fn free(&self, clocks: bool) -> Vec<NodeId> {
+        let holds = |active: &&Active<'_>| {
+            let behaviour = active.planned.fault.behaviour();
+            behaviour.holds_processes() || (clocks && behaviour.holds_clocks())
+        };
         let held = |node: &NodeId| {
-            let mut holding =
-                self.active.values().filter(|active| active.planned.fault.behaviour().holds_processes());
-            holding.any(|active| active.ongoing.nodes.contains(node))
+            self.active.values().filter(holds).any(|active| active.ongoing.nodes.contains(node))
         };
         self.cluster.up().into_iter().filter(|node| !held(node)).collect()
     }
@@ -201,7 +203,7 @@ impl<'a> Nemesis<'a, '_> {
             }
             (None, None, Target::All | Target::Named(_)) => (1..=places).collect(),
             (None, None, _) => self.cluster.up(),
-            _ => self.free(),
+            _ => self.free(behaviour.holds_clocks()),
         };
         let mut rng = stream(self.seed, Purpose::Target, planned.id);
         let mut drawn =
@@ -568,6 +570,44 @@ mod tests {
         assert_eq!(of(&lines, 1, "heal")["evidence"]["dropped"], 1);
         assert_eq!(of(&lines, 1, "heal")["bit"], true);
         assert_eq!(of(&lines, 2, "heal")["bit"], false);
+    }
+
+    #[test]
+    fn clocks_are_bent_again_after_a_restart_and_healed() {
+        if !crate::clock::is_possible() {
+            println!("skipped: clocks cannot be bent on this machine");
+            return;
+        }
+        let lines = check(
+            r#"{"id":1,"at_ms":0,"duration_ms":900,"target":"all","fault":{"kind":"clock_jump","wall_ms":-3600000,"monotonic_ms":2000}}
+{"id":2,"at_ms":50,"duration_ms":100,"target":{"named":[2]},"fault":{"kind":"kill"}}
+{"id":3,"at_ms":300,"duration_ms":100,"target":{"named":[3]},"fault":{"kind":"pause"}}
+{"id":4,"at_ms":400,"duration_ms":300,"target":{"named":[1]},"fault":{"kind":"clock_rate","percent":50}}
+{"id":5,"at_ms":1000,"duration_ms":300,"target":"one","fault":{"kind":"clock_rate","percent":50}}
+"#,
+            |_, _, _| {},
+        );
+        assert_eq!(of(&lines, 1, "inject")["outcome"], "installed");
+        assert_eq!(
+            (&of(&lines, 2, "heal")["bit"], &of(&lines, 3, "heal")["bit"]),
+            (&json!(true), &json!(true))
+        );
+        let healed = of(&lines, 1, "heal");
+        assert_eq!(
+            (&healed["bit"], &healed["evidence"]["bent_again"]),
+            (&json!(true), &json!(1)),
+            "{healed}"
+        );
+        for node in ["n1", "n2", "n3"] {
+            let seen = &healed["evidence"][node];
+            assert!((seen["wall_ms"].as_f64().unwrap() + 3_600_000.0).abs() < 1_000.0, "{healed}");
+            assert!((seen["monotonic_ms"].as_f64().unwrap() - 2_000.0).abs() < 500.0, "{healed}");
+            assert!(seen["wall_ms_after"].as_f64().unwrap().abs() < 1.0, "{healed}");
+        }
+        assert_eq!(of(&lines, 4, "inject")["outcome"], "skipped", "one fault at a time has a node's clocks");
+        let slow = of(&lines, 5, "heal");
+        let node = slow["nodes"][0].as_str().unwrap();
+        assert!(slow["bit"] == true && slow["evidence"][node]["wall_ms"].as_f64() < Some(-100.0), "{slow}");
     }
 
     /// Where no node says anything there is no effect to see, and the victim goes on all the same.

@@ -18,6 +18,7 @@ fn a_storm_of_every_fault_is_valid_and_every_kind_bites() {
         nodes: 5,
         transport: Transport::Udp,
         hosts: false,
+        clocks: harness::clock::is_possible(),
         survives_wipe: false,
         takes_orders: true,
         installs_snapshots: true,

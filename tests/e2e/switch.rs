@@ -45,6 +45,7 @@ fn a_storm_of_every_fault_over_the_switch_is_valid_and_every_kind_bites() {
         nodes: 5,
         transport: Transport::Udp,
         hosts: true,
+        clocks: harness::clock::is_possible(),
         survives_wipe: false,
         takes_orders: true,
         installs_snapshots: true,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::Failure;
+use crate::clock;
 use crate::cluster::Hosts;
 use crate::fault::{FaultKind, Shape};
 use crate::net::Backend;
@@ -200,6 +201,7 @@ impl SpecArgs {
         let cluster = Shape {
             nodes,
             hosts: net == Backend::Switch,
+            clocks: clock::is_possible(),
             transport: system.map_or(Transport::Udp, |system| system.transport()),
             survives_wipe: system.is_some_and(|system| system.survives_wipe()),
             takes_orders: system.is_none_or(|system| system.takes_orders()),

@@ -1,6 +1,7 @@
 //! A cluster of real node processes on addresses of its own, and what may be done to them.
 //! How our node is started and asked is in [`crate::system`], one process in `process`, addresses in `ports`.
 
+mod clocks;
 mod guardian;
 mod hosts;
 mod logs;
@@ -10,7 +11,7 @@ mod process;
 pub use hosts::{Hosts, Inside};
 pub use logs::{LogWatch, Trouble};
 pub use ports::{Addresses, NODES_MAX, Roster};
-pub(crate) use process::{Process, Spawner};
+pub(crate) use process::{Process, Spawner, group_of};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};

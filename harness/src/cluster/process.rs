@@ -73,6 +73,13 @@ impl Process {
         self.child.id()
     }
 
+    /// It and the others of its group: systems start through scripts.
+    pub(crate) fn members(&self) -> Vec<u32> {
+        let mut members = vec![self.pid()];
+        members.extend(group_of(self.pid()));
+        members
+    }
+
     /// How it ended, if it has.
     pub(crate) fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.child.try_wait()?;
@@ -139,6 +146,19 @@ impl Process {
     fn group(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
+}
+
+/// The processes of a group, beside its leader.
+pub(crate) fn group_of(leader: u32) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten();
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let group = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // pid (name) state ppid pgrp; the name may hold anything.
+        let after = stat.rsplit_once(')').map(|(_, after)| after.to_owned()).unwrap_or_default();
+        after.split_whitespace().nth(2).and_then(|group| group.parse::<u32>().ok())
+    };
+    pids.filter(|pid| *pid != leader && group(pid) == Some(leader)).collect()
 }
 
 /// Whether [`Process::states`] says that every thread is stopped.

@@ -17,6 +17,8 @@ use crate::run_dir::node_name;
 use crate::system::Transport;
 use crate::target::Target;
 
+mod clocks;
+
 /// The table of faults: a variant, its module and type there, its name. A fault more is a file and a line.
 macro_rules! faults {
     ($($(#[$doc:meta])* $variant:ident = $module:ident $name:literal;)+) => {
@@ -119,6 +121,10 @@ faults! {
     Garble = garble "garble";
     /// Nodes that clients do not reach.
     CutClients = cut_clients "cut_clients";
+    /// Clocks that jump.
+    ClockJump = clock_jump "clock_jump";
+    /// Clocks that run too fast or too slow.
+    ClockRate = clock_rate "clock_rate";
     /// A node joins, another is taken out.
     Membership = membership "membership";
     /// The leader hands over.
@@ -138,6 +144,7 @@ impl FaultKind {
             Needs::Payloads => cluster.nodes > 1 && cluster.transport == Transport::Udp,
             Needs::Hosts => cluster.nodes > 1 && cluster.hosts,
             Needs::ClientLinks => cluster.hosts,
+            Needs::Clocks => cluster.clocks,
             Needs::Streams => cluster.nodes > 1 && cluster.transport == Transport::Tcp,
             Needs::Wipe => cluster.nodes > 2 && cluster.survives_wipe,
             Needs::Orders => cluster.nodes > 2 && cluster.takes_orders,
@@ -171,6 +178,8 @@ pub enum Needs {
     Hosts,
     /// Clients whose datagrams pass the harness.
     ClientLinks,
+    /// Processes whose clocks can be bent.
+    Clocks,
     /// Links that carry streams.
     Streams,
     /// Three nodes or more, of which one may lose its data.
@@ -190,6 +199,9 @@ impl std::fmt::Display for Needs {
             Needs::Datagrams => "it needs two nodes or more that send datagrams, or --net switch",
             Needs::Payloads => "it needs two nodes or more that send datagrams over UDP",
             Needs::Hosts => "it needs two nodes or more with hosts of their own: --net switch",
+            Needs::Clocks => {
+                "it needs a kernel and a processor (x86-64) on which clocks of a process can be bent"
+            }
             Needs::ClientLinks => "it needs nodes with hosts of their own: --net switch",
             Needs::Streams => "it needs two nodes or more that talk over TCP",
             Needs::Wipe => "it needs three nodes or more of a system that says that a node may lose its data",
@@ -210,6 +222,8 @@ pub struct Shape {
     pub transport: Transport,
     /// Whether every datagram of theirs passes the harness, those of their clients too.
     pub hosts: bool,
+    /// Whether the clocks of its processes can be bent.
+    pub clocks: bool,
     /// Whether a node that lost its data comes back as a member.
     pub survives_wipe: bool,
     /// Whether it changes its membership and its leader when told to.
@@ -277,6 +291,11 @@ pub(crate) trait Behaviour {
     /// Whether it has its victims' processes in its hands, so that no other fault can hit them.
     fn holds_processes(&self) -> bool {
         self.process().is_some()
+    }
+
+    /// Whether it has its victims' clocks in its hands, so that no other fault can bend them.
+    fn holds_clocks(&self) -> bool {
+        false
     }
 }
 
@@ -437,8 +456,15 @@ mod tests {
     /// The kinds that a cluster can have.
     fn check(nodes: u32, transport: Transport, hosts: bool, survives_wipe: bool, expected: &str) {
         let ours = transport == Transport::Udp;
-        let shape =
-            Shape { nodes, transport, hosts, survives_wipe, takes_orders: ours, installs_snapshots: ours };
+        let shape = Shape {
+            nodes,
+            transport,
+            hosts,
+            clocks: hosts,
+            survives_wipe,
+            takes_orders: ours,
+            installs_snapshots: ours,
+        };
         let possible = FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)).map(FaultKind::name);
         assert_eq!(possible.collect::<Vec<_>>().join(" "), expected, "{shape:?}");
     }
@@ -476,21 +502,21 @@ mod tests {
             Transport::Direct,
             true,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve replay rate garble cut_clients",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve replay rate garble cut_clients clock_jump clock_rate",
         );
         check(
             3,
             Transport::Tcp,
             true,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve replay rate reset garble cut_clients",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve replay rate reset garble cut_clients clock_jump clock_rate",
         );
         check(
             1,
             Transport::Udp,
             true,
             true,
-            "kill pause restart rolling_restart kill_all starve cut_clients",
+            "kill pause restart rolling_restart kill_all starve cut_clients clock_jump clock_rate",
         );
     }
 

@@ -22,7 +22,7 @@ use super::fabric::Shared;
 use super::forward::LATE;
 use super::rules::{Passage, bump};
 use crate::NodeId;
-use crate::cluster::Roster;
+use crate::cluster::{Roster, group_of};
 use crate::random::{Purpose, stream};
 
 /// Bytes of one direction of a connection that are held back at a time; what comes on top stays with its sender.
@@ -420,19 +420,6 @@ fn inode(local: &SocketAddr, remote: &SocketAddr) -> Option<u64> {
             .then(|| words.get(9)?.parse().ok())
             .flatten()
     })
-}
-
-/// The processes of a group, beside its leader.
-fn group_of(leader: u32) -> Vec<u32> {
-    let pids = std::fs::read_dir("/proc").into_iter().flatten();
-    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let group = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // pid (name) state ppid pgrp; the name may hold anything.
-        let after = stat.rsplit_once(')').map(|(_, after)| after.to_owned()).unwrap_or_default();
-        after.split_whitespace().nth(2).and_then(|group| group.parse::<u32>().ok())
-    };
-    pids.filter(|pid| *pid != leader && group(pid) == Some(leader)).collect()
 }
 
 #[cfg(test)]

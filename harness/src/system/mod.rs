@@ -138,6 +138,12 @@ pub trait System: Debug + Send + Sync {
         0
     }
 
+    /// How far the monotonic clock of a node was from the time when it wrote the newest line of its record, milliseconds; positive is
+    /// ahead. `None` if it records no time.
+    fn told_clock_ms(&self, _dir: &RunDir, _node: NodeId) -> Option<f64> {
+        None
+    }
+
     /// The entries that were appended while two majorities were needed, by the changes of membership between the entries
     /// `range` that a node tells of.
     fn joint_entries(&self, _dir: &RunDir, _node: NodeId, _range: (u64, u64)) -> u64 {

@@ -18,6 +18,7 @@ use node::trace::{TraceEvent, TraceLine};
 use super::{Change, Membership, Place, Session, Status, System, Transport};
 use crate::NodeId;
 use crate::cluster::Addresses;
+use crate::host::monotonic_ns;
 use crate::planted;
 use crate::run_dir::RunDir;
 use crate::run_file::Binary;
@@ -155,6 +156,9 @@ impl Whitewater {
     }
 }
 
+/// So much of the end of a trace holds its newest line.
+const TRACE_TAIL_BYTES: u64 = 16 << 10;
+
 impl System for Whitewater {
     fn name(&self) -> &str {
         "whitewater"
@@ -275,6 +279,18 @@ impl System for Whitewater {
             parsed.is_some_and(|line| matches!(line.event, TraceEvent::Install { .. }))
         };
         lines_from(&dir.node_trace(node), from).filter(install).count() as u64
+    }
+
+    /// By the stamp of the newest line of its trace, and by when the kernel says that the file was written last.
+    fn told_clock_ms(&self, dir: &RunDir, node: NodeId) -> Option<f64> {
+        let path = dir.node_trace(node);
+        let length = std::fs::metadata(&path).ok()?.len();
+        let last = lines_from(&path, length.saturating_sub(TRACE_TAIL_BYTES))
+            .filter_map(|line| serde_json::from_str::<TraceLine>(&line).ok());
+        let shown_ns = last.last()?.at;
+        let age = std::fs::metadata(&path).ok()?.modified().ok()?.elapsed().unwrap_or_default();
+        let written_ns = i128::from(monotonic_ns()) - age.as_nanos() as i128;
+        Some((i128::from(shown_ns) - written_ns) as f64 / 1e6)
     }
 
     fn joint_entries(&self, dir: &RunDir, node: NodeId, (from, to): (u64, u64)) -> u64 {
