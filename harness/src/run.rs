@@ -443,6 +443,8 @@ impl Run<'_> {
         let tolerated = self.plan.system.tolerates();
         let quorum =
             Quorum::draw(spec.seed, spec.nodes, tolerated, links).filter(|_| whole && dead.is_empty());
+        let quorum =
+            quorum.map(|quorum| if self.plan.system.forgets() { quorum.without_kills() } else { quorum });
         let starved = || probe.max().max(Duration::from_secs_f64(self.fabric.lag_ms_max() / 1_000.0));
         if let Some(quorum) = quorum
             && let Some(held) = quorum.hold(self.cluster, self.fabric, &mut pinned, &mut workload, &starved)

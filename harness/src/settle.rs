@@ -171,6 +171,13 @@ impl Quorum {
         (!broken.is_empty()).then_some(Quorum { core, broken, how })
     }
 
+    /// The same, with pauses in place of kills.
+    #[must_use]
+    pub fn without_kills(self) -> Quorum {
+        let how = if self.how == Broken::Killed { Broken::Paused } else { self.how };
+        Quorum { how, ..self }
+    }
+
     /// `n1 n3 n4 serve while n2 n5 are killed`.
     pub fn sentence(&self, serve: &str) -> String {
         let names = |nodes: &[NodeId]| nodes.iter().copied().map(node_name).collect::<Vec<_>>().join(" ");

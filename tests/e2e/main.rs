@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod key;
 mod lease;
+mod maelstrom;
 mod main_job;
 mod members;
 mod orders;

@@ -5,6 +5,7 @@ mod bench;
 mod campaign;
 mod list;
 mod print;
+mod relay;
 mod replay;
 mod run;
 mod spec_args;
@@ -47,6 +48,9 @@ enum Command {
     List,
     /// Measure the system without faults
     Bench(bench::Args),
+    /// Carry the messages of a node of Maelstrom
+    #[command(hide = true)]
+    Relay(relay::Args),
 }
 
 /// Why a command ended without a result, and the way out.
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
             Ok(0)
         }
         Command::Bench(args) => bench::main(&args),
+        Command::Relay(args) => relay::main(args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -168,12 +168,13 @@ fn fault_words(kind: &str, tally: &FaultTally) -> String {
     };
     // The first of those that a kind has: streams are held where datagrams are dropped.
     let counters: &[&str] = match kind {
-        "partition" => &["dropped", "held"],
+        "partition" => &["dropped", "held", "delayed"],
+        "cut_clients" => &["dropped", "delayed"],
         "loss" => &["dropped", "stalled"],
         "delay" | "rate" => &["delayed"],
         "duplicate" => &["duplicated"],
         "reorder" => &["reordered"],
-        "corrupt" => &["corrupted"],
+        "corrupt" | "garble" => &["corrupted"],
         "replay" => &["replayed"],
         "reset" => &["reset"],
         "starve" => &["stops"],

@@ -28,6 +28,9 @@ pub(super) struct SpecArgs {
     /// A system other than our own node: a name of `harness list`, or a description file
     #[arg(long, value_name = "NAME|FILE")]
     system: Option<String>,
+    /// A program that was written for Maelstrom, as nodes that serve `lin-kv` over stdin and stdout
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "system")]
+    maelstrom: Option<PathBuf>,
     /// The program that its nodes run, in place of the one that its description names
     #[arg(long, value_name = "FILE", requires = "system")]
     binary: Option<PathBuf>,
@@ -58,13 +61,13 @@ pub(super) struct SpecArgs {
     #[arg(long, value_enum, default_value_t = Net::Auto)]
     net: Net,
     /// Entries after which a node writes a snapshot of its state and forgets most of its log [default: 100]
-    #[arg(long, value_name = "N", conflicts_with = "system", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["system", "maelstrom"], value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_entries: Option<u64>,
     /// A further flag of `node serve`, such as --node-arg=--lease-reads; may be given several times
     #[arg(long = "node-arg", value_name = "FLAG", conflicts_with = "system", allow_hyphen_values = true)]
     node_args: Vec<String>,
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
-    #[arg(long, value_name = "ID", conflicts_with = "system")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["system", "maelstrom"])]
     bug: Option<String>,
 }
 
@@ -160,13 +163,15 @@ pub(super) fn fresh_seed() -> u64 {
 impl SpecArgs {
     /// The system that it names; `None` for our own node.
     pub(super) fn system(&self) -> Result<Option<Described>, Failure> {
-        let load = |name: &String| {
-            Described::load(name, self.binary.as_deref()).map_err(|error| {
-                let hint = error.hint();
-                Failure::hint(error, hint)
-            })
+        let loaded = match (&self.system, &self.maelstrom) {
+            (Some(name), _) => Described::load(name, self.binary.as_deref()),
+            (None, Some(program)) => Described::maelstrom(program),
+            (None, None) => return Ok(None),
         };
-        self.system.as_ref().map(load).transpose()
+        loaded.map(Some).map_err(|error| {
+            let hint = error.hint();
+            Failure::hint(error, hint)
+        })
     }
 
     /// The spec with this seed, of this system.
@@ -263,7 +268,7 @@ impl SpecArgs {
             node_args: self.node_args.clone(),
             pace: profile.pace,
             net,
-            system: self.system.clone(),
+            system: self.system.clone().or(self.maelstrom.as_ref().map(|path| path.display().to_string())),
             binary: self.binary.clone(),
         })
     }
@@ -283,6 +288,7 @@ impl SpecArgs {
         ];
         flags.extend(self.profile.iter().map(|profile| format!("--profile={profile}")));
         flags.extend(self.system.iter().map(|system| format!("--system={system}")));
+        flags.extend(self.maelstrom.iter().map(|program| format!("--maelstrom={}", program.display())));
         flags.extend(self.binary.iter().map(|binary| format!("--binary={}", binary.display())));
         flags.extend(spec.snapshot_entries.iter().map(|entries| format!("--snapshot-entries={entries}")));
         flags.extend(spec.node_args.iter().map(|flag| format!("--node-arg={flag}")));

@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::description::{Defaults, Description, DescriptionError, PortKind, Ready};
+use super::description::{Defaults, Description, DescriptionError, Kind, PortKind, Ready};
 use super::http::{self, HttpSession};
+use super::maelstrom;
 use super::program::{Program, ProgramSession};
 use super::template::expand;
 use super::{Place, Session, Status, System, Transport};
@@ -69,6 +70,23 @@ impl Described {
     /// The description is wrong, or its program is nowhere.
     pub fn load(name: &str, binary: Option<&Path>) -> Result<Described, DescribedError> {
         let (description, text) = Description::load(name)?;
+        Described::of(description, text, binary)
+    }
+
+    /// The nodes of Maelstrom that run this program.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn maelstrom(program: &Path) -> Result<Described, DescribedError> {
+        let text = maelstrom::description(program);
+        Described::of(Description::parse(program, &text)?, text, Some(program))
+    }
+
+    fn of(
+        description: Description,
+        text: String,
+        binary: Option<&Path>,
+    ) -> Result<Described, DescribedError> {
         let wanted = match (binary, description.command.get_ref().first()) {
             (Some(path), _) => path.display().to_string(),
             (None, Some(word)) => word.get_ref().clone(),
@@ -163,6 +181,10 @@ impl Described {
         expand(text, &fill).map_err(|word| io::Error::other(format!("nothing to put in for {{{word}}}")))
     }
 
+    fn is_of_maelstrom(&self) -> bool {
+        self.description.kind == Kind::Maelstrom
+    }
+
     fn client_port(&self) -> &str {
         match (&self.description.http, &self.description.driver) {
             (Some(http), _) => http.get_ref().port.get_ref(),
@@ -210,6 +232,9 @@ impl System for Described {
     }
 
     fn functions(&self) -> Vec<String> {
+        if self.is_of_maelstrom() {
+            return ["read", "write", "cas"].map(str::to_owned).to_vec();
+        }
         if let Some(driver) = &self.description.driver {
             return driver.get_ref().functions.iter().map(|function| function.get_ref().clone()).collect();
         }
@@ -251,6 +276,10 @@ impl System for Described {
         self.description.survives_wipe
     }
 
+    fn forgets(&self) -> bool {
+        self.is_of_maelstrom()
+    }
+
     fn tolerates(&self) -> Option<u32> {
         self.description.tolerates
     }
@@ -263,10 +292,15 @@ impl System for Described {
             }
             std::fs::write(&path, self.expand(place, text.get_ref())?)?;
         }
-        let mut command = Command::new(&self.program);
-        for word in self.description.command.get_ref().iter().skip(1) {
-            command.arg(self.expand(place, word.get_ref())?);
-        }
+        let words = self.description.command.get_ref().iter().skip(1);
+        let words = words.map(|word| self.expand(place, word.get_ref())).collect::<io::Result<Vec<_>>>()?;
+        let mut command = if self.is_of_maelstrom() {
+            maelstrom::command(place, &self.program, words)?
+        } else {
+            let mut command = Command::new(&self.program);
+            command.args(words);
+            command
+        };
         for (name, value) in &self.description.env {
             command.env(name, self.expand(place, value.get_ref())?);
         }
@@ -274,6 +308,9 @@ impl System for Described {
     }
 
     fn client_addr(&self, addresses: &Addresses, node: NodeId) -> SocketAddr {
+        if self.is_of_maelstrom() {
+            return addresses.node(node);
+        }
         self.listens(addresses, node, self.client_port())
     }
 
@@ -289,6 +326,10 @@ impl System for Described {
 
     fn status(&self, place: &Place<'_>, timeout: Duration) -> Option<Status> {
         let addr = self.client_addr(place.addresses, place.node);
+        if self.is_of_maelstrom() {
+            let ready = maelstrom::is_ready(addr, timeout);
+            return ready.then(|| Status { id: place.node.to_string(), ..Status::default() });
+        }
         if let Some(http) = &self.description.http
             && let Some(status) = &http.get_ref().status
         {
@@ -309,6 +350,9 @@ impl System for Described {
     }
 
     fn session(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>> {
+        if self.is_of_maelstrom() {
+            return Ok(Box::new(maelstrom::Session::new(nodes, patience)?));
+        }
         if let Some(program) = self.driver()? {
             return Ok(Box::new(ProgramSession::new(program, nodes, patience)));
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::maelstrom;
 use super::pointer::Pointer;
 use super::template::expand;
 use crate::fault::FaultKind;
@@ -67,10 +68,23 @@ pub(super) enum PortKind {
     Udp,
 }
 
+/// How a system's nodes are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// They listen at ports.
+    #[default]
+    Server,
+    /// They talk over stdin and stdout, as Maelstrom has it.
+    Maelstrom,
+}
+
 /// A description.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Description {
+    #[serde(default)]
+    pub(super) kind: Kind,
     pub(super) name: String,
     pub(super) command: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
@@ -81,6 +95,7 @@ pub(super) struct Description {
     pub(super) peers: Option<Spanned<String>>,
     #[serde(default = "comma")]
     pub(super) peers_separator: String,
+    #[serde(default = "no_ports")]
     pub(super) ports: Spanned<BTreeMap<String, PortKind>>,
     #[serde(default)]
     pub(super) ready: Option<Ready>,
@@ -96,6 +111,10 @@ pub(super) struct Description {
     pub(super) http: Option<Spanned<Http>>,
     #[serde(default)]
     pub(super) driver: Option<Spanned<Driver>>,
+}
+
+fn no_ports() -> Spanned<BTreeMap<String, PortKind>> {
+    Spanned::new(0..0, BTreeMap::new())
 }
 
 fn comma() -> String {
@@ -245,12 +264,25 @@ impl Description {
             DescriptionError::Line { path: path.to_owned(), line, message }
         };
         let parsed: Result<Description, toml::de::Error> = toml::from_str(text);
-        let description = parsed.map_err(|error| {
+        let mut description = parsed.map_err(|error| {
             // A field that is missing at the top level has no place: the first line stands for the file.
             at(error.span().map_or(0, |span| span.start), error.message().to_owned())
         })?;
         description.check().map_err(|(offset, message)| at(offset, message))?;
+        if description.kind == Kind::Maelstrom {
+            description.complete();
+        }
         Ok(description)
+    }
+
+    /// What goes without saying of nodes of Maelstrom.
+    fn complete(&mut self) {
+        let messages = BTreeMap::from([("messages".to_owned(), PortKind::Udp)]);
+        self.ports = Spanned::new(0..0, messages);
+        self.run.nodes.get_or_insert(3);
+        self.run.rate.get_or_insert(200);
+        self.run.workload.get_or_insert(WorkloadKind::Register);
+        self.run.faults.get_or_insert_with(|| maelstrom::FAULTS.to_vec());
     }
 
     fn check(&self) -> Result<(), Complaint> {
@@ -259,6 +291,17 @@ impl Description {
             return complain(self.command.span().start, "the command is empty".to_owned());
         }
         let ports = self.ports.get_ref();
+        if self.kind == Kind::Maelstrom {
+            let ports = (!ports.is_empty()).then(|| self.ports.span());
+            let http = self.http.as_ref().map(Spanned::span);
+            let driver = self.driver.as_ref().map(Spanned::span);
+            if let Some(span) = ports.or(http).or(driver) {
+                let message = "nodes of Maelstrom have no [ports], no [http] and no [driver]";
+                return complain(span.start, message.to_owned());
+            }
+            let own = self.command.get_ref().iter().chain(self.env.values()).chain(self.files.values());
+            return own.chain(self.peers.iter()).try_for_each(|text| self.placeholders(text, &OF_ITSELF));
+        }
         let udp = ports.values().filter(|kind| **kind == PortKind::Udp).count();
         if ports.is_empty() || ports.len() > PORTS_MAX || udp > 1 || (udp == 1 && self.tcp().is_some()) {
             let message = format!(
@@ -426,6 +469,30 @@ functions = ["read", "write"]
         check(&(http.clone() + "[http.read]\npath = \"/\"\nvalue = \"v\"\n"), 9, "no pointer");
         check(&(http.clone() + "[http.read]\npath = \"/\"\n"), 8, "does not say where");
         check(&(http + "[http.add]\npath = \"/{value}\"\n"), 5, "needs [http.elements]");
+    }
+
+    #[test]
+    fn nodes_of_maelstrom_need_a_name_and_a_command_alone() {
+        let text = "kind = \"maelstrom\"\nname = \"x\"\ncommand = [\"node\", \"{id}\"]\n";
+        let description = Description::parse(Path::new("x.toml"), text).unwrap();
+        let run = &description.run;
+        assert_eq!(
+            (run.nodes, run.workload, run.faults.as_deref()),
+            (Some(3), Some(WorkloadKind::Register), Some(&maelstrom::FAULTS[..]))
+        );
+        let own = text.to_owned() + "[run]\nnodes = 5\nfaults = [\"kill\"]\n";
+        let run = Description::parse(Path::new("x.toml"), &own).unwrap().run;
+        assert_eq!((run.nodes, run.faults.as_deref()), (Some(5), Some(&[FaultKind::Kill][..])));
+        check(&text.replace("{id}", "{addr:web}"), 3, "there is no {addr:web}");
+        check(&(text.to_owned() + "[ports]\nweb = \"tcp\"\n"), 4, "no [ports]");
+        check(&(text.to_owned() + "[http]\nport = \"web\"\n"), 4, "no [ports]");
+        check(&text.replace("maelstrom", "storm"), 1, "storm");
+        let program = maelstrom::description(Path::new("/a \"b\"/node"));
+        let described = Description::parse(Path::new("x.toml"), &program).unwrap();
+        assert_eq!(
+            (described.name.as_str(), described.command.get_ref()[0].get_ref().as_str()),
+            ("node", "/a \"b\"/node")
+        );
     }
 
     #[test]

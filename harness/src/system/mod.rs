@@ -4,6 +4,7 @@
 mod described;
 pub mod description;
 mod http;
+pub mod maelstrom;
 mod pointer;
 mod program;
 mod template;
@@ -56,6 +57,11 @@ pub trait System: Debug + Send + Sync {
     /// How many nodes it serves without, whichever they are, if not any minority.
     fn tolerates(&self) -> Option<u32> {
         None
+    }
+
+    /// Whether a node that is killed loses what it knows, and so is killed only by a fault that was asked for.
+    fn forgets(&self) -> bool {
+        false
     }
 
     /// The command that starts a node; files that it reads are written by now.
