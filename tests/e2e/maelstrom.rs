@@ -72,9 +72,10 @@ fn nodes_of_maelstrom_that_ask_one_node_are_valid_under_what_its_network_does() 
     let description =
         format!("kind = \"maelstrom\"\nname = \"asks\"\ncommand = [{program:?}]\ntolerates = 0\n");
     std::fs::write(&file, description).unwrap();
+    // Messages that are lost are not sent again: many clients, so that some are always about to ask.
     let faults = "--faults=pause,partition,loss,delay";
-    let args = ["run", "--system", file.to_str().unwrap(), faults, "--time", "10s", "--seed", "11"];
-    let said = sandbox.run(&args, &out).exits(0);
+    let args = ["run", "--system", file.to_str().unwrap(), faults, "--clients", "40", "--time", "16s"];
+    let said = sandbox.run(&[&args[..], &["--seed", "11"]].concat(), &out).exits(0);
     let run = Recorded::at(&out);
     assert_eq!(run.verdict(), "valid", "{said}");
     for kind in ["pause", "partition", "loss", "delay"] {
