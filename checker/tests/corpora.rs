@@ -62,7 +62,7 @@ fn the_cores_of_the_etcd_logs_are_small() {
     sizes.sort_unstable();
     assert_eq!(sizes.len(), 41);
     let (median, largest) = (sizes[sizes.len() / 2], sizes[sizes.len() - 1]);
-    assert!(median <= 20 && largest <= 32, "median {median}, largest {largest}");
+    assert!(median <= 6 && largest <= 32, "median {median}, largest {largest}");
 }
 
 /// Knossos names the operation that cannot be placed; what is left of ours must contain it.

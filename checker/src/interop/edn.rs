@@ -1,6 +1,7 @@
 //! EDN and JSON as far as histories use them: what one file holds as values with their lines. What they mean is `jepsen`'s business.
 //! Maps, sequences, sets, texts, numbers, keywords, symbols, tags, comments, discards; commas and a JSON colon are white space.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::history::Value;
@@ -10,35 +11,36 @@ const DEPTH_MAX: usize = 64;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Edn {
+pub(super) enum Edn<'a> {
     Nil,
     Int(i64),
-    Text(String),
+    Text(Cow<'a, str>),
     /// Without its colon.
-    Keyword(String),
+    Keyword(&'a str),
     /// A symbol, and what is written like one: `true`, `1.5`, `1/2`, a number beyond 64 bits, a character.
-    Symbol(String),
-    Sequence(Vec<Edn>),
-    Set(Vec<Edn>),
-    Map(Vec<(Edn, Edn)>),
+    Symbol(Cow<'a, str>),
+    Sequence(Vec<Edn<'a>>),
+    Set(Vec<Edn<'a>>),
+    Map(Vec<(Edn<'a>, Edn<'a>)>),
     /// A key of its own and a value, tagged as such: Jepsen's independent tuple.
-    Tuple(Box<(Edn, Edn)>),
+    Tuple(Box<(Edn<'a>, Edn<'a>)>),
 }
 
-impl Edn {
-    pub(super) fn get(&self, key: &str) -> Option<&Edn> {
+impl<'a> Edn<'a> {
+    pub(super) fn get(&self, key: &str) -> Option<&Edn<'a>> {
         let Edn::Map(entries) = self else { return None };
         entries.iter().find(|(k, _)| k.as_name() == Some(key)).map(|(_, v)| v)
     }
 
     pub(super) fn as_name(&self) -> Option<&str> {
         match self {
-            Edn::Keyword(name) | Edn::Symbol(name) | Edn::Text(name) => Some(name),
+            Edn::Keyword(name) => Some(name),
+            Edn::Symbol(name) | Edn::Text(name) => Some(name),
             _ => None,
         }
     }
 
-    pub(super) fn items(&self) -> Option<&[Edn]> {
+    pub(super) fn items(&self) -> Option<&[Edn<'a>]> {
         match self {
             Edn::Sequence(items) | Edn::Set(items) => Some(items),
             _ => None,
@@ -46,7 +48,7 @@ impl Edn {
     }
 
     /// As a key and its value, whether tagged so or a sequence of two.
-    pub(super) fn pair(&self) -> Option<(&Edn, &Edn)> {
+    pub(super) fn pair(&self) -> Option<(&Edn<'a>, &Edn<'a>)> {
         match self {
             Edn::Tuple(pair) => Some((&pair.0, &pair.1)),
             Edn::Sequence(items) => match &items[..] {
@@ -70,7 +72,7 @@ impl Edn {
         match self {
             Edn::Nil => Value::Nil,
             Edn::Int(n) => Value::Int(*n),
-            Edn::Text(text) => Value::Text(text.as_str().into()),
+            Edn::Text(text) => Value::Text((&**text).into()),
             _ => Value::Text(self.to_string().into()),
         }
     }
@@ -85,9 +87,9 @@ impl Edn {
 }
 
 /// In one form: equal values look the same, however a file wrote them.
-impl fmt::Display for Edn {
+impl fmt::Display for Edn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = |items: &[Edn]| items.iter().map(Edn::to_string).collect::<Vec<_>>();
+        let row = |items: &[Edn<'_>]| items.iter().map(Edn::to_string).collect::<Vec<_>>();
         let sorted = |mut items: Vec<String>| {
             items.sort();
             items.join(" ")
@@ -112,8 +114,8 @@ impl fmt::Display for Edn {
 pub(super) type Parsed<T> = Result<T, (u64, String)>;
 
 /// What a file holds, one by one with their lines: the items of its vector or list, or a bare stream of values.
-pub(super) fn stream(text: &str) -> Parsed<Vec<(u64, Edn)>> {
-    let mut parser = Parser { text: text.as_bytes(), at: 0, line: 1, depth: 0 };
+pub(super) fn stream(text: &str) -> Parsed<Vec<(u64, Edn<'_>)>> {
+    let mut parser = Parser { all: text, text: text.as_bytes(), at: 0, line: 1, depth: 0 };
     let mut values = Vec::new();
     parser.blank()?;
     if let Some(open @ (b'[' | b'(')) = parser.peek() {
@@ -130,20 +132,22 @@ pub(super) fn stream(text: &str) -> Parsed<Vec<(u64, Edn)>> {
 }
 
 /// The first value of a text, which stands in `line`; nil if there is none.
-pub(super) fn first(text: &str, line: u64) -> Parsed<Edn> {
-    let mut parser = Parser { text: text.as_bytes(), at: 0, line, depth: 0 };
+pub(super) fn first(text: &str, line: u64) -> Parsed<Edn<'_>> {
+    let mut parser = Parser { all: text, text: text.as_bytes(), at: 0, line, depth: 0 };
     parser.blank()?;
     if parser.peek().is_none() { Ok(Edn::Nil) } else { parser.value() }
 }
 
 struct Parser<'a> {
+    all: &'a str,
+    /// The same as bytes: what gives a text its structure is ASCII.
     text: &'a [u8],
     at: usize,
     line: u64,
     depth: usize,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
@@ -181,7 +185,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn items(&mut self, close: u8, mut take: impl FnMut(u64, Edn)) -> Parsed<()> {
+    fn items(&mut self, close: u8, mut take: impl FnMut(u64, Edn<'a>)) -> Parsed<()> {
         loop {
             self.blank()?;
             match self.peek() {
@@ -199,7 +203,7 @@ impl Parser<'_> {
         }
     }
 
-    fn sequence(&mut self, close: u8) -> Parsed<Vec<Edn>> {
+    fn sequence(&mut self, close: u8) -> Parsed<Vec<Edn<'a>>> {
         self.at += 1;
         let mut items = Vec::new();
         self.items(close, |_, item| items.push(item))?;
@@ -216,11 +220,11 @@ impl Parser<'_> {
         parsed
     }
 
-    fn value(&mut self) -> Parsed<Edn> {
+    fn value(&mut self) -> Parsed<Edn<'a>> {
         self.deeper(Parser::inner)
     }
 
-    fn inner(&mut self) -> Parsed<Edn> {
+    fn inner(&mut self) -> Parsed<Edn<'a>> {
         match self.peek() {
             None => self.fail("a value is missing at the end of the file"),
             Some(b'[') => Ok(Edn::Sequence(self.sequence(b']')?)),
@@ -247,9 +251,7 @@ impl Parser<'_> {
                 let start = self.at;
                 self.at += 2;
                 self.word();
-                Ok(Edn::Symbol(
-                    String::from_utf8_lossy(&self.text[start..self.at.min(self.text.len())]).into_owned(),
-                ))
+                Ok(Edn::Symbol(self.since(start).into()))
             }
             Some(_) => {
                 let line = self.line;
@@ -257,17 +259,17 @@ impl Parser<'_> {
                 if word.is_empty() {
                     return Err((line, format!("unexpected {:?}", self.text[self.at] as char)));
                 }
-                Ok(word_value(&word))
+                Ok(word_value(word))
             }
         }
     }
 
-    fn tagged(&mut self) -> Parsed<Edn> {
+    fn tagged(&mut self) -> Parsed<Edn<'a>> {
         self.at += 1;
         match self.peek() {
             Some(b'{') => return Ok(Edn::Set(self.sequence(b'}')?)),
             // ##Inf, ##NaN
-            Some(b'#') => return Ok(Edn::Symbol(format!("#{}", self.word()))),
+            Some(b'#') => return Ok(Edn::Symbol(format!("#{}", self.word()).into())),
             _ => {}
         }
         let tag = self.word();
@@ -287,27 +289,40 @@ impl Parser<'_> {
         })
     }
 
-    fn word(&mut self) -> String {
-        let start = self.at.min(self.text.len());
+    fn word(&mut self) -> &'a str {
+        let start = self.at;
         while self.peek().is_some_and(|b| !b.is_ascii_whitespace() && !b"[](){}\",;".contains(&b)) {
             self.at += 1;
         }
-        String::from_utf8_lossy(&self.text[start..self.at.max(start)]).into_owned()
+        self.since(start)
     }
 
-    fn string(&mut self) -> Parsed<Edn> {
-        let mut bytes = Vec::new();
+    /// What was passed since `start`. Both ends are at ASCII, or at an end.
+    fn since(&self, start: usize) -> &'a str {
+        self.all.get(start..self.at.min(self.all.len())).unwrap_or_default()
+    }
+
+    fn string(&mut self) -> Parsed<Edn<'a>> {
+        let start = self.at + 1;
+        // Filled from the first escape on.
+        let mut bytes: Option<Vec<u8>> = None;
         loop {
             self.at += 1;
             match self.peek() {
                 None => return self.fail("the file ends inside a text"),
                 Some(b'"') => {
+                    let text = match bytes {
+                        Some(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
+                        None => self.since(start).into(),
+                    };
                     self.at += 1;
                     // In JSON a colon follows a key at once; in EDN nothing does.
                     self.at += usize::from(self.peek() == Some(b':'));
-                    return Ok(Edn::Text(String::from_utf8_lossy(&bytes).into_owned()));
+                    return Ok(Edn::Text(text));
                 }
                 Some(b'\\') => {
+                    let before = self.since(start);
+                    let bytes = bytes.get_or_insert_with(|| before.into());
                     self.at += 1;
                     match self.peek() {
                         Some(b'n') => bytes.push(b'\n'),
@@ -322,7 +337,7 @@ impl Parser<'_> {
                 }
                 Some(byte) => {
                     self.line += u64::from(byte == b'\n');
-                    bytes.push(byte);
+                    bytes.iter_mut().for_each(|bytes| bytes.push(byte));
                 }
             }
         }
@@ -354,15 +369,15 @@ impl Parser<'_> {
 }
 
 /// What a word outside of texts means.
-fn word_value(word: &str) -> Edn {
+fn word_value(word: &str) -> Edn<'_> {
     if let Some(name) = word.strip_prefix(':') {
-        return Edn::Keyword(name.to_owned());
+        return Edn::Keyword(name);
     }
     if word == "nil" || word == "null" {
         return Edn::Nil;
     }
     if !word.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit()) {
-        return Edn::Symbol(word.to_owned());
+        return Edn::Symbol(word.into());
     }
     let number = word.strip_suffix(['N', 'M']).unwrap_or(word);
     let hexadecimal = |digits: &str| i64::from_str_radix(digits, 16).ok();
@@ -371,14 +386,14 @@ fn word_value(word: &str) -> Edn {
     }
     let shown = |n: f64| format!("{n:?}");
     let decimal = number.contains(['.', 'e', 'E']).then(|| number.parse().ok().map(shown)).flatten();
-    Edn::Symbol(decimal.unwrap_or_else(|| number.to_owned()))
+    Edn::Symbol(decimal.map_or(number.into(), Cow::Owned))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn one(text: &str) -> Edn {
+    fn one(text: &str) -> Edn<'_> {
         let values = stream(text).unwrap();
         assert_eq!(values.len(), 1, "{text}: {values:?}");
         values[0].1.clone()

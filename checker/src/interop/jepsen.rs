@@ -18,7 +18,7 @@ struct Told<'a> {
     f: Option<&'a str>,
     /// Of files whose operations name one: by `:key`, by Jepsen's independent `[key value]`, or inside a transaction.
     key: Option<String>,
-    value: &'a Edn,
+    value: &'a Edn<'a>,
 }
 
 /// What all operations of a file have in common.
@@ -55,7 +55,7 @@ pub(super) fn read_log(path: &Path, text: &str, reading: &Reading) -> Result<His
     history(path, &maps, text.contains("jepsen.util"), reading)
 }
 
-fn log_line(line: &str, number: u64) -> Parsed<Edn> {
+fn log_line(line: &str, number: u64) -> Parsed<Edn<'_>> {
     let bad = |reason: &str| Err((number, reason.to_owned()));
     let is_type = |word: &str| word.strip_prefix(':').and_then(super::kind).is_some();
     // Each word with what follows it.
@@ -82,7 +82,7 @@ fn log_line(line: &str, number: u64) -> Parsed<Edn> {
     let Some(f) = f.strip_prefix(':').filter(|f| !f.is_empty()) else {
         return bad("no function after the type");
     };
-    let word = |name: &str| Edn::Keyword(name.to_owned());
+    let word = Edn::Keyword;
     Ok(Edn::Map(vec![
         (word("process"), edn::first(process, number)?),
         (word("type"), word(kind)),
@@ -93,7 +93,7 @@ fn log_line(line: &str, number: u64) -> Parsed<Edn> {
 
 fn history(
     path: &Path,
-    maps: &[(u64, Edn)],
+    maps: &[(u64, Edn<'_>)],
     absent: bool,
     reading: &Reading,
 ) -> Result<History, HistoryError> {
@@ -124,7 +124,7 @@ fn history(
     let mut open: HashMap<u64, Invoked<'_>> = HashMap::new();
     for Told { line, process, mut kind, f, key, value } in told {
         // A register of texts that is never appended to is absent where it holds no text.
-        let empty = plain && shape.texts && *value == Edn::Text(String::new());
+        let empty = plain && shape.texts && matches!(value, Edn::Text(text) if text.is_empty());
         let value = if empty { &Edn::Nil } else { value };
         let (f, key) = match (kind, f) {
             (EventType::Invoke, Some(f)) => {
@@ -174,8 +174,8 @@ struct Invoked<'a> {
 }
 
 /// The steps of a transaction, under our names.
-fn steps(value: &Edn) -> Option<Value> {
-    let step = |step: &Edn| match step.items()? {
+fn steps(value: &Edn<'_>) -> Option<Value> {
+    let step = |step: &Edn<'_>| match step.items()? {
         [f, key, value] => {
             let f = match f.as_name()? {
                 "read" => "r",
@@ -190,23 +190,23 @@ fn steps(value: &Edn) -> Option<Value> {
     value.items()?.iter().map(step).collect::<Option<_>>().map(Value::List)
 }
 
-fn is_client(map: &Edn) -> bool {
+fn is_client(map: &Edn<'_>) -> bool {
     matches!(map.get("process"), Some(Edn::Int(_)))
 }
 
-fn f(map: &Edn) -> &str {
+fn f<'a>(map: &'a Edn<'_>) -> &'a str {
     map.get("f").and_then(Edn::as_name).unwrap_or_default()
 }
 
-fn value(map: &Edn) -> &Edn {
+fn value<'a, 'b>(map: &'a Edn<'b>) -> &'a Edn<'b> {
     map.get("value").unwrap_or(&Edn::Nil)
 }
 
-fn shape(maps: &[(u64, Edn)], absent: bool) -> Shape {
+fn shape(maps: &[(u64, Edn<'_>)], absent: bool) -> Shape {
     let clients = || maps.iter().map(|(_, map)| map).filter(|map| is_client(map));
     let invokes = || clients().filter(|map| map.get("type").and_then(Edn::as_name) == Some("invoke"));
     // No other read is invoked with a value, no other write with a pair, no other cas with a pair in a pair.
-    let independent = |map: &Edn| match (f(map), value(map)) {
+    let independent = |map: &Edn<'_>| match (f(map), value(map)) {
         (_, Edn::Tuple(_)) => Some(true),
         ("read" | "write", value) => Some(value.pair().is_some()),
         ("cas", value) => Some(value.pair().is_some_and(|(_, pair)| pair.pair().is_some())),
@@ -218,12 +218,12 @@ fn shape(maps: &[(u64, Edn)], absent: bool) -> Shape {
     let told: Vec<bool> = invokes().filter_map(independent).collect();
     let independent = !keyed && !told.is_empty() && told.iter().all(|told| *told);
     let get_put = clients().any(|map| matches!(f(map), "get" | "put"));
-    let text = |map: &Edn| {
+    let text = |map: &Edn<'_>| {
         let value = value(map);
         let inner = if independent { value.pair().map_or(value, |(_, value)| value) } else { value };
         matches!(inner, Edn::Nil | Edn::Text(_))
     };
-    let is_txn = |map: &&Edn| f(map) == "txn";
+    let is_txn = |map: &&Edn<'_>| f(map) == "txn";
     let long = clients().filter(is_txn).any(|map| value(map).items().is_some_and(|steps| steps.len() != 1));
     // Knossos writes the steps out, and its keys begin with 0; Elle's begin absent.
     let short = clients().filter(is_txn).flat_map(|map| value(map).items().unwrap_or_default()).any(
@@ -239,7 +239,7 @@ fn shape(maps: &[(u64, Edn)], absent: bool) -> Shape {
 }
 
 /// What a map says of a client's operation; nothing if it is the nemesis's.
-fn tell<'a>(line: u64, map: &'a Edn, shape: &Shape) -> Parsed<Option<Told<'a>>> {
+fn tell<'a>(line: u64, map: &'a Edn<'a>, shape: &Shape) -> Parsed<Option<Told<'a>>> {
     let bad = |reason: String| (line, reason);
     if !matches!(map, Edn::Map(_)) {
         let expected = "an operation, {:process 0, :type :invoke, :f :read, :value nil}";

@@ -21,7 +21,7 @@ pub(super) fn order(key: &KeyHistory, ops: &[Op]) -> Option<Vec<usize>> {
         }
         ModelKind::ListAppend => replayed(&List, key, ops),
         ModelKind::Set => replayed(&Set, key, ops),
-        ModelKind::Kv => replayed(&Kv, key, ops),
+        ModelKind::Kv => replayed(&Kv::of(ops.iter().map(|op| &op.action)), key, ops),
         ModelKind::Counter => replayed(&Counter, key, ops),
         ModelKind::Mutex => replayed(&Mutex, key, ops),
         ModelKind::FifoQueue => replayed(&Queue, key, ops),

@@ -233,7 +233,7 @@ pub(crate) fn run(model: ModelKind, ops: &[Op], budget: Budget, record: bool) ->
         }
         ModelKind::ListAppend => search::search(&List, ops, budget, record),
         ModelKind::Set => search::search(&Set, ops, budget, record),
-        ModelKind::Kv => search::search(&Kv, ops, budget, record),
+        ModelKind::Kv => search::search(&Kv::of(ops.iter().map(|op| &op.action)), ops, budget, record),
         ModelKind::Counter => search::search(&Counter, ops, budget, record),
         ModelKind::Mutex => search::search(&Mutex, ops, budget, record),
         ModelKind::FifoQueue => search::search(&Queue, ops, budget, record),
