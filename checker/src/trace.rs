@@ -150,6 +150,9 @@ pub enum Event {
         /// The last such record.
         lsn: Lsn,
     },
+    /// A fault took from the disk what may have been durable, while no process used it. What the node finds at its next start is no
+    /// breach of a promise; what it does then may be.
+    Damage {},
     /// The role changed, or the term of the role.
     Role {
         /// New role.
@@ -303,6 +306,7 @@ impl<'de> Deserialize<'de> for Line {
                 term: need!(term),
                 chains: need!(chains).into_iter().map(|h| h.0).collect(),
             },
+            "damage" => Event::Damage {},
             "durable" => Event::Durable { lsn: need!(lsn) },
             "role" => Event::Role { role: need!(role), term: need!(term) },
             "vote_sent" => Event::VoteSent { to: need!(to), term: need!(term) },
@@ -427,6 +431,7 @@ mod tests {
             Event::Truncate { lsn: 8, last_index: 2 },
             Event::Append { lsn: 9, prev_index: 2, term: 4, chains: vec![1, 0xdead_beef_0000_0001] },
             Event::Durable { lsn: 10 },
+            Event::Damage {},
             Event::Role { role: Role::PreCandidate, term: 4 },
             Event::VoteSent { to: 2, term: 4 },
             Event::AppendAckSent { to: 2, term: 4, match_index: 4 },

@@ -6,6 +6,8 @@ pub mod campaign;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod disk;
+pub mod doctor;
 mod errand;
 pub mod fault;
 pub mod host;

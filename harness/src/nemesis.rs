@@ -56,7 +56,8 @@ pub fn run(
     });
 }
 
-/// Reports the nodes that died by themselves since the last call, as `self_exit` lines; how many there were.
+/// Reports the nodes that died by themselves since the last call, as `self_exit` lines, and those that a fault explains and that run
+/// again, as `expected_exit`; how many there were of the former.
 pub fn report_self_exits(cluster: &Cluster, sink: &dyn Fn(&str, Value)) -> usize {
     let exits = cluster.self_exits();
     for exit in &exits {
@@ -64,6 +65,11 @@ pub fn report_self_exits(cluster: &Cluster, sink: &dyn Fn(&str, Value)) -> usize
             "self_exit",
             json!({"node": node_name(exit.node), "status": exit.status, "stderr": exit.stderr}),
         );
+    }
+    for exit in cluster.expected_exits() {
+        let restored = exit.restored;
+        let value = json!({"node": node_name(exit.node), "status": exit.status, "restored": restored});
+        sink("expected_exit", value);
     }
     exits.len()
 }

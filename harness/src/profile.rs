@@ -9,12 +9,14 @@ use crate::fault::FaultKind;
 use crate::target::Target;
 
 /// Profiles that come with the harness, by name.
-pub const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 8] = [
     ("steady", include_str!("../profiles/steady.toml")),
     ("calm", include_str!("../profiles/calm.toml")),
     ("storm", include_str!("../profiles/storm.toml")),
     ("network", include_str!("../profiles/network.toml")),
     ("process", include_str!("../profiles/process.toml")),
+    ("disk", include_str!("../profiles/disk.toml")),
+    ("nightly", include_str!("../profiles/nightly.toml")),
     ("kills", include_str!("../profiles/kills.toml")),
 ];
 /// The profile of a run that names none.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::NodeId;
 use crate::cluster::{Addresses, Cluster, ClusterError, Leader, LogWatch};
+use crate::disk::{Disks, Store};
 use crate::host::{Host, LagProbe, monotonic_ns};
 use crate::nemesis;
 use crate::net::{Backend, Fabric};
@@ -132,6 +133,9 @@ pub enum RunError {
     /// The network below the cluster.
     #[error("cannot set up the links between nodes: {0}")]
     Network(io::Error),
+    /// The disks below the nodes.
+    #[error("cannot set up the disks of nodes: {0}")]
+    Disks(io::Error),
     /// A client.
     #[error("cannot start a client: {0}")]
     Session(io::Error),
@@ -189,7 +193,14 @@ pub fn run(
     };
     let fabric = fabric.map_err(RunError::Network)?;
     let _inside = fabric.enter().map_err(RunError::Network)?;
-    let cluster = Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true)?;
+    let disks = match spec.disk {
+        Store::Real => None,
+        Store::Fuse => {
+            let kept = plan.system.kept_files();
+            Some(Disks::create(&plan.dir, addresses.nodes(), kept).map_err(RunError::Disks)?)
+        }
+    };
+    let cluster = Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true, disks)?;
     let leader = cluster.wait_up(READY_WITHIN)?;
 
     let can_cas = plan.system.functions().iter().any(|function| function == "cas");
@@ -220,9 +231,10 @@ pub fn run(
     // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
     run.look();
     cluster.stop_all();
+    cluster.put_disks_away()?;
     let mut warnings = fabric_warnings(&fabric);
     let own_fault = own_fault(fabric.overflow(), watch.max());
-    let places = cluster.places();
+    let (places, damages) = (cluster.places(), cluster.damages());
     drop(cluster);
     drop(fabric);
     let tally = recorder.finish().map_err(io_error(&history))?;
@@ -233,7 +245,7 @@ pub fn run(
     }
 
     let checking = Instant::now();
-    let elections = plan.system.translate(&plan.dir, places)?;
+    let elections = plan.system.translate(&plan.dir, places, &damages)?;
     let report = checker::check(plan.dir.path(), &checker::Options::default())?;
     let verdict = plan.dir.verdict();
     report.write_verdict(plan.dir.path()).map_err(io_error(&verdict))?;
@@ -322,6 +334,10 @@ impl Run<'_> {
     fn look(&self) {
         nemesis::report_self_exits(self.cluster, &|f, value| self.record(f, value));
         for trouble in self.logs.lock().unwrap_or_else(PoisonError::into_inner).look() {
+            // What a node says of its disk while that is broken is no violation.
+            if self.cluster.is_excused(trouble.node) {
+                continue;
+            }
             let status = format!("its log says {:?}", trouble.text);
             let value = json!({"node": node_name(trouble.node), "status": status, "stderr": trouble.line});
             self.record("self_exit", value);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Store;
 use crate::fault::FaultKind;
 use crate::net::Backend;
 use crate::profile::{self, Pace};
@@ -96,6 +97,9 @@ pub struct Spec {
     /// How what nodes send passes through the harness.
     #[serde(default)]
     pub net: Backend,
+    /// Where nodes keep their data.
+    #[serde(default)]
+    pub disk: Store,
     /// The system, as the command line named it; our own node if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -119,6 +123,7 @@ impl Default for Spec {
             node_args: Vec::new(),
             pace: Pace::default(),
             net: Backend::Proxy,
+            disk: Store::Real,
             system: None,
             binary: None,
         }

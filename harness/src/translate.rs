@@ -1,6 +1,7 @@
 //! From the node's trace to the checker's: the one place that knows both vocabularies.
 //! An event that either side gains does not compile here until it has a counterpart.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -45,16 +46,26 @@ pub struct Election {
     pub term: u64,
 }
 
-/// Translates the traces of all nodes of a run, and lists the elections that they tell of, by node.
+/// A fault that took from the disk of a node what may have been durable, while it was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The node.
+    pub node: NodeId,
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub at: u64,
+}
+
+/// Translates the traces of all nodes of a run, with what was done to their disks, and lists the elections that they tell of, by node.
 ///
 /// # Errors
 /// A trace is malformed before its end, or a file cannot be read or written.
-pub fn translate_all(dir: &RunDir, nodes: u32) -> Result<Vec<Election>, TranslateError> {
+pub fn translate_all(dir: &RunDir, nodes: u32, damages: &[Damage]) -> Result<Vec<Election>, TranslateError> {
     let mut elections = Vec::new();
     for id in 1..=nodes {
         let from = dir.node_trace(id);
         if from.exists() {
-            translate(&from, &dir.trace(id), id, &mut elections)?;
+            let damages = damages.iter().filter(|damage| damage.node == id).map(|damage| damage.at);
+            translate(&from, &dir.trace(id), id, damages.collect(), &mut elections)?;
         }
     }
     Ok(elections)
@@ -64,6 +75,7 @@ fn translate(
     from: &Path,
     to: &Path,
     id: NodeId,
+    mut damages: VecDeque<u64>,
     elections: &mut Vec<Election>,
 ) -> Result<(), TranslateError> {
     let reading = |source| TranslateError::Io { path: from.to_owned(), source };
@@ -92,6 +104,10 @@ fn translate(
                 });
             }
         };
+        while let Some(at) = damages.pop_front_if(|at| *at < line.at) {
+            let damage = Line { at, event: Event::Damage {} };
+            put(serde_json::to_string(&damage).map_err(|e| writing(e.into()))?)?;
+        }
         if let TraceEvent::Role { role: TraceRole::Leader, term } = line.event {
             elections.push(Election { at: line.at, node: id, term });
         }
@@ -207,7 +223,7 @@ mod tests {
         let (from, to) = (dir.path().join("raw.jsonl"), dir.path().join("trace.jsonl"));
         std::fs::write(&from, text).unwrap();
         let mut elections = Vec::new();
-        translate(&from, &to, 2, &mut elections)?;
+        translate(&from, &to, 2, VecDeque::new(), &mut elections)?;
         checker::trace::read(&to).expect("the checker reads what is written for it");
         Ok((std::fs::read_to_string(&to).unwrap(), elections))
     }
@@ -220,6 +236,18 @@ mod tests {
         assert_eq!(header, r#"{"format":"whitewater-trace","version":"1.0","node":"n2"}"#);
         assert_eq!(events, raw, "both vocabularies are the same words");
         assert_eq!(elections, [Election { at: 9, node: 2, term: 6 }]);
+    }
+
+    #[test]
+    fn a_damage_stands_between_what_was_before_and_what_came_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("raw.jsonl"), dir.path().join("trace.jsonl"));
+        let durable = |lsn| TraceEvent::Durable { lsn };
+        std::fs::write(&from, raw(vec![durable(1), durable(2), durable(3)])).unwrap();
+        translate(&from, &to, 2, VecDeque::from([0, 1, 7]), &mut Vec::new()).unwrap();
+        let read = checker::trace::read(&to).unwrap();
+        let damaged: Vec<bool> = read.lines.iter().map(|line| line.event == Event::Damage {}).collect();
+        assert_eq!(damaged, [false, true, false, true, false], "the last one was seen by nobody");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod campaign;
 mod ctrl_c;
 mod damage;
 mod dead_node;
+mod disks;
 mod hostile;
 mod http;
 mod key;

@@ -17,7 +17,7 @@ use harness::schedule::Schedule;
 use harness::spec::Spec;
 use harness::system::whitewater::Whitewater;
 use harness::system::{Change, Place, Session, Status, System, Transport};
-use harness::translate::{Election, TranslateError};
+use harness::translate::{Damage, Election, TranslateError};
 use tests::binaries::binaries;
 use tests::recorded::Recorded;
 use tests::sandbox::Sandbox;
@@ -135,8 +135,13 @@ impl System for Deaf {
     fn binary(&self) -> io::Result<Binary> {
         self.ours.binary()
     }
-    fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Option<Vec<Election>>, TranslateError> {
-        self.ours.translate(dir, nodes)
+    fn translate(
+        &self,
+        dir: &RunDir,
+        nodes: u32,
+        damages: &[Damage],
+    ) -> Result<Option<Vec<Election>>, TranslateError> {
+        self.ours.translate(dir, nodes, damages)
     }
 }
 

@@ -35,8 +35,8 @@ fn a_storm_of_every_fault_over_the_switch_is_valid_and_every_kind_bites() {
     }
     let sandbox = Sandbox::new();
     let out = sandbox.out("storm");
-    let args = ["run", "--profile", "storm", "--time", "20s", "--seed", "0x57", "--net", "switch"];
-    let said = sandbox.run(&args, &out).exits(0);
+    let args = ["run", "--profile", "storm", "--disk", "real", "--time", "20s", "--seed", "0x57"];
+    let said = sandbox.run(&[&args[..], &["--net", "switch"]].concat(), &out).exits(0);
     let run = Recorded::at(&out);
     assert_eq!(run.verdict(), "valid", "{said}");
     assert!(said.stdout.contains("\n  net     switch"), "{said}");
@@ -49,6 +49,7 @@ fn a_storm_of_every_fault_over_the_switch_is_valid_and_every_kind_bites() {
         survives_wipe: false,
         takes_orders: true,
         installs_snapshots: true,
+        disks: false,
     };
     assert_all_bit(&run, FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)));
     assert!(run.operations("ok") >= 1_500, "{said}");

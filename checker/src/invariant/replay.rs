@@ -156,6 +156,7 @@ impl Replay {
                 self.last_applied = *last_index;
             }
             Event::Durable { lsn } => self.durable(*lsn),
+            Event::Damage {} => self.owe_nothing(),
             Event::Role { role, term } => {
                 self.role = Some(*role);
                 self.role_term = *term;
@@ -168,6 +169,13 @@ impl Replay {
             | Event::Planted { .. } => {}
         }
         step
+    }
+
+    /// Whatever the next start finds was not promised. Votes stay: who voted may not vote otherwise, whatever he remembers.
+    fn owe_nothing(&mut self) {
+        self.durable_log.clear();
+        self.pending.clear();
+        self.booted = false;
     }
 
     fn cut(&mut self, last_index: Index) -> u64 {
@@ -222,9 +230,7 @@ impl Replay {
         };
         if self.directory != *directory {
             // Made anew: what the one before it held is gone with it, and this one never promised it.
-            self.durable_log.clear();
-            self.pending.clear();
-            self.booted = false;
+            self.owe_nothing();
             self.directory = *directory;
         }
         step.restart = self.booted;
@@ -435,6 +441,24 @@ mod tests {
         assert_eq!((step.lost, step.restart, after.log.len()), (None, false, 0));
         let (_, step) = replay(&[&before[..], &[anew(0)]].concat());
         assert_eq!((step.lost.map(|lost| lost.index), step.restart), (Some(1), true), "the same directory");
+    }
+
+    #[test]
+    fn a_damaged_disk_owes_nothing_but_its_votes() {
+        let before = [
+            boot(0, None, &[], 1),
+            append(2, 0, 1, &[11]),
+            hard_state(3, 1, Some(2)),
+            Event::Durable { lsn: 9 },
+        ];
+        let restart = boot(0, None, &[], 4);
+        let (after, step) = replay(&[&before[..], &[Event::Damage {}, restart.clone()]].concat());
+        assert_eq!((step.lost, step.restart, after.log.len()), (None, false, 0));
+        assert_eq!(after.durable_votes.get(&1), Some(&2));
+        // Once, not for ever.
+        let again = [append(5, 0, 2, &[21]), Event::Durable { lsn: 5 }, restart];
+        let (_, step) = replay(&[&before[..], &[Event::Damage {}, boot(0, None, &[], 4)], &again].concat());
+        assert_eq!(step.lost.map(|lost| lost.index), Some(1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod bench;
 mod campaign;
+mod doctor;
 mod list;
 mod print;
 mod relay;
@@ -46,6 +47,8 @@ enum Command {
     Campaign(campaign::Args),
     /// Print the workloads and faults that there are
     List,
+    /// Say what this machine allows and how to get the rest, and remove what a run left that was killed
+    Doctor,
     /// Measure the system without faults
     Bench(bench::Args),
     /// Carry the messages of a node of Maelstrom
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
             list::main();
             Ok(0)
         }
+        Command::Doctor => doctor::main(),
         Command::Bench(args) => bench::main(&args),
         Command::Relay(args) => relay::main(args),
     };

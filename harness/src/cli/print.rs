@@ -10,6 +10,8 @@ use checker::Verdict;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::campaign::{Campaign, Row, worst};
+use crate::disk::Store;
+use crate::doctor::Finding;
 use crate::fault::FaultKind;
 use crate::net::Backend;
 use crate::profile::{self, Profile};
@@ -143,6 +145,9 @@ fn spec_words(spec: &Spec) -> String {
     if let Some(system) = &spec.system {
         words = format!("{system}   {words}");
     }
+    if spec.disk != Store::Real {
+        let _ = write!(words, "   disk {}", spec.disk.name());
+    }
     if let Some(bug) = &spec.bug {
         let _ = write!(words, "   planted {bug}");
     }
@@ -179,6 +184,7 @@ fn fault_words(kind: &str, tally: &FaultTally) -> String {
         "reset" => &["reset"],
         "starve" => &["stops"],
         "rolling_restart" => &["restarted"],
+        "eio" | "disk_full" | "slow_fsync" => &["answered"],
         _ => &[],
     };
     if let Some((counter, count)) = counters.iter().find_map(|c| Some((c, tally.evidence.get(*c)?))) {
@@ -228,6 +234,28 @@ pub(super) fn list() -> String {
     text += "systems\n";
     for (name, _) in description::SHIPPED {
         let _ = writeln!(text, "  {name}");
+    }
+    text
+}
+
+/// `harness doctor`.
+pub(super) fn doctor(found: &[Finding], swept: &[String]) -> String {
+    let mut text = "this machine allows\n".to_owned();
+    for finding in found {
+        let Finding { name, about, refused, hint } = finding;
+        let _ = match refused {
+            None => writeln!(text, "  {name:<10} yes   {about}"),
+            Some(reason) => {
+                writeln!(text, "  {name:<10} no    {about}\n{:18}{reason}\n{:18}hint: {hint}", "", "")
+            }
+        };
+    }
+    text += "left by earlier runs\n";
+    if swept.is_empty() {
+        text += "  nothing\n";
+    }
+    for what in swept {
+        let _ = writeln!(text, "  {what}: removed");
     }
     text
 }
@@ -343,6 +371,16 @@ mod tests {
         assert!(text.starts_with("  faults  kill 9   pause 2/3   partition 6 (118402 dropped)"), "{text}");
         assert!(text.lines().all(|l| l.len() <= WIDTH) && text.lines().count() > 1, "{text}");
         assert!(text.lines().skip(1).all(|l| l.starts_with("          ") && !l.ends_with(' ')), "{text}");
+    }
+
+    #[test]
+    fn the_doctor_says_how_to_get_what_is_refused() {
+        let finding = |name, refused| Finding { name, about: "something", refused, hint: "do this" };
+        let found = [finding("fuse", None), finding("tun", Some("no such file".to_owned()))];
+        let text = doctor(&found, &["mount x".to_owned()]);
+        let expected = "this machine allows\n  fuse       yes   something\n  tun        no    something\n                  no such file\n                  hint: do this\nleft by earlier runs\n  mount x: removed\n";
+        assert_eq!(text, expected);
+        assert!(doctor(&found, &[]).ends_with("left by earlier runs\n  nothing\n"));
     }
 
     #[test]

@@ -112,6 +112,9 @@ fn failure(error: RunError, dir: &RunDir) -> Failure {
             format!("let this machine do less at once, or ask for less with --clients and --rate; {kept}")
         }
         RunError::Broken(_) => format!("read {}; {kept}", dir.driver_log().display()),
+        RunError::Disks(_) => {
+            "`harness doctor` says what this machine lacks; --disk real does without".to_owned()
+        }
         RunError::Network(_) => {
             "look for other runs that hold addresses or file descriptors (ulimit -n)".to_owned()
         }

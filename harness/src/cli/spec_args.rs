@@ -1,6 +1,7 @@
 //! The flags that make a spec, shared by the commands that run something.
 //! What they mean is in [`crate::spec`].
 
+use std::cell::LazyCell;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::ValueEnum;
 use super::Failure;
 use crate::clock;
 use crate::cluster::Hosts;
+use crate::disk::{Store, refused as disk_refused};
 use crate::fault::{FaultKind, Shape};
 use crate::net::Backend;
 use crate::profile::{self, Profile};
@@ -66,6 +68,10 @@ pub(super) struct SpecArgs {
     /// A further flag of `node serve`, such as --node-arg=--lease-reads; may be given several times
     #[arg(long = "node-arg", value_name = "FLAG", conflicts_with = "system", allow_hyphen_values = true)]
     node_args: Vec<String>,
+    /// Where nodes keep their data: `real`, in the run directory; `fuse`, on disks of the harness's own, which faults can hurt; `auto`,
+    /// on the latter if the faults need it and this machine has it [default: auto]
+    #[arg(long, value_name = "WHERE", value_parser = disk)]
+    disk: Option<Disk>,
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
     #[arg(long, value_name = "ID", conflicts_with_all = ["system", "maelstrom"])]
     bug: Option<String>,
@@ -120,6 +126,22 @@ impl FromStr for Faults {
             }
         }
         Ok(Faults::Listed(kinds))
+    }
+}
+
+/// What `--disk` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disk {
+    Auto,
+    Chosen(Store),
+}
+
+fn disk(text: &str) -> Result<Disk, String> {
+    match text {
+        "auto" => Ok(Disk::Auto),
+        "real" => Ok(Disk::Chosen(Store::Real)),
+        "fuse" => Ok(Disk::Chosen(Store::Fuse)),
+        _ => Err(format!("there is no disk {text:?}; there are auto, real, fuse")),
     }
 }
 
@@ -203,7 +225,23 @@ impl SpecArgs {
             None => self.snapshot_entries.or(ours.snapshot_entries),
         };
         let net = self.net.backend()?;
+        let wanted = self.disk.unwrap_or(Disk::Auto);
+        // Asked only where it matters: it takes a mount.
+        let refused = LazyCell::new(disk_refused);
+        if wanted == Disk::Chosen(Store::Fuse)
+            && let Some(reason) = &*refused
+        {
+            let error = anyhow::anyhow!("this machine has no disks of the harness's own: {reason}");
+            return Err(Failure::hint(
+                error,
+                "`harness doctor` says how to get them; --disk real does without",
+            ));
+        }
+        let possible = |kind: FaultKind, cluster: Shape| {
+            kind.possible(cluster) && (!kind.needs().disks() || refused.is_none())
+        };
         let cluster = Shape {
+            disks: wanted != Disk::Chosen(Store::Real),
             nodes,
             hosts: net == Backend::Switch,
             clocks: clock::is_possible(),
@@ -216,7 +254,7 @@ impl SpecArgs {
             },
         };
         let all = || -> Vec<FaultKind> {
-            FaultKind::ALL.into_iter().filter(|kind| kind.possible(cluster)).collect()
+            FaultKind::ALL.into_iter().filter(|kind| possible(*kind, cluster)).collect()
         };
         let asked = match (&self.faults, &described.faults) {
             (Some(Faults::Listed(kinds)), _) => Some(kinds),
@@ -227,7 +265,7 @@ impl SpecArgs {
         let faults = match (asked, &self.faults) {
             (None, _) => all(),
             // Who lists a fault that cannot be is told so; a profile holds what there is of it.
-            (Some(kinds), Some(_)) => match kinds.iter().find(|kind| !kind.possible(cluster)) {
+            (Some(kinds), Some(_)) => match kinds.iter().find(|kind| !possible(**kind, cluster)) {
                 Some(kind) => {
                     let error =
                         anyhow::anyhow!("this cluster cannot have the fault {kind}: {}", kind.needs());
@@ -236,7 +274,12 @@ impl SpecArgs {
                 }
                 None => kinds.clone(),
             },
-            (Some(kinds), None) => kinds.iter().copied().filter(|kind| kind.possible(cluster)).collect(),
+            (Some(kinds), None) => kinds.iter().copied().filter(|kind| possible(*kind, cluster)).collect(),
+        };
+        let disk = match wanted {
+            Disk::Chosen(backend) => backend,
+            Disk::Auto if faults.iter().any(|kind| kind.needs().disks()) => Store::Fuse,
+            Disk::Auto => Store::Real,
         };
         let workload = self.workload.or(described.workload).unwrap_or(ours.workload);
         if let Some(system) = system {
@@ -268,6 +311,7 @@ impl SpecArgs {
             node_args: self.node_args.clone(),
             pace: profile.pace,
             net,
+            disk,
             system: self.system.clone().or(self.maelstrom.as_ref().map(|path| path.display().to_string())),
             binary: self.binary.clone(),
         })
@@ -285,6 +329,7 @@ impl SpecArgs {
             format!("--workload={}", spec.workload.name()),
             format!("--faults={faults}"),
             format!("--net={}", spec.net.name()),
+            format!("--disk={}", spec.disk.name()),
         ];
         flags.extend(self.profile.iter().map(|profile| format!("--profile={profile}")));
         flags.extend(self.system.iter().map(|system| format!("--system={system}")));

@@ -2,12 +2,15 @@
 //! How our node is started and asked is in [`crate::system`], one process in `process`, addresses in `ports`.
 
 mod clocks;
+mod disks;
 mod guardian;
 mod hosts;
 mod logs;
 mod ports;
 mod process;
 
+pub use disks::ExpectedExit;
+pub(crate) use disks::{PowerLoss, files_with_bytes};
 pub use hosts::{Hosts, Inside};
 pub use logs::{LogWatch, Trouble};
 pub use ports::{Addresses, NODES_MAX, Roster};
@@ -22,9 +25,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::NodeId;
+use crate::disk::Disks;
 use crate::run_dir::{RunDir, node_name};
 use crate::system::whitewater::Whitewater;
 use crate::system::{Membership, Place, Status, System};
+use crate::translate::Damage;
 use process::{is_stopped, status_text};
 
 /// How long a node may take to answer a question about its status.
@@ -149,6 +154,16 @@ pub struct Cluster {
     slots: Vec<Mutex<Slot>>,
     /// Found, but not yet asked for.
     self_exits: Mutex<Vec<SelfExit>>,
+    /// Where nodes keep their data, if not on this machine's disk.
+    disks: Option<Disks>,
+    /// Nodes whose exit a fault explains.
+    excuses: Mutex<BTreeMap<NodeId, disks::Excuse>>,
+    /// Exits that a fault explains, not yet asked for.
+    expected_exits: Mutex<Vec<ExpectedExit>>,
+    /// What was done to disks.
+    damages: Mutex<Vec<Damage>>,
+    /// Nodes that lost what they had flushed, and what each must have applied to have it back.
+    damaged: Mutex<BTreeMap<NodeId, Option<u64>>>,
 }
 
 impl Cluster {
@@ -166,11 +181,11 @@ impl Cluster {
             snapshot_entries: None,
             node_args: Vec::new(),
         };
-        Cluster::start_all(Arc::new(system), &config.run_dir, addresses, config.proxied)
+        Cluster::start_all(Arc::new(system), &config.run_dir, addresses, config.proxied, None)
     }
 
     /// Starts every founder of a system; each node lives in `nodes/nI` below `run_dir`. `proxied` tells whether they talk through a
-    /// [`crate::net::Fabric`] or directly.
+    /// [`crate::net::Fabric`] or directly, `disks` where they keep their data, if not in the run directory.
     ///
     /// # Errors
     /// When a directory or process cannot be created.
@@ -179,12 +194,26 @@ impl Cluster {
         run_dir: &RunDir,
         addresses: Addresses,
         proxied: bool,
+        disks: Option<Disks>,
     ) -> Result<Cluster, ClusterError> {
         let spawner = Spawner::new().map_err(|source| refused("start the spawning thread", source))?;
         let slots = (0..addresses.nodes()).map(|_| Mutex::new(Slot::Killed)).collect();
         let run_dir = run_dir.clone();
         let self_exits = Mutex::default();
-        let cluster = Cluster { system, run_dir, proxied, addresses, spawner, slots, self_exits };
+        let cluster = Cluster {
+            system,
+            run_dir,
+            proxied,
+            addresses,
+            spawner,
+            slots,
+            self_exits,
+            disks,
+            excuses: Mutex::default(),
+            expected_exits: Mutex::default(),
+            damages: Mutex::default(),
+            damaged: Mutex::default(),
+        };
         for node in 1..=cluster.nodes() {
             cluster.start(node)?;
         }
@@ -362,6 +391,12 @@ impl Cluster {
         if let Some(hosts) = self.addresses.hosts() {
             hosts.place(node, &mut command).map_err(|source| refused(&doing, source))?;
         }
+        if let Some(disks) = &self.disks {
+            disks
+                .enter(node, &mut command)
+                .map_err(|source| refused(&format!("mount the disk of {}", node_name(node)), source))?;
+        }
+        self.forget_excuse(node);
         let process = self.spawner.spawn(command).map_err(|source| refused(&doing, source))?;
         let pid = process.pid();
         self.addresses.roster().note(node, pid);
@@ -437,6 +472,10 @@ impl Cluster {
         if !matches!(*slot, Slot::Killed) {
             return Err(ClusterError::State { node, state: slot.state() });
         }
+        if self.disks.is_some() {
+            let gone = self.change_disk(node, |disk| disk.clear())?.gone;
+            return Ok(Seen { pid: 0, saw: format!("{gone} files removed"), confirmed: gone > 0 });
+        }
         let data = self.run_dir.data(node);
         let files = count_files(&data);
         match fs::remove_dir_all(&data) {
@@ -497,6 +536,7 @@ impl Cluster {
         for node in self.ids() {
             // An error says that it is dead, which is what is asked for.
             drop(self.living(node));
+            self.raise(node);
         }
         std::mem::take(&mut *lock(&self.self_exits))
     }
@@ -542,17 +582,24 @@ impl Cluster {
     }
 
     fn report_exit(&self, node: NodeId, status: String, slot: &mut Slot) {
-        *slot = Slot::Dead;
         let text = fs::read(self.run_dir.stderr(node)).unwrap_or_default();
         let stderr =
             String::from_utf8_lossy(&text[text.len().saturating_sub(STDERR_TAIL_BYTES)..]).into_owned();
-        lock(&self.self_exits).push(SelfExit { node, status, stderr });
+        let exit = SelfExit { node, status, stderr };
+        if self.explains(&exit) {
+            *slot = Slot::Killed;
+        } else {
+            *slot = Slot::Dead;
+            lock(&self.self_exits).push(exit);
+        }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop_all();
+        // A run that ended early keeps what there is, as far as that is possible.
+        let _ = self.put_disks_away();
     }
 }
 
@@ -604,16 +651,40 @@ pub(crate) mod tests {
         write_script(&binary, script);
         let addresses = Addresses::claim(nodes).unwrap();
         let fabric = crate::net::Fabric::start(&addresses, 1).unwrap();
-        let config = ClusterConfig {
+        let run_dir = RunDir::open(&dir.join("run"));
+        (Cluster::start_all(Arc::new(scripted(binary)), &run_dir, addresses, true, None).unwrap(), fabric)
+    }
+
+    fn scripted(binary: PathBuf) -> Whitewater {
+        Whitewater {
             binary,
-            run_dir: RunDir::open(&dir.join("run")),
             cluster_name: "test".to_owned(),
             bug: None,
             log_level: "info".to_owned(),
-            proxied: true,
             trace: true,
-        };
-        (Cluster::launch(&config, addresses).unwrap(), fabric)
+            snapshot_entries: None,
+            node_args: Vec::new(),
+        }
+    }
+
+    /// The same on disks of the harness's own; nothing, and says so, where there are none.
+    pub(crate) fn cluster_on_disks(
+        script: &str,
+        nodes: u32,
+        dir: &Path,
+    ) -> Option<(Cluster, crate::net::Fabric)> {
+        if let Some(reason) = crate::disk::refused() {
+            println!("skipped: no disks of the harness's own on this machine: {reason}");
+            return None;
+        }
+        let binary = dir.join("script");
+        write_script(&binary, script);
+        let addresses = Addresses::claim(nodes).unwrap();
+        let fabric = crate::net::Fabric::start(&addresses, 1).unwrap();
+        let run_dir = RunDir::open(&dir.join("run"));
+        let disks = Disks::create(&run_dir, nodes, &["trace.jsonl"]).unwrap();
+        let cluster = Cluster::start_all(Arc::new(scripted(binary)), &run_dir, addresses, true, Some(disks));
+        Some((cluster.unwrap(), fabric))
     }
 
     fn wait_for_exits(cluster: &Cluster, count: usize) -> Vec<SelfExit> {

@@ -113,6 +113,19 @@ impl Process {
         self.wait_states(is_stopped)
     }
 
+    /// Sends SIGSTOP, and does not wait.
+    pub(super) fn send_stop(&self) {
+        let _ = killpg(self.group(), Signal::SIGSTOP);
+    }
+
+    /// Waits until every thread is stopped or waits in the kernel for what cannot be interrupted, at most so long.
+    pub(super) fn wait_quiet(&self, within: Duration) {
+        let started = Instant::now();
+        while started.elapsed() < within && self.states().chars().any(|state| !"TDZ".contains(state)) {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     /// Sends SIGCONT; the states of its threads as soon as none is stopped, or what they are when it took too long.
     pub(super) fn resume(&self) -> String {
         let _ = killpg(self.group(), Signal::SIGCONT);

@@ -131,7 +131,25 @@ faults! {
     Transfer = transfer "transfer";
     /// A follower misses so much that only a snapshot helps.
     Snapshot = snapshot "snapshot";
+    /// What was not flushed is gone.
+    PowerLoss = power_loss "power_loss";
+    /// Disks that refuse.
+    Eio = eio "eio";
+    /// Disks without space.
+    DiskFull = disk_full "disk_full";
+    /// Disks that take their time.
+    SlowFsync = slow_fsync "slow_fsync";
+    /// Bits of what was flushed are others.
+    BitFlip = bit_flip "bit_flip";
+    /// A file is gone.
+    LostFile = lost_file "lost_file";
+    /// The end of a file is gone.
+    TruncatedFile = truncated_file "truncated_file";
 }
+
+mod disks;
+
+use disks::{damage, mend, off_disks, on_disks};
 
 impl FaultKind {
     /// Whether a cluster can have it.
@@ -151,6 +169,8 @@ impl FaultKind {
             Needs::Snapshots => {
                 cluster.nodes > 2 && cluster.installs_snapshots && cluster.transport == Transport::Udp
             }
+            Needs::Disks => cluster.disks,
+            Needs::Damage => cluster.nodes > 2 && cluster.disks,
         }
     }
 }
@@ -188,6 +208,17 @@ pub enum Needs {
     Orders,
     /// Three nodes or more that write snapshots so often that one catches up by them.
     Snapshots,
+    /// Disks of the harness's own below the nodes.
+    Disks,
+    /// Those, and three nodes or more, so that one may be damaged.
+    Damage,
+}
+
+impl Needs {
+    /// Whether the harness must have disks of its own for it.
+    pub fn disks(self) -> bool {
+        matches!(self, Needs::Disks | Needs::Damage)
+    }
 }
 
 impl std::fmt::Display for Needs {
@@ -206,6 +237,10 @@ impl std::fmt::Display for Needs {
             Needs::Streams => "it needs two nodes or more that talk over TCP",
             Needs::Wipe => "it needs three nodes or more of a system that says that a node may lose its data",
             Needs::Orders => "it needs three nodes or more that take orders",
+            Needs::Disks => "it needs disks of the harness's own: --disk fuse, and see `harness doctor`",
+            Needs::Damage => {
+                "it needs three nodes or more on disks of the harness's own: --disk fuse, and see `harness doctor`"
+            }
             Needs::Snapshots => {
                 "it needs three nodes or more that write snapshots often: --snapshot-entries 5000 or less"
             }
@@ -230,6 +265,8 @@ pub struct Shape {
     pub takes_orders: bool,
     /// Whether a node that misses a second is caught up by a snapshot.
     pub installs_snapshots: bool,
+    /// Whether its nodes may be on disks of the harness's own.
+    pub disks: bool,
 }
 
 /// A name that is no kind of fault.
@@ -464,6 +501,7 @@ mod tests {
             survives_wipe,
             takes_orders: ours,
             installs_snapshots: ours,
+            disks: false,
         };
         let possible = FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)).map(FaultKind::name);
         assert_eq!(possible.collect::<Vec<_>>().join(" "), expected, "{shape:?}");

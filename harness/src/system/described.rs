@@ -18,7 +18,7 @@ use crate::NodeId;
 use crate::cluster::Addresses;
 use crate::run_dir::{RunDir, node_name};
 use crate::run_file::Binary;
-use crate::translate::{Election, TranslateError};
+use crate::translate::{Damage, Election, TranslateError};
 
 /// A described system.
 #[derive(Debug)]
@@ -374,7 +374,20 @@ impl System for Described {
         Binary::foreign(&self.program)
     }
 
-    fn translate(&self, _dir: &RunDir, _nodes: u32) -> Result<Option<Vec<Election>>, TranslateError> {
+    fn expected_exits(&self) -> &[i32] {
+        &self.description.expected_exit
+    }
+
+    fn refused_exits(&self) -> &[i32] {
+        &self.description.refused_exit
+    }
+
+    fn translate(
+        &self,
+        _dir: &RunDir,
+        _nodes: u32,
+        _damages: &[Damage],
+    ) -> Result<Option<Vec<Election>>, TranslateError> {
         Ok(None)
     }
 }

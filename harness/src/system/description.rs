@@ -104,6 +104,10 @@ pub(super) struct Description {
     #[serde(default)]
     pub(super) tolerates: Option<u32>,
     #[serde(default)]
+    pub(super) expected_exit: Vec<i32>,
+    #[serde(default)]
+    pub(super) refused_exit: Vec<i32>,
+    #[serde(default)]
     pub(super) trouble: Vec<String>,
     #[serde(default)]
     pub(super) run: Defaults,

@@ -27,7 +27,7 @@ use crate::NodeId;
 use crate::cluster::Addresses;
 use crate::run_dir::RunDir;
 use crate::run_file::Binary;
-use crate::translate::{Election, TranslateError};
+use crate::translate::{Damage, Election, TranslateError};
 use crate::workload::Operation;
 
 /// What the processes of a run, and the clients that talk to them, are.
@@ -62,6 +62,21 @@ pub trait System: Debug + Send + Sync {
     /// Whether a node that is killed loses what it knows, and so is killed only by a fault that was asked for.
     fn forgets(&self) -> bool {
         false
+    }
+
+    /// Names of files in a data directory that are no part of the data, such as a trace: no fault of a disk reaches them.
+    fn kept_files(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Exit codes of a node that could not go on because of its disk or a limit.
+    fn expected_exits(&self) -> &[i32] {
+        &[]
+    }
+
+    /// Exit codes of a node that refuses damaged data when it starts: its disk has to be restored.
+    fn refused_exits(&self) -> &[i32] {
+        &[]
     }
 
     /// The command that starts a node; files that it reads are written by now.
@@ -162,11 +177,16 @@ pub trait System: Debug + Send + Sync {
     /// It cannot be read.
     fn binary(&self) -> io::Result<Binary>;
 
-    /// Makes what a judge reads of what nodes wrote, when all of them are dead; the elections that they tell of, if they do.
+    /// Makes what a judge reads of what nodes wrote, and of what was done to their disks, when all of them are dead; the elections that they tell of, if they do.
     ///
     /// # Errors
     /// What they wrote is malformed.
-    fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Option<Vec<Election>>, TranslateError>;
+    fn translate(
+        &self,
+        dir: &RunDir,
+        nodes: u32,
+        damages: &[Damage],
+    ) -> Result<Option<Vec<Election>>, TranslateError>;
 }
 
 /// Where a node lives.

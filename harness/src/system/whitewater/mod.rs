@@ -23,12 +23,16 @@ use crate::planted;
 use crate::run_dir::RunDir;
 use crate::run_file::Binary;
 use crate::spec::Spec;
-use crate::translate::{Election, TranslateError, translate_all};
+use crate::translate::{Damage, Election, TranslateError, translate_all};
 use client::NodeSession;
 
 /// How long a client waits for one node: a few round trips of a delayed link, less than an election.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// How our node ends after a failed write or flush.
+const STORAGE_FAILED: i32 = 74;
+/// And if it finds what it cannot make sense of, or too little to know what it promised.
+const DATA_REFUSED: i32 = 65;
 /// How many times fewer entries stay in the log before a snapshot than there are between two: little, so that who was away
 /// for a while needs one.
 const TRAILING: u64 = 5;
@@ -177,6 +181,18 @@ impl System for Whitewater {
         false
     }
 
+    fn kept_files(&self) -> &[&str] {
+        &["trace.jsonl"]
+    }
+
+    fn expected_exits(&self) -> &[i32] {
+        &[STORAGE_FAILED]
+    }
+
+    fn refused_exits(&self) -> &[i32] {
+        &[DATA_REFUSED]
+    }
+
     /// The command line of `node serve`.
     fn command(&self, place: &Place<'_>) -> io::Result<Command> {
         let mut command = Command::new(&self.binary);
@@ -313,8 +329,13 @@ impl System for Whitewater {
         Binary::describe(&self.binary, if self.bug.is_some() { planted::FEATURE } else { "" })
     }
 
-    fn translate(&self, dir: &RunDir, nodes: u32) -> Result<Option<Vec<Election>>, TranslateError> {
-        translate_all(dir, nodes).map(Some)
+    fn translate(
+        &self,
+        dir: &RunDir,
+        nodes: u32,
+        damages: &[Damage],
+    ) -> Result<Option<Vec<Election>>, TranslateError> {
+        translate_all(dir, nodes, damages).map(Some)
     }
 }
 

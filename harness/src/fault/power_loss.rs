@@ -1,0 +1,114 @@
+//! The power of nodes fails: what they had not flushed is gone, or a part of it, and so are names of files.
+//! The order in which that is done is in [`crate::cluster`], what a disk keeps in [`crate::disk`].
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{Acted, Behaviour, Described, Drawn, Fault, INSTALLED, Needs, Ongoing, ProcessFault, SKIPPED, act};
+use crate::NodeId;
+use crate::cluster::{Cluster, PowerLoss as Loss};
+use crate::disk::{Entries, Moment};
+use crate::run_dir::node_name;
+use crate::target::Target;
+
+/// How long it is waited for a flush that the loss comes before.
+const FLUSH_WITHIN: Duration = Duration::from_millis(500);
+/// How long for the flush of a directory, which is rarer.
+const FLUSH_DIRECTORY_WITHIN: Duration = Duration::from_millis(800);
+
+/// Kills the victims and loses what they had not flushed; heals by starting them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerLoss {
+    /// Which names of files survive.
+    pub entries: Entries,
+    /// Whether some sectors of what was not flushed survive: those that this seed draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub torn: Option<u32>,
+    /// How long the processes go on without an answer of their disks, milliseconds: who acknowledges what he has not flushed yet shows
+    /// it then.
+    #[serde(default)]
+    pub stall_ms: u32,
+}
+
+impl Behaviour for PowerLoss {
+    fn process(&self) -> Option<&dyn ProcessFault> {
+        Some(self)
+    }
+}
+
+impl ProcessFault for PowerLoss {
+    fn inject(&self, cluster: &Cluster, victims: &[NodeId]) -> Acted {
+        let (moment, within) = match self.entries {
+            Entries::Journal => (Moment::Fsync, FLUSH_WITHIN),
+            Entries::Directory => (Moment::FsyncDirectory, FLUSH_DIRECTORY_WITHIN),
+        };
+        let stall = Duration::from_millis(self.stall_ms.into());
+        let loss = Loss { entries: self.entries, moment, within, stall };
+        let mut torn = self.torn.map(|seed| ChaCha8Rng::seed_from_u64(seed.into()));
+        let (mut nodes, mut confirmed, mut lost, mut evidence) = (Vec::new(), true, false, Map::new());
+        for (node, result) in cluster.lose_power(victims, &loss, torn.as_mut()) {
+            let seen = match result {
+                Ok(of_node) => {
+                    nodes.push(node);
+                    confirmed &= of_node.seen.confirmed;
+                    lost |= !of_node.difference.is_none();
+                    let mut seen = Map::from_iter([
+                        ("pid".to_owned(), of_node.seen.pid.into()),
+                        ("saw".to_owned(), of_node.seen.saw.into()),
+                        ("states".to_owned(), of_node.states.into()),
+                    ]);
+                    of_node.difference.note(&mut seen);
+                    of_node.difference.note(&mut evidence);
+                    Value::Object(seen)
+                }
+                Err(error) => {
+                    confirmed = false;
+                    json!({"error": error.to_string()})
+                }
+            };
+            evidence.insert(node_name(node), seen);
+        }
+        let outcome = match (nodes.is_empty(), confirmed && lost) {
+            (true, _) => SKIPPED,
+            (false, true) => INSTALLED,
+            (false, false) => super::INDETERMINATE,
+        };
+        Acted { nodes, outcome, evidence }
+    }
+
+    fn heal(&self, cluster: &Cluster, ongoing: &Ongoing) -> (bool, Map<String, Value>) {
+        let started = act(&ongoing.nodes, |node| cluster.start(node));
+        (ongoing.confirmed && started.outcome == INSTALLED, started.evidence)
+    }
+}
+
+impl Described for PowerLoss {
+    const SUMMARY: &'static str = "the power of nodes fails, mostly at a flush, restarted after 0.3-3 s: what was not flushed is gone, or some sectors of it, or names of files; evidence: exit status signal 9, bytes that differ";
+    const NEEDS: Needs = Needs::Disks;
+    const DEPOSES_LEADER: bool = true;
+
+    fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
+        let torn = (!dealt && rng.random_bool(0.4)).then(|| rng.random());
+        // What a directory alone promises is the rarest to be needed: new files are rare.
+        let entries = if !dealt && rng.random_ratio(1, 4) { Entries::Directory } else { Entries::Journal };
+        let stall_ms = if dealt || rng.random_bool(0.5) { rng.random_range(10..=50) } else { 0 };
+        let target = match rng.random_range(0..10) {
+            _ if dealt => Target::Leader,
+            0..4 => Target::Leader,
+            4..6 => Target::One,
+            6 => Target::Minority,
+            7 => Target::Majority,
+            _ => Target::All,
+        };
+        let duration_ms = match target {
+            Target::Majority | Target::All => (300, 800),
+            _ => (300, 3_000),
+        };
+        Drawn { fault: Fault::PowerLoss(PowerLoss { entries, torn, stall_ms }), target, duration_ms }
+    }
+}
