@@ -28,6 +28,9 @@ pub struct Shape {
     pub values: u64,
     /// Whether an acknowledged write is gone at the end of the first key.
     pub lost_write: bool,
+    /// How often at the end, one after the other, two of the `values` are written and the first is read: each time an
+    /// indeterminate operation has to have brought it back, until there is none left. Hard to refuse.
+    pub drain: u64,
 }
 
 /// A step of a client in virtual time.
@@ -135,6 +138,14 @@ pub fn generate(shape: &Shape, seed: u64, out: &mut dyn Write) -> io::Result<()>
             let o = Open { process: next_process, what, saw: Some(kept), ..Open::default() };
             line(out, &mut index, end + 2 * n, 0, &o, "invoke")?;
             line(out, &mut index, end + 2 * n + 1, 0, &o, "ok")?;
+        }
+    }
+    for round in 0..shape.drain {
+        for (n, what) in (0..).zip([What::Write(1), What::Write(2), What::Read]) {
+            let o = Open { process: next_process, what, saw: Some(1), ..Open::default() };
+            let time = end + 10 + 2 * (3 * round + n);
+            line(out, &mut index, time, 0, &o, "invoke")?;
+            line(out, &mut index, time + 1, 0, &o, "ok")?;
         }
     }
     out.flush()
@@ -256,7 +267,7 @@ mod tests {
     use crate::history;
 
     fn shape() -> Shape {
-        Shape { operations: 3000, keys: 3, clients: 7, unknown: 0.05, values: 0, lost_write: false }
+        Shape { operations: 3000, keys: 3, clients: 7, unknown: 0.05, values: 0, lost_write: false, drain: 0 }
     }
 
     fn text(shape: &Shape, seed: u64) -> Vec<u8> {

@@ -129,6 +129,18 @@ struct Bench {
     /// Lose an acknowledged write at the end
     #[arg(long)]
     lost_write: bool,
+    /// Write two of the values so many times at the end and read the first, which an indeterminate operation has to bring back
+    #[arg(long, default_value_t = 0)]
+    drain: u64,
+    /// Outer bound on the time of each judgement
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    time: Duration,
+    /// Bound on the memory of each judgement
+    #[arg(long, default_value = "4G", value_parser = parse_bytes)]
+    memory: u64,
+    /// Bound on the steps of the search, for each key
+    #[arg(long, default_value_t = Options::default().steps)]
+    steps: u64,
     /// Times that each history is judged
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -149,6 +161,7 @@ impl Bench {
             unknown: percent / 100.0,
             values: self.values,
             lost_write: self.lost_write,
+            drain: self.drain,
         };
         self.keys.iter().flat_map(move |keys| {
             self.clients.iter().flat_map(move |clients| {
@@ -165,11 +178,11 @@ fn parse_percent(text: &str) -> Result<f64, String> {
 
 #[derive(Args, Debug)]
 struct Bounds {
-    /// Outer bound on the time of a judgement; beyond it a key is unknown
+    /// Outer bound on the time of a judgement, reading included; beyond it a key is unknown
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     time: Duration,
-    /// Bound on the memory of the search, for all keys at once: 512M, 2G
-    #[arg(long, default_value = "1G", value_parser = parse_bytes)]
+    /// Bound on the memory of what is read and searched, for all keys at once: 512M, 4G
+    #[arg(long, default_value = "4G", value_parser = parse_bytes)]
     memory: u64,
     /// Bound on the steps of the search, for each key
     #[arg(long, default_value_t = Options::default().steps)]
@@ -434,7 +447,12 @@ fn run_bench(arguments: &Bench) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let scratch = std::env::temp_dir().join(format!("whitewater-bench-{}.jsonl", std::process::id()));
-    let options = Options::default();
+    let options = Options {
+        time: arguments.time,
+        memory: arguments.memory,
+        steps: arguments.steps,
+        ..Options::default()
+    };
     print(
         "| operations | keys | clients | unknown | verdict | median s | slowest s | processor s | peak MiB |\n\
          |---|---|---|---|---|---|---|---|---|\n",

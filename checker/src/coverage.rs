@@ -15,6 +15,7 @@ pub fn gaps(history: &History) -> Vec<String> {
     if history.torn {
         gaps.push("the history breaks off in its last line".to_owned());
     }
+    gaps.extend(history.unread.clone());
     let Some(plan) = history.nemesis.iter().find(|line| line.f == "plan") else { return gaps };
     let kinds: Vec<&str> = plan
         .value

@@ -378,6 +378,8 @@ mod tests {
                 keys,
                 nemesis: Vec::new(),
                 torn: false,
+                unread: None,
+                bytes: 0,
                 warnings: Vec::new(),
             },
             states,

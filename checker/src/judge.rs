@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::history::{EventType, History, HistoryError, KeyHistory, Operation, Outcome, Value};
+use crate::history::{EventType, History, HistoryError, KeyHistory, Limit, Operation, Outcome, Value};
 use crate::interop::{self, Reading};
 use crate::invariant;
 use crate::linearizability::{self, Bound, Budget, Engine, Judgement};
@@ -125,9 +125,17 @@ pub fn certify(path: &Path, options: &Options) -> Result<(Report, String), Check
 type Judged = (Report, History, Vec<Judgement>, Budget);
 
 fn judged(path: &Path, options: &Options) -> Result<Judged, CheckError> {
-    let recorded = read(path, &options.reading)?;
-    let deadline = Instant::now().checked_add(options.time);
-    let budget = Budget { steps: options.steps, memory: options.memory / WORKERS as u64, deadline };
+    let start = Instant::now();
+    // What was read has to be judged, and what was searched to be put away.
+    let limit = Limit { memory: options.memory, deadline: start.checked_add(options.time.mul_f64(0.75)) };
+    let deadline = start.checked_add(options.time.mul_f64(0.95));
+    let recorded = read(path, &options.reading, &limit)?;
+    let left = options.memory.saturating_sub(recorded.history.bytes).min(options.memory / 2);
+    let budget = Budget {
+        steps: options.steps,
+        memory: left / recorded.history.keys.len().clamp(1, WORKERS) as u64,
+        deadline,
+    };
     let mut report = Report::new(path);
     report.warnings.clone_from(&recorded.history.warnings);
     report.clock = recorded.history.clock;
@@ -159,12 +167,12 @@ fn sort_violations(violations: &mut [Violation]) {
     });
 }
 
-fn read(path: &Path, reading: &Reading) -> Result<Recorded, CheckError> {
+fn read(path: &Path, reading: &Reading, limit: &Limit) -> Result<Recorded, CheckError> {
     if !path.exists() {
         return Err(CheckError::Missing(path.to_owned()));
     }
     if !path.is_dir() {
-        let history = interop::read(path, reading)?;
+        let history = interop::read_within(path, reading, limit)?;
         return Ok(Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() });
     }
     let clients = interop::clients(path);
@@ -175,7 +183,7 @@ fn read(path: &Path, reading: &Reading) -> Result<Recorded, CheckError> {
     let candidates = [path.join(HISTORY), path.join(format!("{HISTORY}.gz"))];
     let file = candidates.iter().find(|file| file.is_file());
     let file = file.ok_or_else(|| CheckError::NoHistory(path.to_owned()))?;
-    let history = interop::read(file, reading)?;
+    let history = interop::read_within(file, reading, limit)?;
     let mut recorded = Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() };
     for node in nodes(&path.join("nodes"))? {
         let trace_file = node.join("trace.jsonl");
@@ -200,7 +208,7 @@ fn read(path: &Path, reading: &Reading) -> Result<Recorded, CheckError> {
 /// # Errors
 /// It cannot be read.
 pub fn history(path: &Path, reading: &Reading) -> Result<History, CheckError> {
-    Ok(read(path, reading)?.history)
+    Ok(read(path, reading, &Limit::NONE)?.history)
 }
 
 /// The directories of the nodes: n2 before n10.

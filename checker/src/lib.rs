@@ -36,9 +36,10 @@ pub use verdict::Verdict;
 pub struct Options {
     /// Steps of search for one key. Deterministic: the same files and options give the same verdict.
     pub steps: u64,
-    /// Bytes of search state, for all keys that are judged at once. Deterministic, too.
+    /// Bytes of what is read, of our format, and of what is searched, at most half of it for searches of all keys that are judged at
+    /// once. Deterministic, too.
     pub memory: u64,
-    /// Outer net: no search goes on after this long. If it fires, the report says so.
+    /// Outer net: no reading and no search goes on after this long. If it fires, the report says so.
     pub time: Duration,
     /// What the files of others leave open.
     pub reading: interop::Reading,
@@ -48,7 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             steps: 20_000_000,
-            memory: 1 << 30,
+            memory: 4 << 30,
             time: Duration::from_secs(60),
             reading: interop::Reading::default(),
         }

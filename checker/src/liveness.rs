@@ -100,6 +100,8 @@ mod tests {
             keys: Default::default(),
             nemesis,
             torn: false,
+            unread: None,
+            bytes: 0,
             warnings: Vec::new(),
         }
     }

@@ -10,8 +10,8 @@ pub(crate) mod scan;
 pub use operation::{Action, Micro, Operation, Outcome, Phase, Value};
 pub(crate) use pair::{ClientEvent, Pairing, shaped};
 pub use pair::{History, KeyHistory, Nemesis};
-pub(crate) use reader::open;
 pub use reader::{HistoryError, parse, read};
+pub(crate) use reader::{Limit, open, parse_within};
 
 use std::collections::BTreeMap;
 

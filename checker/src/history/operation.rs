@@ -22,6 +22,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// About how many bytes it takes beyond its own size.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Value::Nil | Value::Int(_) => 0,
+            Value::Text(text) => text.len() + 32,
+            Value::List(items) => size_of_val(&**items) + 32 + items.iter().map(Value::bytes).sum::<usize>(),
+        }
+    }
+
     /// A value of JSON, if it is one that histories carry.
     pub fn from_json(json: &Json) -> Option<Value> {
         match json {

@@ -26,6 +26,10 @@ pub struct History {
     pub nemesis: Vec<Nemesis>,
     /// Whether the end is missing.
     pub torn: bool,
+    /// Why the rest was not read, if it was left: the budget had run out.
+    pub unread: Option<String>,
+    /// About how many bytes it takes, and what the engines that need no search make of it.
+    pub bytes: u64,
     /// What a reader should know.
     pub warnings: Vec<String>,
 }
@@ -97,7 +101,15 @@ pub(crate) struct Pairing {
     /// Processes that ended with an `info`, and the line of it.
     retired: FastMap<u64, u64>,
     phase: Phase,
+    bytes: u64,
 }
+
+/// Bytes of an operation with what the engines that need no search, and the explanation of what they find, make of it.
+const OPERATION_BYTES: usize = 2 * size_of::<Operation>();
+/// Bytes of a key, of an indeterminate operation in the tables, and of a line of the nemesis for each of its text.
+const KEY_BYTES: usize = 512;
+const RETIRED_BYTES: usize = 64;
+const JSON_BYTES: usize = 8;
 
 impl Pairing {
     /// Of a history with this first line.
@@ -129,8 +141,16 @@ impl Pairing {
         warnings: Vec<String>,
     ) -> Pairing {
         models.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        let history =
-            History { header, clock, keys: BTreeMap::new(), nemesis: Vec::new(), torn: false, warnings };
+        let history = History {
+            header,
+            clock,
+            keys: BTreeMap::new(),
+            nemesis: Vec::new(),
+            torn: false,
+            unread: None,
+            bytes: 0,
+            warnings,
+        };
         Pairing {
             path: path.to_owned(),
             models,
@@ -141,7 +161,18 @@ impl Pairing {
             open: FastMap::default(),
             retired: FastMap::default(),
             phase: Phase::Load,
+            bytes: 0,
         }
+    }
+
+    /// About how many bytes all that was read takes, and its first judgement.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Operations whose completion was not read.
+    pub(crate) fn open(&self) -> usize {
+        self.open.len()
     }
 
     fn error(&self, line: u64, reason: impl Into<String>) -> HistoryError {
@@ -189,6 +220,7 @@ impl Pairing {
                 }
             };
         }
+        self.bytes += (JSON_BYTES * nemesis.value.to_string().len() + size_of::<Nemesis>()) as u64;
         self.history.nemesis.push(nemesis);
         Ok(())
     }
@@ -215,7 +247,9 @@ impl Pairing {
         if node.is_some() {
             operation.node = node;
         }
+        self.bytes += event.value.as_ref().map_or(0, Value::bytes) as u64;
         if event.kind == EventType::Info {
+            self.bytes += RETIRED_BYTES as u64;
             self.retired.insert(event.process, line);
         }
         Ok(())
@@ -242,6 +276,7 @@ impl Pairing {
                     .map(|(_, model)| *model)
                     .ok_or_else(|| self.error(line, format!("key {key:?} has no model in the header")))?;
                 let of_key = KeyHistory { model, clock: self.history.clock, operations: Vec::new() };
+                self.bytes += (KEY_BYTES + 3 * key.len()) as u64;
                 self.keys.push((key.to_owned(), of_key));
                 self.key_of.insert(key.to_owned(), self.keys.len() - 1);
                 self.keys.len() - 1
@@ -250,6 +285,7 @@ impl Pairing {
         let action = action(self.keys[key].1.model, event.f, &event.value, None)
             .map_err(|reason| self.error(line, reason))?;
         let node = event.node.map(|name| self.name(name));
+        self.bytes += (OPERATION_BYTES + event.value.as_ref().map_or(0, Value::bytes)) as u64;
         let operations = &mut self.keys[key].1.operations;
         self.open.insert(process, Open { line, key, slot: operations.len() });
         operations.push(Operation {
@@ -278,6 +314,7 @@ impl Pairing {
     /// What was paired; `torn` if the end of it is missing.
     pub(crate) fn finish(mut self, torn: bool) -> History {
         self.history.torn = torn;
+        self.history.bytes = self.bytes;
         for (key, mut of_key) in self.keys {
             let rank = |o: &Operation| (o.invoke, o.index);
             if !of_key.operations.is_sorted_by_key(rank) {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
 
@@ -77,11 +78,51 @@ pub fn read(path: &Path) -> Result<History, HistoryError> {
     parse(path, &mut open(path)?)
 }
 
+/// How much of a history is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// Bytes of what was understood; deterministic.
+    pub(crate) memory: u64,
+    /// Outer net.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Limit {
+    /// All of it.
+    pub(crate) const NONE: Limit = Limit { memory: u64::MAX, deadline: None };
+
+    /// What has run out after so many lines.
+    fn over(&self, lines: u64, bytes: u64) -> Option<&'static str> {
+        if bytes.saturating_add(BUFFERS) > self.memory {
+            return Some("memory");
+        }
+        let look = lines.is_multiple_of(CLOCK_LINES);
+        (look && self.deadline.is_some_and(|deadline| Instant::now() > deadline)).then_some("time")
+    }
+}
+
+/// Bytes that were read ahead and not understood yet, at most.
+const BUFFERS: u64 = 2 << 20;
+/// Lines between two looks at the clock.
+const CLOCK_LINES: u64 = 1024;
+
 /// Reads a history line by line; `path` is for messages.
 ///
 /// # Errors
 /// As [`read`].
 pub fn parse(path: &Path, source: &mut dyn BufRead) -> Result<History, HistoryError> {
+    parse_within(path, source, &Limit::NONE)
+}
+
+/// Reads as much of a history as the limit allows, line by line.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn parse_within(
+    path: &Path,
+    source: &mut dyn BufRead,
+    limit: &Limit,
+) -> Result<History, HistoryError> {
     let bad = |line: u64, reason: String| HistoryError::Line { path: path.to_owned(), line, reason };
     let mut line = Vec::new();
     let io = |source| HistoryError::Io { path: path.to_owned(), source };
@@ -102,6 +143,14 @@ pub fn parse(path: &Path, source: &mut dyn BufRead) -> Result<History, HistoryEr
             true => Ok(()),
             false => Err(bad(number, format!("index {found} in the place of {index}"))),
         };
+        if let Some(what) = limit.over(index, pairing.bytes()) {
+            let unread = format!(
+                "the {what} of the budget ended the reading in line {number}, with {} operations open: what follows was not judged, \
+                 it may be with a larger --{what}",
+                pairing.open(),
+            );
+            return Ok(History { unread: Some(unread), ..pairing.finish(false) });
+        }
         // Most lines are common and whole in the buffer: no copy, no allocation.
         let buffer = source.fill_buf().map_err(io)?;
         if let Some((event, length)) = scan::event(buffer)

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use crate::history::{self, ClientEvent, Clock, EventType, Header, History, HistoryError, Pairing, Value};
+use crate::history::{
+    self, ClientEvent, Clock, EventType, Header, History, HistoryError, Limit, Pairing, Value,
+};
 use crate::model::ModelKind;
 
 /// A format of histories.
@@ -89,6 +91,11 @@ fn told_by_content(beginning: &[u8]) -> Format {
 /// # Errors
 /// The file cannot be read, is in no known format, or is not well-formed.
 pub fn read(path: &Path, reading: &Reading) -> Result<History, HistoryError> {
+    read_within(path, reading, &Limit::NONE)
+}
+
+/// The same, of ours as much as the limit allows.
+pub(crate) fn read_within(path: &Path, reading: &Reading, limit: &Limit) -> Result<History, HistoryError> {
     let io = |source| HistoryError::Io { path: path.to_owned(), source };
     let mut source = history::open(path)?;
     let format = match reading.format {
@@ -96,7 +103,7 @@ pub fn read(path: &Path, reading: &Reading) -> Result<History, HistoryError> {
         None => told_by_content(source.fill_buf().map_err(io)?),
     };
     let foreign = match format {
-        Format::Whitewater => return history::parse(path, &mut source),
+        Format::Whitewater => return history::parse_within(path, &mut source, limit),
         Format::Operations => return operations::read(path, reading),
         Format::Log => jepsen::read_log,
         Format::Edn => jepsen::read_maps,

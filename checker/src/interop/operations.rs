@@ -554,6 +554,15 @@ impl Translation {
             BTreeMap::from([(STORE.to_owned(), of_key)])
         };
         let header = super::header(model);
-        History { header, clock: Clock::Nanoseconds, keys, nemesis: Vec::new(), torn: false, warnings }
+        History {
+            header,
+            clock: Clock::Nanoseconds,
+            keys,
+            nemesis: Vec::new(),
+            torn: false,
+            unread: None,
+            bytes: 0,
+            warnings,
+        }
     }
 }

@@ -20,6 +20,7 @@ mod stories;
 pub use certificate::certify;
 use relevant::relevant;
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::history::{Action, KeyHistory, Operation, Outcome, Value};
@@ -195,7 +196,7 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
 
 /// The operations that have to be ordered together: transactions without a common key, direct or through others, are none of each
 /// other's business (Herlihy and Wing, locality).
-fn components(ops: &[Op]) -> Vec<Vec<Op>> {
+fn components(ops: &[Op]) -> Vec<Cow<'_, [Op]>> {
     let mut group_of: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     let mut parent: Vec<usize> = Vec::new();
     fn root(parent: &[usize], mut group: usize) -> usize {
@@ -206,7 +207,7 @@ fn components(ops: &[Op]) -> Vec<Vec<Op>> {
     }
     let mut first: Vec<usize> = Vec::with_capacity(ops.len());
     for op in ops {
-        let Action::Txn(steps) = &op.action else { return vec![ops.to_vec()] };
+        let Action::Txn(steps) = &op.action else { return vec![Cow::Borrowed(ops)] };
         parent.push(parent.len());
         let mut group = parent.len() - 1;
         for step in steps.iter() {
@@ -222,7 +223,7 @@ fn components(ops: &[Op]) -> Vec<Vec<Op>> {
     for (op, group) in ops.iter().zip(first) {
         groups.entry(root(&parent, group)).or_default().push(op.clone());
     }
-    groups.into_values().collect()
+    groups.into_values().map(Cow::Owned).collect()
 }
 
 /// The search with the model of this kind.

@@ -34,15 +34,23 @@ pub(crate) const OPEN_MAX: u32 = u128::BITS;
 /// Widths of the frontier, tried one after the other.
 const WIDTHS: [usize; 6] = [8, 64, 512, 4096, 32_768, usize::MAX];
 /// Steps between two looks at the clock.
-const CLOCK_STEPS: u64 = 4096;
+const CLOCK_STEPS: u64 = 1024;
 /// Events in a window, tried one after the other.
 const WINDOWS: [usize; 3] = [64, 512, 4096];
 /// Narrower frontiers prove hardly anything about a whole history with indeterminate operations.
 const PROOF_WIDTH_MIN: usize = 512;
 /// Configurations looked at before an order is given up, however narrow the frontier.
 const REACH_MIN: usize = 512;
-/// Bytes of a configuration with what the tables need for it.
-const CONFIGURATION_BYTES: usize = 2 * size_of::<Option<Configuration>>() + 96;
+/// Bytes of a configuration with what the tables need for it: vectors and tables double when they grow.
+const CONFIGURATION_BYTES: usize = 2 * size_of::<Option<Configuration>>()
+    + 2 * size_of::<((u32, u128), Vec<usize>)>()
+    + 2 * size_of::<Reverse<((usize, u32), usize)>>()
+    + size_of::<Used>()
+    + 3 * ALLOCATION_BYTES;
+/// What an allocator adds to a block, and the least that a vector takes.
+const ALLOCATION_BYTES: usize = 32;
+/// Bytes of an operation in the tables of a search.
+const OPERATION_BYTES: usize = 2 * size_of::<Op>() + 3 * size_of::<(u64, bool, usize)>() + ALLOCATION_BYTES;
 
 /// What the search found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +77,9 @@ enum Try {
 
 /// Searches for an order of `ops`, and tells it if `record` is set.
 pub(crate) fn search<M: Model>(model: &M, ops: &[Op], budget: Budget, record: bool) -> Answer {
+    if (ops.len() * OPERATION_BYTES) as u64 > budget.memory {
+        return Answer::Unknown(Spent { bound: Bound::Memory, reached: 0, open_unknown: 0, steps: 0 });
+    }
     let mut searcher = Searcher::new(model, ops, budget, record);
     // Used without end, they lead to states without end unless these are few.
     if searcher.few_states(model).is_none() {
@@ -142,6 +153,8 @@ struct Searcher<'a, M: Model> {
     steps: u64,
     record: bool,
     paths: Vec<Placed>,
+    /// Configurations that an operation that completes has met so far, beside those that are being looked at.
+    held: usize,
     /// States before everything.
     starts: Vec<u32>,
 }
@@ -216,6 +229,7 @@ impl<'a, M: Model> Searcher<'a, M> {
             steps: 0,
             record,
             paths: Vec::new(),
+            held: 0,
             starts: vec![0],
         }
     }
@@ -365,11 +379,13 @@ impl<'a, M: Model> Searcher<'a, M> {
         let mut pending = Frontier::new();
         let mut queue = BinaryHeap::new();
         let queued = |configuration: &Configuration, place: usize| Reverse((configuration.cost(), place));
+        let before = frontier.len();
         for configuration in frontier {
             if configuration.done & target != 0 {
                 leave(&mut next, configuration, &self.supply);
                 continue;
             }
+            self.held = before + pending.all.len() + next.all.len();
             if self.call_of[target_op] < configuration.last {
                 for hidden in self.excursions(&configuration, &now, &mut possible, cut)? {
                     leave(&mut next, hidden, &self.supply);
@@ -406,7 +422,8 @@ impl<'a, M: Model> Searcher<'a, M> {
                 let Some(mut reached) = self.place(&from, candidate, &now, false)? else {
                     continue;
                 };
-                self.afford(pending.all.len() + next.all.len())?;
+                self.held = before + next.all.len();
+                self.afford(pending.all.len())?;
                 if candidate.overwrites {
                     reached.late = true;
                 }
@@ -631,10 +648,10 @@ impl<'a, M: Model> Searcher<'a, M> {
         true
     }
 
-    /// Refuses to hold more than the budget.
+    /// Refuses to hold more than the budget: these configurations and the others.
     fn afford(&self, configurations: usize) -> Result<(), Bound> {
         let each = CONFIGURATION_BYTES + 2 * 4 * self.classes.len();
-        let bytes = (configurations * each) as u64
+        let bytes = ((self.held + configurations) * each + self.ops.len() * OPERATION_BYTES) as u64
             + self.space.bytes()
             + (2 * self.paths.len() * size_of::<Placed>()) as u64;
         if bytes > self.budget.memory { Err(Bound::Memory) } else { Ok(()) }

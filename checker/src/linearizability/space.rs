@@ -45,7 +45,8 @@ impl<'a, M: Model> Space<'a, M> {
         let next = self.model.step(&self.states[state as usize], self.actions[action as usize]);
         let next = next.map(|state| self.number(state));
         self.steps.insert(key, next.unwrap_or(IMPOSSIBLE));
-        self.bytes += 2 * size_of::<(u64, u32)>() as u64;
+        // Tables double when they grow, and hold both for a moment.
+        self.bytes += 3 * size_of::<(u64, u32)>() as u64;
         next
     }
 
@@ -55,8 +56,8 @@ impl<'a, M: Model> Space<'a, M> {
             return *number;
         }
         let number = self.states.len() as u32;
-        // Its own bytes, two counts, a place in the list and up to two in the table.
-        self.bytes += (self.model.size(&state) + size_of::<M::State>() + 64) as u64;
+        // Its own bytes, two counts, up to two places in the list and three in the table, and what allocators add.
+        self.bytes += (self.model.size(&state) + size_of::<M::State>() + 128) as u64;
         let state = Rc::new(state);
         self.states.push(state.clone());
         self.numbers.insert(state, number);
