@@ -373,6 +373,8 @@ fn history(key: &KeyHistory) -> History {
         keys: BTreeMap::from([("k".to_owned(), key.clone())]),
         nemesis: Vec::new(),
         torn: false,
+        unread: None,
+        bytes: 0,
         warnings: Vec::new(),
     }
 }

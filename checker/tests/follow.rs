@@ -53,6 +53,7 @@ fn following_says_what_checking_says() {
             unknown: [0.0, 0.1, 0.4][rng.random_range(0..3)],
             values: 0,
             lost_write: rng.random_bool(0.1),
+            drain: 0,
         };
         let mut lines = text(&shape, seed);
         corrupt(&mut lines, operations as i64, &mut rng);
@@ -75,7 +76,8 @@ fn following_says_what_checking_says() {
 
 #[test]
 fn what_cannot_be_followed_is_left_to_check() {
-    let shape = Shape { operations: 100, keys: 1, clients: 3, unknown: 0.0, values: 2, lost_write: false };
+    let shape =
+        Shape { operations: 100, keys: 1, clients: 3, unknown: 0.0, values: 2, lost_write: false, drain: 0 };
     let followed = followed(&text(&shape, 1));
     assert_eq!(followed.verdict(), Verdict::Unknown);
     assert!(followed.left["r0"].contains("again"), "{:?}", followed.left);
@@ -86,7 +88,8 @@ fn what_cannot_be_followed_is_left_to_check() {
 fn a_growing_file_is_followed_to_its_violation() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.jsonl");
-    let shape = Shape { operations: 500, keys: 1, clients: 3, unknown: 0.0, values: 0, lost_write: true };
+    let shape =
+        Shape { operations: 500, keys: 1, clients: 3, unknown: 0.0, values: 0, lost_write: true, drain: 0 };
     let lines = text(&shape, 2);
     let (early, late) = lines.split_at(300);
     fs::write(&path, early.join("\n") + "\n{\"ind").unwrap();
@@ -113,7 +116,8 @@ fn a_growing_file_is_followed_to_its_violation() {
 fn a_complete_file_ends_when_nothing_comes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.jsonl");
-    let shape = Shape { operations: 500, keys: 2, clients: 3, unknown: 0.1, values: 0, lost_write: false };
+    let shape =
+        Shape { operations: 500, keys: 2, clients: 3, unknown: 0.1, values: 0, lost_write: false, drain: 0 };
     let lines = text(&shape, 2);
     let run = |bytes: &str| {
         fs::write(&path, bytes).unwrap();
