@@ -28,6 +28,7 @@ pub mod system;
 pub mod tally;
 pub mod target;
 pub mod translate;
+pub mod watch;
 pub mod worker;
 pub mod workload;
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use checker::follow::Violation;
 use checker::history::Header;
 use checker::{Report, Verdict};
 use serde_json::{Value, json};
@@ -29,6 +30,7 @@ use crate::spec::Spec;
 use crate::system::{System, Transport};
 use crate::tally::Tally;
 use crate::translate::TranslateError;
+use crate::watch::{OnViolation, Watch};
 use crate::worker::Worker;
 use crate::workload::Workload;
 
@@ -58,6 +60,8 @@ pub struct Plan {
     pub dir: RunDir,
     /// What runs.
     pub system: Arc<dyn System>,
+    /// What to do when the history becomes invalid.
+    pub on_violation: OnViolation,
     /// The command line, for `run.json`.
     pub command: Vec<String>,
 }
@@ -78,6 +82,15 @@ pub enum Stage<'a> {
         tally: &'a Tally,
         /// Since the load began.
         elapsed: Duration,
+    },
+    /// The history became invalid.
+    Violated {
+        /// How.
+        violation: &'a Violation,
+        /// Since the load began.
+        elapsed: Duration,
+        /// The nodes that were stopped for a look, with the process of each, if that was asked for.
+        frozen: Option<&'a [(NodeId, u32)]>,
     },
     /// Load and faults are over.
     Loaded {
@@ -362,7 +375,8 @@ impl Run<'_> {
         Ok(Worker::new(self.recorder, session, ids, index, stride))
     }
 
-    /// Loads the cluster while the nemesis hurts it. A node that dies by itself ends the load at once.
+    /// Loads the cluster while the nemesis hurts it. A node that dies by itself ends the load at once, and so does a violation unless
+    /// the plan says otherwise.
     fn load(
         &self,
         workload: Workload,
@@ -388,8 +402,10 @@ impl Run<'_> {
 
         let workload = Mutex::new(workload);
         let (heal, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        let watch = Watch::default();
+        let history = self.plan.dir.history();
         let started = Instant::now();
-        let mut broken = None;
+        let (mut broken, mut violated) = (None, false);
         let there = self.fabric.enter_clients().map_err(RunError::Network)?;
         std::thread::scope(|scope| {
             for (index, mut worker) in workers {
@@ -398,6 +414,7 @@ impl Run<'_> {
                 scope.spawn(move || worker.work(workload, rng, interval, stop));
             }
             drop(there);
+            scope.spawn(|| watch.follow(&history, &|| self.recorder.now(), &stop));
             let faults = scope.spawn(|| {
                 let schedule = &self.plan.schedule;
                 nemesis::run(schedule, spec.seed, self.cluster, self.fabric, &sink, started, &heal);
@@ -406,11 +423,16 @@ impl Run<'_> {
                 && !interrupted.load(Ordering::Relaxed)
                 && self.dead().is_empty()
                 && broken.is_none()
+                && !(violated && self.plan.on_violation != OnViolation::Continue)
             {
                 std::thread::sleep(POLL);
                 self.look();
                 broken = self.plan.system.broken();
                 observe(Stage::Loading { tally: &self.recorder.tally(), elapsed: started.elapsed() });
+                if let Some(violation) = watch.found().filter(|_| !violated) {
+                    violated = true;
+                    self.violated(violation, started, interrupted, &stop, observe);
+                }
             }
             // Faults are healed under load: the last thing that clients see is a cluster that recovers.
             heal.store(true, Ordering::Relaxed);
@@ -425,6 +447,31 @@ impl Run<'_> {
         }
         observe(Stage::Loaded { tally: &self.recorder.tally(), took: started.elapsed() });
         Ok(workload.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Records a violation, and ends the load, or freezes the cluster until somebody looked, as the plan says.
+    fn violated(
+        &self,
+        violation: &Violation,
+        started: Instant,
+        interrupted: &AtomicBool,
+        stop: &AtomicBool,
+        observe: &mut dyn FnMut(Stage<'_>),
+    ) {
+        let policy = self.plan.on_violation;
+        if policy != OnViolation::Continue {
+            // What clients did after it would only be in the way of whoever looks for it.
+            stop.store(true, Ordering::Relaxed);
+        }
+        let frozen = (policy == OnViolation::Freeze).then(|| self.cluster.freeze());
+        let Violation { key, class, reason, time, index } = violation;
+        let value = json!({"key": key, "class": class, "reason": reason, "at": time, "operation": index});
+        self.recorder.nemesis("violation", value);
+        let stopped = frozen.as_ref().map(|frozen| frozen.stopped());
+        observe(Stage::Violated { violation, elapsed: started.elapsed(), frozen: stopped });
+        while frozen.is_some() && !interrupted.load(Ordering::Relaxed) {
+            std::thread::sleep(POLL);
+        }
     }
 
     /// The kinds of faults in the schedule, each once.

@@ -18,6 +18,7 @@ use harness::spec::Spec;
 use harness::system::whitewater::Whitewater;
 use harness::system::{Change, Place, Session, Status, System, Transport};
 use harness::translate::{Damage, Election, TranslateError};
+use harness::watch::OnViolation;
 use tests::binaries::binaries;
 use tests::recorded::Recorded;
 use tests::sandbox::Sandbox;
@@ -180,7 +181,8 @@ fn orders_that_nobody_follows_make_a_run_unknown() {
         let schedule = Schedule::read(&path).unwrap();
         let ours = Whitewater::of(&spec, binaries().node.clone());
         let system = Arc::new(Deaf { ours, to: kind });
-        let plan = Plan { spec, schedule, dir: dir.clone(), system, command: Vec::new() };
+        let on_violation = OnViolation::Continue;
+        let plan = Plan { spec, schedule, dir: dir.clone(), system, on_violation, command: Vec::new() };
         let finished = run(&plan, &AtomicBool::new(false), &mut |_| {}).unwrap();
         assert_eq!(finished.report.verdict.to_string(), "unknown", "{kind}");
         let recorded = Recorded::at(dir.path());

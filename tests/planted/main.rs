@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
 
 mod honest_build;
+mod on_violation;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use harness::run_dir::RunDir;
 use harness::schedule::Schedule;
 use harness::spec::Spec;
 use harness::system::whitewater::Whitewater;
+use harness::watch::OnViolation;
 use tests::binaries::binaries;
 use tests::recorded::Recorded;
 use tests::sandbox::Sandbox;
@@ -110,7 +112,8 @@ fn the_same_build_without_its_bug_is_valid() {
     let dir = RunDir::create(&sandbox.out("honest")).unwrap();
     let schedule = Schedule::plan(&spec);
     let system = Arc::new(Whitewater::of(&spec, binary));
-    let plan = Plan { spec, schedule, dir, system, command: std::env::args().collect() };
+    let on_violation = OnViolation::Stop;
+    let plan = Plan { spec, schedule, dir, system, on_violation, command: std::env::args().collect() };
     let finished = run(&plan, &AtomicBool::new(false), &mut |_| ()).unwrap();
     assert_eq!(finished.report.verdict, Verdict::Valid, "{}", finished.report.render());
     sandbox.assert_nothing_left();

@@ -7,8 +7,10 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use checker::Verdict;
+use checker::follow::Violation;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::NodeId;
 use crate::campaign::{Campaign, Row, worst};
 use crate::disk::Store;
 use crate::doctor::Finding;
@@ -82,6 +84,9 @@ impl Printer {
                 bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
                 bar.set_message(format!("{} ok   {} fail   {} info", tally.ok, tally.fail, tally.info));
             }
+            Stage::Violated { violation, elapsed, frozen } => {
+                bar.suspend(|| self.violated(violation, *elapsed, *frozen));
+            }
             Stage::Loaded { tally, took } => {
                 bar.finish_and_clear();
                 self.say(&timed(&load_words(tally), *took));
@@ -97,6 +102,24 @@ impl Printer {
                 self.say(&timed(&format!("  settle  {}", settled.detail), *took));
             }
         }
+    }
+
+    fn violated(&self, violation: &Violation, elapsed: Duration, frozen: Option<&[(NodeId, u32)]>) {
+        let text = format!("  wrong   {} of {}: {}", violation.class, violation.key, violation.reason);
+        self.say(&timed(&text, elapsed));
+        let Some(frozen) = frozen else { return };
+        let nodes: Vec<String> = frozen.iter().map(|(node, pid)| format!("n{node} {pid}")).collect();
+        let (_, first) = frozen.first().copied().unwrap_or_default();
+        let text = format!(
+            "  frozen  {}\n          look:    gdb -p {first}, or cat /proc/{first}/status; their files are under nodes/\n          \
+             go on:   Ctrl-C heals and judges, a second one kills everything",
+            nodes.join("   ")
+        );
+        // Whoever asked for JSON reads stdout to its one line, but somebody has to be told.
+        if self.json {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+        self.say(&text);
     }
 
     pub(super) fn verdict(&self, finished: &Finished, dir: &RunDir) {

@@ -9,6 +9,7 @@ use crate::run_dir::RunDir;
 use crate::run_file::RunFile;
 use crate::schedule::Schedule;
 use crate::system::Described;
+use crate::watch::OnViolation;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -17,6 +18,9 @@ pub(super) struct Args {
     /// Run directory of the replay [default: runs/SEED-replay, or with -2, -3, … if that is taken]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// What to do when the history becomes invalid
+    #[arg(long, value_name = "WHAT", default_value = "stop")]
+    on_violation: OnViolation,
     /// Print one line of JSON instead of the summary
     #[arg(long)]
     json: bool,
@@ -35,5 +39,5 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         let hint = error.hint();
         Failure::hint(error, hint)
     })?;
-    execute(file.spec, schedule, system, args.out.as_deref(), &name, args.json)
+    execute(file.spec, schedule, system, args.out.as_deref(), &name, args.on_violation, args.json)
 }

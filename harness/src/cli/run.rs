@@ -15,6 +15,7 @@ use crate::spec::Spec;
 use crate::summary::Summary;
 use crate::system::whitewater::Whitewater;
 use crate::system::{Described, System};
+use crate::watch::OnViolation;
 use crate::{planted, system};
 
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,9 @@ pub(super) struct Args {
     /// Run directory [default: runs/SEED, or with -2, -3, … if that is taken]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// What to do when the history becomes invalid
+    #[arg(long, value_name = "WHAT", default_value = "stop")]
+    on_violation: OnViolation,
     /// Print one line of JSON instead of the summary
     #[arg(long)]
     json: bool,
@@ -37,7 +41,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let spec = args.spec.spec(args.seed.unwrap_or_else(fresh_seed), system.as_ref())?;
     let schedule = Schedule::plan(&spec);
     let name = format!("{:#x}", spec.seed);
-    execute(spec, schedule, system, args.out.as_deref(), &name, args.json)
+    execute(spec, schedule, system, args.out.as_deref(), &name, args.on_violation, args.json)
 }
 
 /// Runs `schedule` on a new cluster in `out`, or in a fresh directory called `name`.
@@ -47,6 +51,7 @@ pub(super) fn execute(
     described: Option<Described>,
     out: Option<&Path>,
     name: &str,
+    on_violation: OnViolation,
     json: bool,
 ) -> Result<u8, Failure> {
     let interrupted = interrupts()?;
@@ -75,7 +80,7 @@ pub(super) fn execute(
         (None, None) => return Err(Failure::from(anyhow::anyhow!("there is no system to run"))),
     };
     let (seed, time_ms) = (spec.seed, spec.time_ms);
-    let plan = Plan { spec, schedule, dir, system, command: std::env::args().collect() };
+    let plan = Plan { spec, schedule, dir, system, on_violation, command: std::env::args().collect() };
     let bar = printer.bar(time_ms);
     let finished = run::run(&plan, &interrupted, &mut |stage| printer.stage(&stage, &bar));
     bar.finish_and_clear();

@@ -3,6 +3,7 @@
 
 mod clocks;
 mod disks;
+mod freeze;
 mod guardian;
 mod hosts;
 mod logs;
@@ -11,6 +12,7 @@ mod process;
 
 pub use disks::ExpectedExit;
 pub(crate) use disks::{PowerLoss, files_with_bytes};
+pub use freeze::Frozen;
 pub use hosts::{Hosts, Inside};
 pub use logs::{LogWatch, Trouble};
 pub use ports::{Addresses, NODES_MAX, Roster};
