@@ -238,6 +238,11 @@ fn inject(draft: &mut Draft, class: &str) -> Near {
     if model == QUEUE {
         return inject_queue(draft, class);
     }
+    if model == REGISTER {
+        // What nobody saw may have been written by an operation of unknown outcome, which may do so later as well.
+        draft.step(0, 5, Ok, draft.read(&draft.held));
+        draft.now += 10;
+    }
     let value = draft.fresh();
     let (old, new) = (draft.held.clone(), draft.with(&value));
     let mut write = draft.write(&value);
