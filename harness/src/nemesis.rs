@@ -212,8 +212,15 @@ impl<'a> Nemesis<'a, '_> {
             _ => self.free(behaviour.holds_clocks()),
         };
         let mut rng = stream(self.seed, Purpose::Target, planned.id);
-        let mut drawn =
-            planned.target.resolve(&candidates, founders, leader.map(|leader| leader.node), &mut rng);
+        // Where nobody tells who leads, it is whoever the others talk to: links without traffic have nothing to hurt.
+        let told = self.cluster.system().tells_leader() || !planned.target.needs_leader();
+        let busiest = if told { None } else { busiest(&self.fabric.links(), &candidates) };
+        let mut drawn = planned.target.resolve(
+            &candidates,
+            founders,
+            leader.map(|leader| leader.node).or(busiest),
+            &mut rng,
+        );
         if behaviour.steps().is_some() {
             drawn.truncate(1);
         }
@@ -392,6 +399,17 @@ impl<'a> Nemesis<'a, '_> {
         }
         (self.sink)(planned.fault.kind().name(), value);
     }
+}
+
+/// The node whose links to other nodes carried most so far; nobody if none carried anything.
+fn busiest(links: &BTreeMap<Link, LinkCounters>, nodes: &[NodeId]) -> Option<NodeId> {
+    let carried = |node: NodeId| -> u64 {
+        let of_it =
+            |link: &Link| ![link.from, link.to].contains(&CLIENTS) && [link.from, link.to].contains(&node);
+        links.iter().filter(|(link, _)| of_it(link)).map(|(_, counters)| counters.received).sum()
+    };
+    let most = nodes.iter().map(|node| (carried(*node), *node)).max_by_key(|(carried, _)| *carried)?;
+    (most.0 > 0).then_some(most.1)
 }
 
 /// The nodes at the ends of links, each once.
@@ -614,6 +632,23 @@ mod tests {
         let slow = of(&lines, 5, "heal");
         let node = slow["nodes"][0].as_str().unwrap();
         assert!(slow["bit"] == true && slow["evidence"][node]["wall_ms"].as_f64() < Some(-100.0), "{slow}");
+    }
+
+    #[test]
+    fn who_carries_most_is_taken_for_the_leader_where_nobody_tells() {
+        let link =
+            |from, to, received| (Link { from, to }, LinkCounters { received, ..LinkCounters::default() });
+        let links = BTreeMap::from([
+            link(1, 2, 5),
+            link(2, 3, 9),
+            link(3, 2, 1),
+            link(CLIENTS, 1, 99),
+            link(1, CLIENTS, 99),
+        ]);
+        assert_eq!(busiest(&links, &[1, 2, 3]), Some(2));
+        assert_eq!(busiest(&links, &[1, 3]), Some(3), "of those that may be hit");
+        assert_eq!(busiest(&BTreeMap::from([link(1, 2, 0)]), &[1, 2]), None);
+        assert_eq!(busiest(&links, &[]), None);
     }
 
     /// Where no node says anything there is no effect to see, and the victim goes on all the same.
