@@ -549,7 +549,8 @@ mod tests {
         wait(&|| (1..=3).all(|node| dir.path().join(format!("run/nodes/n{node}/data/f")).exists()));
         let path = dir.path().join("schedule.jsonl");
         let lines = r#"{"id":1,"at_ms":0,"duration_ms":10,"target":{"named":[2]},"fault":{"kind":"kill"}}
-{"id":2,"at_ms":200,"duration_ms":10,"target":{"named":[1,3]},"fault":{"kind":"wipe"}}"#;
+{"id":2,"at_ms":200,"duration_ms":10,"target":{"named":[1,3]},"fault":{"kind":"wipe"}}
+{"id":3,"at_ms":400,"duration_ms":10,"target":{"named":[3]},"fault":{"kind":"wipe"}}"#;
         std::fs::write(&path, lines).unwrap();
         let heals = RefCell::new(Vec::new());
         let sink = |_: &str, value: Value| heals.borrow_mut().push(value);
@@ -566,6 +567,9 @@ mod tests {
         let wipe = lines.iter().find(|value| value["id"] == 2 && value["phase"] == "inject").unwrap();
         assert_eq!(wipe["evidence"]["n1_removed"], "1 files removed");
         assert_eq!(wipe["nodes"], json!(["n1"]), "never two at once");
+        // Nor one after the other, while the first is not seen to have everything back.
+        let next = lines.iter().find(|value| value["id"] == 3 && value["phase"] == "inject").unwrap();
+        assert_eq!((&next["outcome"], &next["nodes"]), (&json!("skipped"), &json!([])));
         wait(&|| said(1) == "empty\nempty\n" && said(2) == "empty\nfound\n" && said(3) == "empty\n");
         assert!(lines.iter().any(|value| value["id"] == 2 && value["bit"] == true));
     }

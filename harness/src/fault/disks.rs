@@ -55,6 +55,14 @@ pub(super) fn off_disks(
     (caused > 0 && seen > 0, evidence)
 }
 
+/// Why the first victim may lose nothing now, if so: too many others have not got back yet what they lost. From here on it counts.
+pub(super) fn one_too_many(cluster: &Cluster, victims: &[NodeId]) -> Option<Acted> {
+    let reason = "others are damaged, and a majority must have everything";
+    let evidence = || Map::from_iter([("reason".to_owned(), reason.into())]);
+    let refused = victims.first().is_some_and(|victim| !cluster.may_damage(*victim));
+    refused.then(|| Acted { nodes: Vec::new(), outcome: SKIPPED, evidence: evidence() })
+}
+
 /// Kills the first victim and damages its disk, if it is not one too many. `shows` tells whether what changed is what was meant.
 pub(super) fn damage(
     cluster: &Cluster,
@@ -62,14 +70,11 @@ pub(super) fn damage(
     change: impl Fn(&Disk),
     shows: impl Fn(Difference) -> bool,
 ) -> Acted {
-    let mut evidence = Map::new();
     let Some(&victim) = victims.first() else {
-        return Acted { nodes: Vec::new(), outcome: SKIPPED, evidence };
+        return Acted { nodes: Vec::new(), outcome: SKIPPED, evidence: Map::new() };
     };
-    if !cluster.may_damage(victim) {
-        evidence
-            .insert("reason".to_owned(), "others are damaged, and a majority must have everything".into());
-        return Acted { nodes: Vec::new(), outcome: SKIPPED, evidence };
+    if let Some(refused) = one_too_many(cluster, victims) {
+        return refused;
     }
     let mut acted = act(&[victim], |node| cluster.kill(node));
     if acted.nodes.is_empty() {

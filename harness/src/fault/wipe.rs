@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::disks::one_too_many;
 use super::{Acted, Behaviour, Described, Drawn, Fault, INSTALLED, Needs, Ongoing, ProcessFault, act};
 use crate::NodeId;
 use crate::cluster::Cluster;
@@ -28,6 +29,9 @@ impl ProcessFault for Wipe {
     fn inject(&self, cluster: &Cluster, victims: &[NodeId]) -> Acted {
         // One, however many the target means: with two of three empty, a majority remembers nothing.
         let victims = &victims[..victims.len().min(1)];
+        if let Some(refused) = one_too_many(cluster, victims) {
+            return refused;
+        }
         let mut acted = act(victims, |node| cluster.kill(node));
         for node in acted.nodes.clone() {
             match cluster.wipe(node) {
@@ -48,6 +52,7 @@ impl ProcessFault for Wipe {
 
     fn heal(&self, cluster: &Cluster, ongoing: &Ongoing) -> (bool, Map<String, Value>) {
         let started = act(&ongoing.nodes, |node| cluster.start(node));
+        ongoing.nodes.iter().for_each(|node| cluster.expect_repair(*node));
         (ongoing.confirmed && started.outcome == INSTALLED, started.evidence)
     }
 }
