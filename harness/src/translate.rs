@@ -51,8 +51,24 @@ pub struct Election {
 pub struct Damage {
     /// The node.
     pub node: NodeId,
-    /// Nanoseconds of CLOCK_MONOTONIC.
-    pub at: u64,
+    /// Bytes of whole lines that its own trace had. By time it would not be found there: a node with a bent clock stamps its lines
+    /// with another one.
+    pub after: u64,
+}
+
+impl Damage {
+    /// Of a node that is killed.
+    ///
+    /// # Errors
+    /// Its trace cannot be read.
+    pub fn now(dir: &RunDir, node: NodeId) -> io::Result<Damage> {
+        let trace = match std::fs::read(dir.node_trace(node)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        let whole = trace.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        Ok(Damage { node, after: whole as u64 })
+    }
 }
 
 /// Translates the traces of all nodes of a run, with what was done to their disks, and lists the elections that they tell of, by node.
@@ -64,7 +80,7 @@ pub fn translate_all(dir: &RunDir, nodes: u32, damages: &[Damage]) -> Result<Vec
     for id in 1..=nodes {
         let from = dir.node_trace(id);
         if from.exists() {
-            let damages = damages.iter().filter(|damage| damage.node == id).map(|damage| damage.at);
+            let damages = damages.iter().filter(|damage| damage.node == id).map(|damage| damage.after);
             translate(&from, &dir.trace(id), id, damages.collect(), &mut elections)?;
         }
     }
@@ -85,7 +101,7 @@ fn translate(
     let mut put = |value: String| output.write_all((value + "\n").as_bytes()).map_err(writing);
     put(serde_json::to_string(&Header::new(node_name(id))).map_err(|e| writing(e.into()))?)?;
     let mut bytes = Vec::new();
-    let mut number = 0;
+    let (mut number, mut begins, mut before) = (0, 0, 0);
     loop {
         bytes.clear();
         if input.read_until(b'\n', &mut bytes).map_err(reading)? == 0 {
@@ -104,10 +120,12 @@ fn translate(
                 });
             }
         };
-        while let Some(at) = damages.pop_front_if(|at| *at < line.at) {
-            let damage = Line { at, event: Event::Damage {} };
+        while damages.pop_front_if(|after| *after <= begins).is_some() {
+            let damage = Line { at: before, event: Event::Damage {} };
             put(serde_json::to_string(&damage).map_err(|e| writing(e.into()))?)?;
         }
+        begins += bytes.len() as u64;
+        before = line.at;
         if let TraceEvent::Role { role: TraceRole::Leader, term } = line.event {
             elections.push(Election { at: line.at, node: id, term });
         }
@@ -238,16 +256,28 @@ mod tests {
         assert_eq!(elections, [Election { at: 9, node: 2, term: 6 }]);
     }
 
+    /// Also where the clock of the node was bent, and where its end tore the last line, of which its next start makes nothing.
     #[test]
     fn a_damage_stands_between_what_was_before_and_what_came_after() {
         let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("raw.jsonl"), dir.path().join("trace.jsonl"));
-        let durable = |lsn| TraceEvent::Durable { lsn };
-        std::fs::write(&from, raw(vec![durable(1), durable(2), durable(3)])).unwrap();
-        translate(&from, &to, 2, VecDeque::from([0, 1, 7]), &mut Vec::new()).unwrap();
-        let read = checker::trace::read(&to).unwrap();
+        let run_dir = RunDir::open(dir.path());
+        let from = run_dir.node_trace(2);
+        std::fs::create_dir_all(from.parent().unwrap()).unwrap();
+        assert_eq!(Damage::now(&run_dir, 2).unwrap(), Damage { node: 2, after: 0 }, "it never ran");
+        let line = |at, lsn| {
+            serde_json::to_string(&TraceLine { at, event: TraceEvent::Durable { lsn } }).unwrap() + "\n"
+        };
+        let (ahead, behind) = (line(9_000, 1) + &line(9_001, 2), line(7, 3));
+        std::fs::write(&from, format!("{ahead}{{\"at\":9002,")).unwrap();
+        let damage = Damage::now(&run_dir, 2).unwrap();
+        assert_eq!(damage.after, ahead.len() as u64);
+        let late = Damage { after: (ahead.len() + behind.len()) as u64, ..damage };
+        std::fs::write(&from, ahead + &behind).unwrap();
+        let other = Damage { node: 1, after: 0 };
+        translate_all(&run_dir, 2, &[other, damage, late]).unwrap();
+        let read = checker::trace::read(&run_dir.trace(2)).unwrap();
         let damaged: Vec<bool> = read.lines.iter().map(|line| line.event == Event::Damage {}).collect();
-        assert_eq!(damaged, [false, true, false, true, false], "the last one was seen by nobody");
+        assert_eq!(damaged, [false, false, true, false], "the last one was seen by nobody");
     }
 
     #[test]

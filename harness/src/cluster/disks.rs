@@ -11,7 +11,6 @@ use rand_chacha::ChaCha8Rng;
 use super::{Cluster, ClusterError, Seen, SelfExit, Slot, is_stopped, lock, refused, status_text};
 use crate::NodeId;
 use crate::disk::{Backup, Difference, Disk, Disks, Entries, Moment};
-use crate::host::monotonic_ns;
 use crate::run_dir::node_name;
 use crate::translate::Damage;
 
@@ -209,7 +208,8 @@ impl Cluster {
         let backup = Some(self.disk(node)?.backup());
         lock(&self.excuses).insert(node, Excuse { held: true, backup, ..Excuse::default() });
         let difference = self.change_disk(node, change)?;
-        lock(&self.damages).push(Damage { node, at: monotonic_ns() });
+        let damage = Damage::now(&self.run_dir, node);
+        lock(&self.damages).push(damage.map_err(|e| refused("read a trace", e))?);
         Ok(difference)
     }
 
