@@ -132,15 +132,8 @@ struct Bench {
     /// Write two of the values so many times at the end and read the first, which an indeterminate operation has to bring back
     #[arg(long, default_value_t = 0)]
     drain: u64,
-    /// Outer bound on the time of each judgement
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    time: Duration,
-    /// Bound on the memory of each judgement
-    #[arg(long, default_value = "4G", value_parser = parse_bytes)]
-    memory: u64,
-    /// Bound on the steps of the search, for each key
-    #[arg(long, default_value_t = Options::default().steps)]
-    steps: u64,
+    #[command(flatten)]
+    limits: Limits,
     /// Times that each history is judged
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -176,8 +169,9 @@ fn parse_percent(text: &str) -> Result<f64, String> {
     (0.0..=100.0).contains(&percent).then_some(percent).ok_or_else(|| "not between 0 and 100".to_owned())
 }
 
+/// How much a judgement may take.
 #[derive(Args, Debug)]
-struct Bounds {
+struct Limits {
     /// Outer bound on the time of a judgement, reading included; beyond it a key is unknown
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     time: Duration,
@@ -187,6 +181,12 @@ struct Bounds {
     /// Bound on the steps of the search, for each key
     #[arg(long, default_value_t = Options::default().steps)]
     steps: u64,
+}
+
+#[derive(Args, Debug)]
+struct Bounds {
+    #[command(flatten)]
+    limits: Limits,
     #[command(flatten)]
     reading: Foreign,
 }
@@ -229,9 +229,16 @@ impl From<Foreign> for Reading {
     }
 }
 
+impl Limits {
+    fn options(&self, reading: Reading) -> Options {
+        let Limits { time, memory, steps } = *self;
+        Options { time, memory, steps, reading }
+    }
+}
+
 impl From<Bounds> for Options {
-    fn from(Bounds { time, memory, steps, reading }: Bounds) -> Options {
-        Options { steps, memory, time, reading: reading.into() }
+    fn from(Bounds { limits, reading }: Bounds) -> Options {
+        limits.options(reading.into())
     }
 }
 
@@ -447,12 +454,7 @@ fn run_bench(arguments: &Bench) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let scratch = std::env::temp_dir().join(format!("whitewater-bench-{}.jsonl", std::process::id()));
-    let options = Options {
-        time: arguments.time,
-        memory: arguments.memory,
-        steps: arguments.steps,
-        ..Options::default()
-    };
+    let options = arguments.limits.options(Reading::default());
     print(
         "| operations | keys | clients | unknown | verdict | median s | slowest s | processor s | peak MiB |\n\
          |---|---|---|---|---|---|---|---|---|\n",

@@ -49,4 +49,7 @@ fn the_list_names_every_workload_and_every_fault() {
         &systems[..],
     ];
     assert_eq!(names, expected.concat());
+    let said = Said::of(std::process::Command::new(&binaries().harness).args(["list", "faults"])).exits(0);
+    assert_eq!(said.stdout.lines().count(), 1 + faults.len(), "{said}");
+    assert!(said.stdout.starts_with("faults\n"), "{said}");
 }

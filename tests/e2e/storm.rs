@@ -1,4 +1,5 @@
-//! Every kind of fault that our node can have over proxies, up to five at a time: still valid, and each kind is seen to have had an effect.
+//! Every kind of fault that our node can have over proxies, but those of disks, up to five at a time: still valid, and each kind is
+//! seen to have had an effect.
 
 use harness::fault::{FaultKind, Shape};
 use harness::system::Transport;

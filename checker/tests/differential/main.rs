@@ -121,7 +121,7 @@ fn all_engines_agree_with_brute_force() {
     }
     println!("{histories} histories from seed {first}, no difference: {counts:?} (invalid, valid)");
     println!("given up by the search alone, decided by the portfolio: {given_up:?}");
-    assert!(given_up.get("list-append").is_none_or(|lists| *lists * 10_000 <= histories), "{given_up:?}");
+    assert!(given_up.get("list-append").is_none_or(|lists| *lists * 100_000 <= histories), "{given_up:?}");
     for (model, [invalid, valid]) in &counts {
         let few = (invalid + valid) / 15;
         assert!(*invalid >= few && *valid >= few, "{model}: {invalid} invalid, {valid} valid");

@@ -45,8 +45,8 @@ enum Command {
     Replay(replay::Args),
     /// Many runs with seeds of their own; the worst verdict decides
     Campaign(campaign::Args),
-    /// Print the workloads and faults that there are
-    List,
+    /// Print the workloads, faults, profiles and systems that there are
+    List(list::Args),
     /// Say what this machine allows and how to get the rest, and remove what a run left that was killed
     Doctor,
     /// Measure the system without faults
@@ -98,8 +98,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
         Command::Campaign(args) => campaign::main(&args),
-        Command::List => {
-            list::main();
+        Command::List(args) => {
+            list::main(&args);
             Ok(0)
         }
         Command::Doctor => doctor::main(),

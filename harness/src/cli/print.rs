@@ -10,6 +10,7 @@ use checker::Verdict;
 use checker::follow::Violation;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::list::What;
 use crate::NodeId;
 use crate::campaign::{Campaign, Row, worst};
 use crate::disk::Store;
@@ -239,26 +240,29 @@ fn fault_lines(faults: &BTreeMap<String, FaultTally>) -> String {
     lines.join("\n")
 }
 
-/// `harness list`.
-pub(super) fn list() -> String {
-    let mut text = "workloads\n".to_owned();
-    for kind in WorkloadKind::ALL {
-        let _ = writeln!(text, "  {:<10} {}", kind.name(), kind.summary());
+/// A part of `harness list`.
+pub(super) fn list(what: What) -> String {
+    let row = |name: &str, about: &str| format!("  {name:<15} {about}").trim_end().to_owned() + "\n";
+    match what {
+        What::Workloads => {
+            let rows = WorkloadKind::ALL.into_iter().map(|kind| row(kind.name(), kind.summary()));
+            "workloads\n".to_owned() + &rows.collect::<String>()
+        }
+        What::Faults => {
+            let rows = FaultKind::ALL.into_iter().map(|kind| row(kind.name(), kind.summary()));
+            "faults\n".to_owned() + &rows.collect::<String>()
+        }
+        What::Profiles => {
+            let about =
+                |name| Profile::load(name).map_or_else(|error| error.to_string(), |found| found.about);
+            let rows = profile::SHIPPED.into_iter().map(|(name, _)| row(name, &about(name)));
+            "profiles\n".to_owned() + &rows.collect::<String>()
+        }
+        What::Systems => {
+            let rows = description::SHIPPED.into_iter().map(|(name, _)| row(name, ""));
+            "systems\n".to_owned() + &rows.collect::<String>()
+        }
     }
-    text += "faults\n";
-    for kind in FaultKind::ALL {
-        let _ = writeln!(text, "  {:<10} {}", kind.name(), kind.summary());
-    }
-    text += "profiles\n";
-    for (name, _) in profile::SHIPPED {
-        let about = Profile::load(name).map_or_else(|error| error.to_string(), |profile| profile.about);
-        let _ = writeln!(text, "  {name:<10} {about}");
-    }
-    text += "systems\n";
-    for (name, _) in description::SHIPPED {
-        let _ = writeln!(text, "  {name}");
-    }
-    text
 }
 
 /// `harness doctor`.
@@ -408,7 +412,7 @@ mod tests {
 
     #[test]
     fn the_list_names_every_workload_and_fault() {
-        let text = list();
+        let text = What::ALL.map(list).concat();
         for name in
             WorkloadKind::ALL.map(WorkloadKind::name).into_iter().chain(FaultKind::ALL.map(FaultKind::name))
         {
