@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::NodeId;
 use crate::cluster::Cluster;
+use crate::dud::{self, Reach};
 use crate::net::Fabric;
 use crate::run_dir::node_name;
+use crate::system::Change;
 
 /// Between two looks at the nodes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -48,6 +50,23 @@ impl Errand<'_> {
     /// Whether all is to be healed at once.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Orders a change of the membership, see [`crate::system::System::reconfigure`].
+    pub(crate) fn reconfigure(&self, change: Change, timeout: Duration) -> Result<(), String> {
+        if dud::is_at(Reach::Order) {
+            return Ok(());
+        }
+        self.cluster.system().reconfigure(self.cluster.addresses(), change, timeout)
+    }
+
+    /// Orders the leader to hand over, see [`crate::system::System::transfer_leader`].
+    pub(crate) fn transfer_leader(&self, to: Option<NodeId>, timeout: Duration) -> Result<NodeId, String> {
+        if dud::is_at(Reach::Order) {
+            let drawn = to.or(self.victims.first().copied());
+            return drawn.ok_or_else(|| "nobody to hand over to".to_owned());
+        }
+        self.cluster.system().transfer_leader(self.cluster.addresses(), to, timeout)
     }
 
     /// Looks again and again until there is something to see, for `within` at most, and no longer than `go_on` holds.

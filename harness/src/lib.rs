@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cluster;
 pub mod disk;
 pub mod doctor;
+pub mod dud;
 mod errand;
 pub mod fault;
 pub mod host;

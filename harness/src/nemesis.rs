@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::NodeId;
 use crate::cluster::{Cluster, Leader};
+use crate::dud;
 use crate::errand::{Conclusion, Errand};
 use crate::fault::{Acted, Fault, INSTALLED, Ongoing, SKIPPED, SteppedFault};
 use crate::net::{CLIENTS, Fabric, Link, LinkCounters};
@@ -181,7 +182,8 @@ impl<'a> Nemesis<'a, '_> {
             if let Some(process) = active.planned.fault.behaviour().process()
                 && active.ongoing.due <= Instant::now()
             {
-                process.tick(self.cluster, &mut active.ongoing);
+                let kind = active.planned.fault.kind();
+                dud::during(kind, || process.tick(self.cluster, &mut active.ongoing));
             }
         }
     }
@@ -201,7 +203,7 @@ impl<'a> Nemesis<'a, '_> {
     fn inject(&mut self, planned: &'a PlannedFault) {
         let leader = self.leader(planned.target.needs_leader());
         let (founders, places) = (self.cluster.nodes(), self.cluster.places());
-        let behaviour = planned.fault.behaviour();
+        let (behaviour, kind) = (planned.fault.behaviour(), planned.fault.kind());
         // A process that is hurt is not hurt again, and its links carry little. Yet all links are all links.
         let candidates = match (behaviour.process(), behaviour.steps(), &planned.target) {
             (None, Some(steps), _) if !steps.hits_spares() => {
@@ -226,7 +228,7 @@ impl<'a> Nemesis<'a, '_> {
         }
         let (mut links, mut bad_checksums) = (BTreeMap::new(), 0);
         let acted = match behaviour.process() {
-            Some(process) => process.inject(self.cluster, &drawn),
+            Some(process) => dud::during(kind, || process.inject(self.cluster, &drawn)),
             None => {
                 // Nothing passes the links of a spare that does not run.
                 let nodes = self.cluster.up().last().map_or(founders, |last| founders.max(*last));
@@ -237,10 +239,10 @@ impl<'a> Nemesis<'a, '_> {
                 bad_checksums = self.fabric.bad_checksums(receivers(&links));
                 let outcome = if rules.is_empty() { SKIPPED } else { INSTALLED };
                 if !rules.is_empty() {
-                    self.fabric.install(planned.id, rules);
+                    dud::during(kind, || self.fabric.install(planned.id, rules));
                 }
                 match (behaviour.steps(), drawn.first()) {
-                    (Some(steps), Some(victim)) => self.begin(planned, steps, *victim),
+                    (Some(steps), Some(victim)) => dud::during(kind, || self.begin(planned, steps, *victim)),
                     _ => Acted { nodes: drawn, outcome, evidence: Map::new() },
                 }
             }
@@ -264,7 +266,7 @@ impl<'a> Nemesis<'a, '_> {
         let times = (planned.at_ms, at_ms);
         self.record(&active, "inject", times, json!({"outcome": outcome, "evidence": evidence}));
         if outcome != SKIPPED {
-            active.errand = behaviour.steps().map(|steps| self.send_out(planned.id, steps, &active));
+            active.errand = behaviour.steps().map(|steps| self.send_out(steps, &active));
             self.active.insert(planned.id, active);
         }
     }
@@ -301,12 +303,13 @@ impl<'a> Nemesis<'a, '_> {
     }
 
     /// The others, on a thread of their own.
-    fn send_out(&self, id: u32, steps: &'a dyn SteppedFault, active: &Active<'_>) -> Underway<'a> {
+    fn send_out(&self, steps: &'a dyn SteppedFault, active: &Active<'_>) -> Underway<'a> {
+        let (id, kind) = (active.planned.id, active.planned.fault.kind());
         let due = Arc::new(AtomicBool::new(false));
         let (cluster, fabric, stop) = (self.cluster, self.fabric, self.stop);
         let victims = active.ongoing.nodes.clone();
         let errand = Errand { cluster, fabric, id, victims, due: due.clone(), stop };
-        Underway { due, thread: self.scope.spawn(move || steps.carry_out(&errand)) }
+        Underway { due, thread: self.scope.spawn(move || dud::during(kind, || steps.carry_out(&errand))) }
     }
 
     /// Heals what is due at `now_ms`, in the order of ids.
@@ -324,7 +327,9 @@ impl<'a> Nemesis<'a, '_> {
     fn heal(&self, active: &Active<'_>) {
         let behaviour = active.planned.fault.behaviour();
         let (bit, evidence) = match behaviour.process() {
-            Some(process) => process.heal(self.cluster, &active.ongoing),
+            Some(process) => {
+                dud::during(active.planned.fault.kind(), || process.heal(self.cluster, &active.ongoing))
+            }
             None => {
                 // Looked at while the fault is still there: what it holds back has not passed yet.
                 let now = self.fabric.links();
@@ -342,7 +347,7 @@ impl<'a> Nemesis<'a, '_> {
                 };
                 evidence.retain(|name, count| name == "matched" || *count != 0);
                 evidence.insert("seen".to_owned(), seen.to_json());
-                (behaviour.bit(&counters, &seen), evidence)
+                (behaviour.bit(&counters, &seen) && !counters.are_disproved(), evidence)
             }
         };
         self.healed(active, bit, evidence);
@@ -440,6 +445,7 @@ fn describe_leader(evidence: &mut Map<String, Value>, leader: Option<Leader>) {
 mod tests {
     use super::*;
     use crate::cluster::tests::cluster_of;
+    use crate::fault::FaultKind;
     use std::cell::RefCell;
     use std::net::UdpSocket;
 
@@ -522,6 +528,38 @@ mod tests {
         assert!(heal["evidence"]["stops"].as_u64() > Some(2), "{heal}");
     }
 
+    /// Signals that are not sent, and clocks that are not written to: each fault of processes as a dud.
+    #[test]
+    fn no_dud_of_processes_bites() {
+        for (kind, fault) in [
+            (FaultKind::Kill, r#"{"kind":"kill"}"#),
+            (FaultKind::Pause, r#"{"kind":"pause"}"#),
+            (FaultKind::Restart, r#"{"kind":"restart"}"#),
+            (FaultKind::RollingRestart, r#"{"kind":"rolling_restart","pause_ms":10}"#),
+            (FaultKind::KillAll, r#"{"kind":"kill_all"}"#),
+            (FaultKind::StartLate, r#"{"kind":"start_late"}"#),
+            (FaultKind::Starve, r#"{"kind":"starve","stopped_ms":30,"running_ms":10}"#),
+        ] {
+            let (inject, heal) = dud::tests::with(kind, || check_process(fault, 250));
+            assert_ne!(inject["outcome"], "skipped", "{kind} goes through its motions: {inject}");
+            assert_eq!(heal["bit"], false, "{kind}: {inject} {heal}");
+        }
+        if !crate::clock::is_possible() {
+            println!("skipped: clocks cannot be bent on this machine");
+            return;
+        }
+        for (kind, fault) in [
+            (FaultKind::ClockJump, r#"{"kind":"clock_jump","wall_ms":-3600000,"monotonic_ms":2000}"#),
+            (FaultKind::ClockRate, r#"{"kind":"clock_rate","percent":50}"#),
+        ] {
+            let line =
+                format!(r#"{{"id":1,"at_ms":0,"duration_ms":100,"target":{{"named":[1]}},"fault":{fault}}}"#);
+            let lines = dud::tests::with(kind, || check(&line, |_, _, _| {}));
+            let inject = of(&lines, 1, "inject");
+            assert_eq!(inject["outcome"], "skipped", "{kind}: what was written is looked for: {inject}");
+        }
+    }
+
     #[test]
     fn a_fault_that_had_no_time_to_go_on_did_not_bite() {
         let (_, heal) = check_process(r#"{"kind":"starve","stopped_ms":5000,"running_ms":10}"#, 20);
@@ -563,7 +601,7 @@ mod tests {
             Instant::now(),
             &AtomicBool::new(false),
         );
-        let lines = heals.into_inner();
+        let lines = heals.borrow().clone();
         let wipe = lines.iter().find(|value| value["id"] == 2 && value["phase"] == "inject").unwrap();
         assert_eq!(wipe["evidence"]["n1_removed"], "1 files removed");
         assert_eq!(wipe["nodes"], json!(["n1"]), "never two at once");
@@ -572,6 +610,17 @@ mod tests {
         assert_eq!((&next["outcome"], &next["nodes"]), (&json!("skipped"), &json!([])));
         wait(&|| said(1) == "empty\nempty\n" && said(2) == "empty\nfound\n" && said(3) == "empty\n");
         assert!(lines.iter().any(|value| value["id"] == 2 && value["bit"] == true));
+
+        // A wipe that removes nothing, of the same node, which counts as damaged already.
+        let line = r#"{"id":4,"at_ms":0,"duration_ms":10,"target":{"named":[1]},"fault":{"kind":"wipe"}}"#;
+        std::fs::write(&path, line).unwrap();
+        let schedule = Schedule::read(&path).unwrap();
+        dud::tests::with(FaultKind::Wipe, || {
+            run(&schedule, 1, &cluster, &fabric, &sink, Instant::now(), &AtomicBool::new(false));
+        });
+        wait(&|| said(1) == "empty\nempty\nfound\n");
+        let lines = heals.into_inner();
+        assert!(lines.iter().any(|value| value["id"] == 4 && value["bit"] == false), "{lines:?}");
     }
 
     #[test]

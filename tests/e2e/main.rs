@@ -10,6 +10,7 @@ mod ctrl_c;
 mod damage;
 mod dead_node;
 mod disks;
+mod duds;
 mod hostile;
 mod http;
 mod key;

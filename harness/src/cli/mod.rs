@@ -4,6 +4,8 @@
 mod bench;
 mod campaign;
 mod doctor;
+#[cfg(debug_assertions)]
+mod duds;
 mod list;
 mod print;
 mod relay;
@@ -51,6 +53,10 @@ enum Command {
     Doctor,
     /// Measure the system without faults
     Bench(bench::Args),
+    /// Show for every kind of fault that a run in which it does nothing is unknown
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    Duds(duds::Args),
     /// Carry the messages of a node of Maelstrom
     #[command(hide = true)]
     Relay(relay::Args),
@@ -104,6 +110,8 @@ pub fn main() -> ExitCode {
         }
         Command::Doctor => doctor::main(),
         Command::Bench(args) => bench::main(&args),
+        #[cfg(debug_assertions)]
+        Command::Duds(args) => duds::main(&args),
         Command::Relay(args) => relay::main(args),
     };
     match done {

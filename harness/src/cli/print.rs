@@ -10,6 +10,8 @@ use checker::Verdict;
 use checker::follow::Violation;
 use indicatif::{ProgressBar, ProgressStyle};
 
+#[cfg(debug_assertions)]
+use super::duds::Row as DudRow;
 use super::list::What;
 use crate::NodeId;
 use crate::campaign::{Campaign, Row, worst};
@@ -21,6 +23,8 @@ use crate::profile::{self, Profile};
 use crate::run::{Finished, Stage};
 use crate::run_dir::RunDir;
 use crate::spec::{Spec, WorkloadKind};
+#[cfg(debug_assertions)]
+use crate::summary::Summary;
 use crate::system::description;
 use crate::tally::{FaultTally, Tally};
 
@@ -354,6 +358,39 @@ pub(super) fn campaign_end(campaign: &Campaign, rows: &[Row]) -> String {
         let _ = write!(text, "  check   checker check {0}\n  replay  harness replay {0}", dir.display());
     }
     text
+}
+
+/// The head of the table of duds.
+#[cfg(debug_assertions)]
+pub(super) fn duds_head(spec: &Spec) -> String {
+    format!("duds   seed {:#x}   {}\n{:<16} {:<38} as a dud", spec.seed, spec_words(spec), "kind", "with it")
+}
+
+/// One kind: the verdict with it, how many of its faults bit and what was counted; the same as a dud, and why.
+#[cfg(debug_assertions)]
+pub(super) fn duds_row(row: &DudRow, right: bool) -> String {
+    let bites = |summary: &Summary| {
+        let tally = summary.faults.get(row.kind.name()).cloned().unwrap_or_default();
+        format!("{} {}/{}", summary.verdict, tally.bit, tally.injected)
+    };
+    let with = match &row.with {
+        Err(error) => error.clone(),
+        Ok(summary) => {
+            let evidence = summary.faults.get(row.kind.name()).map(|tally| &tally.evidence);
+            let most = evidence.into_iter().flatten().filter(|(name, count)| {
+                **count > 0 && !["term", "matched", "confirmed", "denied"].contains(&name.as_str())
+            });
+            let most = most.max_by_key(|(_, count)| **count);
+            let most = most.map(|(name, count)| format!("   {name} {count}")).unwrap_or_default();
+            format!("{}{most}", bites(summary))
+        }
+    };
+    let dud = match &row.dud {
+        Err(error) => error.clone(),
+        Ok(summary) => format!("{}   {}", bites(summary), summary.reason.as_deref().unwrap_or("no reason")),
+    };
+    let name = row.kind.name();
+    format!("{name:<16} {with:<38} {dud}{}", if right { "" } else { "   WRONG" })
 }
 
 #[cfg(test)]

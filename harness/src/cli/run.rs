@@ -34,9 +34,15 @@ pub(super) struct Args {
     /// Print one line of JSON instead of the summary
     #[arg(long)]
     json: bool,
+    /// A kind of fault whose injector does everything but hurt: the verdict must be unknown
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "KIND", hide = true)]
+    dud: Option<crate::fault::FaultKind>,
 }
 
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+    #[cfg(debug_assertions)]
+    args.dud.into_iter().for_each(crate::dud::choose);
     let system = args.spec.system()?;
     let spec = args.spec.spec(args.seed.unwrap_or_else(fresh_seed), system.as_ref())?;
     let schedule = Schedule::plan(&spec);

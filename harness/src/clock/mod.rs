@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::dud::{self, Reach};
 use image::Image;
 use stub::{Bend, TABLE_CLOCKS};
 
@@ -196,7 +197,17 @@ impl Target {
 
     fn write(&self, bends: &[Bend; TABLE_CLOCKS]) -> io::Result<()> {
         let code = stub::with_table(bends);
-        self.memory.write_all_at(&code, self.place())?;
+        if !dud::is_at(Reach::Clock) {
+            self.overwrite(&code)?;
+        }
+        // Whether it is there is seen, not believed.
+        let mut found = vec![0; code.len()];
+        self.memory.read_exact_at(&mut found, self.place())?;
+        if found == code { Ok(()) } else { Err(io::Error::other("what was written is not there")) }
+    }
+
+    fn overwrite(&self, code: &[u8]) -> io::Result<()> {
+        self.memory.write_all_at(code, self.place())?;
         let functions = &self.image.functions;
         for ((at, _), entry) in
             [(functions.gettimeofday, stub::gettimeofday()), (functions.time, stub::time())]
@@ -204,10 +215,7 @@ impl Target {
             let to = functions.clock_gettime.0 + entry as u64;
             self.memory.write_all_at(&stub::jump(at, to), self.image.base + at)?;
         }
-        // Whether it is there is seen, not believed.
-        let mut found = vec![0; code.len()];
-        self.memory.read_exact_at(&mut found, self.place())?;
-        if found == code { Ok(()) } else { Err(io::Error::other("what was written is not there")) }
+        Ok(())
     }
 
     /// Writes the functions as this process has them: all processes have the same.

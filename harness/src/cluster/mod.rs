@@ -23,11 +23,13 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::NodeId;
 use crate::disk::Disks;
+use crate::dud::{self, Reach};
 use crate::run_dir::{RunDir, node_name};
 use crate::system::whitewater::Whitewater;
 use crate::system::{Membership, Place, Status, System};
@@ -38,6 +40,8 @@ use process::{is_stopped, status_text};
 const STATUS_TIMEOUT: Duration = Duration::from_millis(250);
 /// Pause between two looks while waiting for a leader.
 const READY_POLL: Duration = Duration::from_millis(50);
+/// How long a process may take to end after SIGKILL: what it waits for in the kernel comes first.
+const DIES_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node may take to end after SIGTERM: it may flush, and hand over its leadership.
 const STOPS_WITHIN: Duration = Duration::from_secs(2);
 /// How much of a dead node's stderr goes into the history.
@@ -420,8 +424,9 @@ impl Cluster {
             }
         };
         let pid = process.pid();
-        process.kill();
-        let status = process.reap().map_err(|source| refused(&format!("reap pid {pid}"), source))?;
+        let Some(status) = end(&mut slot, process)? else {
+            return Ok(Seen { pid, saw: "it lives".to_owned(), confirmed: false });
+        };
         let saw = status_text(status);
         if saw != "signal 9" {
             // It was quicker than the signal: not our kill.
@@ -446,23 +451,13 @@ impl Cluster {
         };
         let pid = process.pid();
         process.terminate();
-        let started = Instant::now();
-        let status = loop {
-            match process.exited().map_err(|source| refused(&format!("wait for pid {pid}"), source))? {
-                Some(status) => break Some(status),
-                None if started.elapsed() >= STOPS_WITHIN => break None,
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
-        };
-        let seen = match status {
-            Some(status) => Seen { pid, saw: status_text(status), confirmed: true },
-            None => {
-                process.kill();
-                process.reap().map_err(|source| refused(&format!("reap pid {pid}"), source))?;
-                Seen { pid, saw: "it did not stop and was killed".to_owned(), confirmed: false }
-            }
-        };
-        Ok(seen)
+        let stopped = process.ended_within(dud::patience(Reach::Signal, STOPS_WITHIN));
+        if let Some(status) = stopped.map_err(|source| refused(&format!("wait for pid {pid}"), source))? {
+            return Ok(Seen { pid, saw: status_text(status), confirmed: true });
+        }
+        let killed = end(&mut slot, process)?.is_some();
+        let saw = if killed { "it did not stop and was killed" } else { "it lives" };
+        Ok(Seen { pid, saw: saw.to_owned(), confirmed: false })
     }
 
     /// Removes the data directory of a node that is killed; what was seen is how much it held, confirmed if it held something and is gone.
@@ -480,7 +475,7 @@ impl Cluster {
         }
         let data = self.run_dir.data(node);
         let files = count_files(&data);
-        match fs::remove_dir_all(&data) {
+        match if dud::is_at(Reach::Disk) { Ok(()) } else { fs::remove_dir_all(&data) } {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(refused(&format!("remove {}", data.display()), error));
             }
@@ -608,6 +603,17 @@ impl Drop for Cluster {
 /// A poisoned lock is taken all the same: slots are replaced whole, and processes must be killed after a panic too.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills the process of a slot; how it ended. One that does not is back in its place.
+fn end(slot: &mut Slot, mut process: Process) -> Result<Option<ExitStatus>, ClusterError> {
+    process.kill();
+    let ended = process.ended_within(dud::patience(Reach::Signal, DIES_WITHIN));
+    let ended = ended.map_err(|source| refused(&format!("reap pid {}", process.pid()), source))?;
+    if ended.is_none() {
+        *slot = Slot::Up(process);
+    }
+    Ok(ended)
 }
 
 fn refused(doing: &str, source: io::Error) -> ClusterError {

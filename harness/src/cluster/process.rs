@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
 
 use super::guardian::Guardian;
+use crate::dud::{self, Reach};
 
 /// How long a signal may take to show in /proc. It takes a fraction of a millisecond unless the machine is starved.
 const SIGNAL_SHOWS_MAX: Duration = Duration::from_secs(2);
@@ -91,13 +92,34 @@ impl Process {
 
     /// Sends SIGKILL to it and its group; the dead are reaped by [`Process::reap`].
     pub(crate) fn kill(&self) {
-        // The group exists as long as its leader is not reaped; there is no other reason to fail.
-        let _ = killpg(self.group(), Signal::SIGKILL);
+        self.signal(Signal::SIGKILL);
     }
 
     /// Sends SIGTERM to it alone: a helper in its group ends when it does, or is the system's own affair.
     pub(super) fn terminate(&self) {
-        let _ = nix::sys::signal::kill(self.group(), Signal::SIGTERM);
+        if !dud::is_at(Reach::Signal) {
+            let _ = nix::sys::signal::kill(self.group(), Signal::SIGTERM);
+        }
+    }
+
+    /// To the whole group.
+    fn signal(&self, signal: Signal) {
+        if !dud::is_at(Reach::Signal) {
+            // The group exists as long as its leader is not reaped; there is no other reason to fail.
+            let _ = killpg(self.group(), signal);
+        }
+    }
+
+    /// How it ended, if it does within this time.
+    pub(crate) fn ended_within(&mut self, within: Duration) -> io::Result<Option<ExitStatus>> {
+        let started = Instant::now();
+        loop {
+            let status = self.exited()?;
+            if status.is_some() || started.elapsed() >= within {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// Waits for its end. Only after [`Process::kill`], or it may never come.
@@ -109,13 +131,13 @@ impl Process {
 
     /// Sends SIGSTOP; the states of its threads as soon as all are stopped, or what they are when it took too long.
     pub(super) fn pause(&self) -> String {
-        let _ = killpg(self.group(), Signal::SIGSTOP);
+        self.signal(Signal::SIGSTOP);
         self.wait_states(is_stopped)
     }
 
     /// Sends SIGSTOP, and does not wait.
     pub(super) fn send_stop(&self) {
-        let _ = killpg(self.group(), Signal::SIGSTOP);
+        self.signal(Signal::SIGSTOP);
     }
 
     /// Waits until every thread is stopped or waits in the kernel for what cannot be interrupted, at most so long.
@@ -128,7 +150,7 @@ impl Process {
 
     /// Sends SIGCONT; the states of its threads as soon as none is stopped, or what they are when it took too long.
     pub(super) fn resume(&self) -> String {
-        let _ = killpg(self.group(), Signal::SIGCONT);
+        self.signal(Signal::SIGCONT);
         self.wait_states(|states| !states.contains('T'))
     }
 
@@ -149,7 +171,7 @@ impl Process {
         let started = Instant::now();
         loop {
             let states = self.states();
-            if done(&states) || started.elapsed() >= SIGNAL_SHOWS_MAX {
+            if done(&states) || started.elapsed() >= dud::patience(Reach::Signal, SIGNAL_SHOWS_MAX) {
                 return states;
             }
             std::thread::sleep(Duration::from_micros(200));

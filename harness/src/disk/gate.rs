@@ -69,6 +69,8 @@ pub(super) struct Gate {
     pub(super) armed: Option<Moment>,
     pub(super) broken: Option<Access>,
     pub(super) slow: Option<Duration>,
+    /// Whether what is broken or slow is counted, and nothing comes of it.
+    pub(super) dud: bool,
     /// Requests that it refused because of [`Gate::broken`].
     pub(super) refused: u64,
     /// Flushes that it delayed.
@@ -77,7 +79,7 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new() -> Gate {
-        Gate { power: Power::On, armed: None, broken: None, slow: None, refused: 0, delayed: 0 }
+        Gate { power: Power::On, armed: None, broken: None, slow: None, dud: false, refused: 0, delayed: 0 }
     }
 
     /// Decides about a request. `moment` is what it is for who waits for one.
@@ -93,12 +95,12 @@ impl Gate {
         }
         if self.broken == Some(access) {
             self.refused += 1;
-            return Fate::Refuse;
+            return if self.dud { Fate::Pass } else { Fate::Refuse };
         }
         match self.slow {
             Some(delay) if access == Access::Fsync => {
                 self.delayed += 1;
-                Fate::Delay(delay)
+                if self.dud { Fate::Pass } else { Fate::Delay(delay) }
             }
             _ => Fate::Pass,
         }

@@ -34,6 +34,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
+use crate::dud::{self, Reach};
 use crate::run_dir::RunDir;
 use fuse::{Mounted, Shared};
 use gate::Power;
@@ -242,11 +243,17 @@ impl Disk {
 
     /// Loses what was not flushed. `torn`: some of its sectors survive. No process may use it, and it must be unmounted.
     pub(crate) fn lose(&self, entries: Entries, torn: Option<&mut ChaCha8Rng>) {
+        if dud::is_at(Reach::Disk) {
+            return;
+        }
         self.shared.lock().volume.lose(entries, torn);
     }
 
     /// Loses everything.
     pub(crate) fn clear(&self) {
+        if dud::is_at(Reach::Disk) {
+            return;
+        }
         self.shared.lock().volume.clear();
         self.lay_out();
     }
@@ -254,14 +261,14 @@ impl Disk {
     /// From now on such requests get EIO; none if absent. How many did so far.
     pub(crate) fn set_broken(&self, access: Option<Access>) -> u64 {
         let mut state = self.shared.lock();
-        state.gate.broken = access;
+        (state.gate.broken, state.gate.dud) = (access, dud::is_at(Reach::Disk));
         state.gate.refused
     }
 
     /// From now on a flush takes so much longer; how many did so far.
     pub(crate) fn set_slow(&self, delay: Option<Duration>) -> u64 {
         let mut state = self.shared.lock();
-        state.gate.slow = delay;
+        (state.gate.slow, state.gate.dud) = (delay, dud::is_at(Reach::Disk));
         state.gate.delayed
     }
 
@@ -269,6 +276,7 @@ impl Disk {
     pub(crate) fn set_full(&self, full: bool) -> u64 {
         let mut state = self.shared.lock();
         state.volume.set_full(full);
+        state.volume.dud = dud::is_at(Reach::Disk);
         state.volume.refused_full
     }
 
@@ -293,6 +301,9 @@ impl Disk {
     }
 
     fn damage(&self, path: &Path, change: impl FnOnce(&mut content::Bytes)) {
+        if dud::is_at(Reach::Disk) {
+            return;
+        }
         let mut state = self.shared.lock();
         let found = state.volume.walk().into_iter().find(|(found, _)| found == path);
         if let Some((_, ino)) = found {
@@ -302,6 +313,9 @@ impl Disk {
 
     /// Loses a file, here and in what is durable.
     pub(crate) fn lose_file(&self, path: &Path) {
+        if dud::is_at(Reach::Disk) {
+            return;
+        }
         self.shared.lock().volume.lose_file(path);
     }
 }

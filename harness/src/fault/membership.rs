@@ -208,7 +208,7 @@ fn walk(
         }
         if let Some(order) = membership_of(&statuses).and_then(|told| goal.order(told)) {
             // Refused, or lost: it is given again, if it still has to be.
-            let _ = errand.cluster.system().reconfigure(errand.cluster.addresses(), order, ORDER_WITHIN);
+            let _ = errand.reconfigure(order, ORDER_WITHIN);
         }
         None
     })?;

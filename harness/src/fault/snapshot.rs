@@ -131,7 +131,8 @@ impl SteppedFault for Snapshot {
             )
         });
         note("installed", installed.unwrap_or_default().into());
-        conclusion.bit = healed && installed.is_some();
+        // What it missed must have been kept from it by this fault, and by none beside it.
+        conclusion.bit = healed && installed.is_some() && !counters.are_disproved();
         conclusion
     }
 }

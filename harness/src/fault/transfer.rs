@@ -58,7 +58,6 @@ impl Described for Transfer {
 
 impl SteppedFault for Transfer {
     fn carry_out(&self, errand: &Errand<'_>) -> Conclusion {
-        let system = errand.cluster.system();
         let mut conclusion = Conclusion::default();
         let mut orders = 0_u64;
         let moved = errand.until(
@@ -71,7 +70,7 @@ impl SteppedFault for Transfer {
                     // One that has come to lead by itself meanwhile cannot be handed anything.
                     To::Drawn => Some(*errand.victims.iter().find(|node| **node != from.node)?),
                 };
-                let taken = system.transfer_leader(errand.cluster.addresses(), to, ORDER_WITHIN);
+                let taken = errand.transfer_leader(to, ORDER_WITHIN);
                 orders += 1;
                 let to = taken.ok().filter(|to| *to != from.node)?;
                 errand.until(

@@ -186,6 +186,8 @@ mod tests {
     use std::net::UdpSocket;
     use std::time::Instant;
 
+    use crate::dud;
+    use crate::fault::FaultKind;
     use crate::net::Direction;
     use crate::net::forward::OLD;
 
@@ -310,6 +312,41 @@ mod tests {
             assert_eq!(net.fabric.counters(1), None);
             net.send(1, 2, "healed");
             assert_eq!(net.receive(1, 2), "healed");
+        }
+    }
+
+    /// By what bytes come and go nothing happens, whatever the fault counts.
+    #[test]
+    fn nothing_comes_of_a_dud_and_who_moves_bytes_says_so() {
+        for net in both(2) {
+            for rule in [
+                Rule::Drop,
+                Rule::Lose { percent: 100 },
+                Rule::Delay { delay_ms: 500, jitter_ms: 0 },
+                Rule::Duplicate { percent: 100, within_ms: 0 },
+                Rule::Hold { percent: 100, hold_ms: 500 },
+                Rule::Corrupt { percent: 100 },
+                Rule::Garble { percent: 100 },
+            ] {
+                let before = net.fabric.links()[&Link { from: 1, to: 2 }];
+                dud::tests::with(FaultKind::Loss, || {
+                    dud::during(FaultKind::Loss, || net.install(Direction::Out, &[1], rule));
+                });
+                for number in 0..10 {
+                    net.send(1, 2, &number.to_string());
+                    assert_eq!(net.receive(1, 2), number.to_string(), "{rule:?}");
+                }
+                let counters = net.wait(|counters| counters.denied == 10);
+                let Counters { dropped, delayed, duplicated, corrupted, .. } = counters;
+                assert_eq!(
+                    dropped + delayed + duplicated + corrupted,
+                    10,
+                    "it counts all the same: {rule:?}"
+                );
+                assert!(net.fabric.remove(1).are_disproved());
+                let seen = net.fabric.links()[&Link { from: 1, to: 2 }].since(before);
+                assert_eq!((seen.lost, seen.copied, seen.changed, seen.aside), (0, 0, 0, 0), "{rule:?}");
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Link;
 use super::fabric::Shared;
-use super::rules::{Change, Sending, Tally, bump};
+use super::rules::{Change, Decision, Done, Sending, Tally, bump};
 use crate::random::{Purpose, stream};
 
 /// Datagrams taken from one source before the next has its turn.
@@ -218,7 +218,7 @@ impl<W: Wire> Forwarder<W> {
             bump(&tally.received);
             lane.received += 1;
             let (rank, now) = (lane.received, Instant::now());
-            let (sendings, reset) = {
+            let (Decision { sendings, claims }, reset) = {
                 let mut rules = shared.rules();
                 if rules.are_none() {
                     drop(rules);
@@ -245,9 +245,14 @@ impl<W: Wire> Forwarder<W> {
             if sendings.is_empty() {
                 bump(&tally.lost);
             }
+            let mut done = Done::default();
             for (nth, Sending { delay, held_by, changes, old }) in sendings.into_iter().enumerate() {
                 // What passes untouched is not looked at.
                 let plain = Sent { rank, came: now, sum: 0, first: nth == 0 };
+                done.sent += usize::from(old.is_none());
+                if nth == 0 {
+                    done.delay = delay;
+                }
                 if delay.is_zero() && changes.is_empty() && old.is_none() {
                     self.send(link, plain, &buffer[..len], false, held_by.as_deref());
                     continue;
@@ -261,7 +266,11 @@ impl<W: Wire> Forwarder<W> {
                     }
                 };
                 let what = Sent { came, sum: sum(&bytes), ..plain };
-                changes.iter().for_each(|how| self.wire.change(&mut bytes, *how));
+                for how in changes {
+                    let before = sum(&bytes);
+                    self.wire.change(&mut bytes, how);
+                    done.changed += usize::from(sum(&bytes) != before);
+                }
                 if self.held.len() >= HELD_MAX {
                     bump(&tally.overflow);
                 } else {
@@ -273,6 +282,7 @@ impl<W: Wire> Forwarder<W> {
                     self.held.push(Reverse(Held { deadline, arrival, link, what, bytes, held_by }));
                 }
             }
+            claims.check(done);
         }
     }
 

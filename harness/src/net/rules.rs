@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::Link;
+use crate::dud::{self, Reach};
 
 /// What a piece of a stream waits that was lost once: the shortest retransmission timeout of Linux.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
@@ -187,6 +188,19 @@ pub struct Counters {
     /// Connections that it reset.
     #[serde(default)]
     pub reset: u64,
+    /// Datagrams to which it said that it did something, and who moves them saw it done.
+    #[serde(default)]
+    pub confirmed: u64,
+    /// Those to which it was not done.
+    #[serde(default)]
+    pub denied: u64,
+}
+
+impl Counters {
+    /// Whether nothing that it said of datagrams was true: what was seen on its links is the work of others.
+    pub fn are_disproved(&self) -> bool {
+        self.denied > 0 && self.confirmed == 0
+    }
 }
 
 /// [`Counters`] that the forwarding thread writes and others read.
@@ -202,6 +216,8 @@ pub(super) struct Tally {
     held: AtomicU64,
     stalled: AtomicU64,
     pub(super) reset: AtomicU64,
+    confirmed: AtomicU64,
+    denied: AtomicU64,
 }
 
 impl Tally {
@@ -218,6 +234,8 @@ impl Tally {
             held: load(&self.held),
             stalled: load(&self.stalled),
             reset: load(&self.reset),
+            confirmed: load(&self.confirmed),
+            denied: load(&self.denied),
         }
     }
 }
@@ -238,6 +256,55 @@ pub(super) struct Sending {
     pub(super) old: Option<(u32, Arc<Tally>)>,
 }
 
+/// What comes of a datagram, and what faults say that they did to it.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) sendings: Vec<Sending>,
+    pub(super) claims: Claims,
+}
+
+/// What a fault says that it did to a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    Lost,
+    Late(Duration),
+    Copied,
+    Changed,
+}
+
+/// What faults say that they did to one datagram, for who moves it to look whether that is so.
+#[derive(Debug)]
+pub(super) struct Claims(Vec<(Arc<Tally>, Claim)>);
+
+/// What was done to a datagram, as who moves it did it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    /// How often it is sent anew, the first time included; 0 if it is lost.
+    pub(super) sent: usize,
+    /// How long the first one is put aside.
+    pub(super) delay: Duration,
+    /// Changes that left other bytes than there were.
+    pub(super) changed: usize,
+}
+
+impl Claims {
+    /// Holds what faults say against what was done. Where less was done than they say together, nobody can tell whose part it was.
+    pub(super) fn check(&self, done: Done) {
+        let count = |wanted: Claim| self.0.iter().filter(|(_, claim)| *claim == wanted).count();
+        let late =
+            || self.0.iter().map(|(_, claim)| if let Claim::Late(by) = claim { *by } else { Duration::ZERO });
+        for (tally, claim) in &self.0 {
+            let so = match claim {
+                Claim::Lost => done.sent == 0 && count(Claim::Lost) == 1,
+                Claim::Late(_) => done.sent > 0 && done.delay >= late().sum(),
+                Claim::Copied => done.sent == 1 + count(Claim::Copied),
+                Claim::Changed => done.changed == count(Claim::Changed),
+            };
+            bump(if so { &tally.confirmed } else { &tally.denied });
+        }
+    }
+}
+
 /// How a piece of a stream goes on.
 #[derive(Debug)]
 pub(super) enum Passage {
@@ -253,6 +320,8 @@ struct Active {
     /// With the time at which a link of limited rate is free.
     rules: BTreeMap<Link, (Rule, Option<Instant>)>,
     tally: Arc<Tally>,
+    /// Whether it decides and counts, and nothing comes of it.
+    dud: bool,
 }
 
 /// The active faults, by id.
@@ -264,7 +333,7 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn install(&mut self, fault: u32, rules: Vec<(Link, Rule)>) {
         let rules = rules.into_iter().map(|(link, rule)| (link, (rule, None))).collect();
-        self.active.insert(fault, Active { rules, tally: Arc::default() });
+        self.active.insert(fault, Active { rules, tally: Arc::default(), dud: dud::is_at(Reach::Rule) });
     }
 
     pub(super) fn remove(&mut self, fault: u32) -> Option<Arc<Tally>> {
@@ -280,83 +349,97 @@ impl Rules {
         self.active.is_empty()
     }
 
-    /// The sendings that come of one datagram: none if a fault drops it, several if one duplicates it. Delays add up, and a copy
-    /// takes the delays of its original on top of its own.
-    pub(super) fn decide(
-        &mut self,
-        link: Link,
-        len: usize,
-        now: Instant,
-        rng: &mut ChaCha8Rng,
-    ) -> Vec<Sending> {
+    /// What comes of one datagram: no sending if a fault drops it, several if one duplicates it. Delays add up, and a copy takes the
+    /// delays of its original on top of its own.
+    pub(super) fn decide(&mut self, link: Link, len: usize, now: Instant, rng: &mut ChaCha8Rng) -> Decision {
         let plain = |delay| Sending { delay, held_by: None, changes: Vec::new(), old: None };
         let mut original = plain(Duration::ZERO);
-        let (mut copies, mut replays) = (Vec::new(), Vec::new());
-        for Active { rules, tally } in self.active.values_mut() {
+        let (mut copies, mut replays, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+        for Active { rules, tally, dud } in self.active.values_mut() {
             let Some((rule, free_at)) = rules.get_mut(&link) else { continue };
             bump(&tally.matched);
-            match rule.decide(len, now, free_at, rng) {
+            let action = rule.decide(len, now, free_at, rng);
+            let claim = match &action {
+                Action::Drop => Some((Claim::Lost, &tally.dropped)),
+                Action::Delay(delay) => Some((Claim::Late(*delay), &tally.delayed)),
+                Action::Duplicate(_) => Some((Claim::Copied, &tally.duplicated)),
+                Action::Change(_) => Some((Claim::Changed, &tally.corrupted)),
+                // Counted when one was found that is old enough.
+                Action::Pass | Action::Replay(_) => None,
+            };
+            if let Some((claim, counter)) = claim {
+                bump(counter);
+                claims.push((Arc::clone(tally), claim));
+            }
+            if *dud {
+                continue;
+            }
+            match action {
                 Action::Pass => {}
                 Action::Drop => {
-                    bump(&tally.dropped);
-                    return Vec::new();
+                    // What the others meant to do to it nobody can see.
+                    claims.retain(|(_, claim)| *claim == Claim::Lost);
+                    return Decision { sendings: Vec::new(), claims: Claims(claims) };
                 }
                 Action::Delay(delay) => {
-                    bump(&tally.delayed);
                     original.delay += delay;
                     original.held_by = Some(Arc::clone(tally));
                 }
-                Action::Duplicate(after) => {
-                    bump(&tally.duplicated);
-                    copies.push(after);
-                }
-                Action::Change(change) => {
-                    bump(&tally.corrupted);
-                    original.changes.push(change);
-                }
-                // Counted when one was found that is old enough.
+                Action::Duplicate(after) => copies.push(after),
+                Action::Change(change) => original.changes.push(change),
                 Action::Replay(draw) => replays.push((draw, Arc::clone(tally))),
             }
         }
         let delay = original.delay;
         let copies = copies.into_iter().map(|after| plain(delay + after));
         let replays = replays.into_iter().map(|old| Sending { old: Some(old), ..plain(delay) });
-        std::iter::once(original).chain(copies).chain(replays).collect()
+        let sendings = std::iter::once(original).chain(copies).chain(replays).collect();
+        Decision { sendings, claims: Claims(claims) }
     }
 
     /// Whether streams of a link are held.
     pub(super) fn holds(&self, link: Link) -> bool {
-        self.active.values().any(|active| matches!(active.rules.get(&link), Some((Rule::Drop, _))))
+        self.active
+            .values()
+            .any(|active| !active.dud && matches!(active.rules.get(&link), Some((Rule::Drop, _))))
     }
 
     /// The fault that resets the connections of a link, if there is one.
     pub(super) fn resets(&self, link: Link) -> Option<&Arc<Tally>> {
-        let resets = |active: &&Active| matches!(active.rules.get(&link), Some((Rule::Reset, _)));
+        let resets =
+            |active: &&Active| !active.dud && matches!(active.rules.get(&link), Some((Rule::Reset, _)));
         self.active.values().find(resets).map(|active| &active.tally)
     }
 
     /// How a piece of a stream goes on: never dropped, doubled or changed.
     pub(super) fn passage(&mut self, link: Link, len: usize, now: Instant, rng: &mut ChaCha8Rng) -> Passage {
         let mut delay = Duration::ZERO;
-        for Active { rules, tally } in self.active.values_mut() {
+        for Active { rules, tally, dud } in self.active.values_mut() {
             let Some((rule, free_at)) = rules.get_mut(&link) else { continue };
             bump(&tally.matched);
-            match *rule {
-                Rule::Drop => bump(&tally.held),
+            let waits = match *rule {
+                Rule::Drop => {
+                    bump(&tally.held);
+                    continue;
+                }
                 Rule::Lose { percent } if hits(rng, percent) => {
                     bump(&tally.stalled);
-                    delay += RETRANSMISSION;
+                    RETRANSMISSION
                 }
                 Rule::Delay { delay_ms, jitter_ms } => {
                     bump(&tally.delayed);
-                    delay += Duration::from_millis(delay_ms.into()) + up_to_ms(rng, jitter_ms);
+                    Duration::from_millis(delay_ms.into()) + up_to_ms(rng, jitter_ms)
                 }
                 Rule::Rate { kbytes_per_s } => {
                     let waits = queue(len, kbytes_per_s, now, free_at, None).unwrap_or_default();
                     if !waits.is_zero() {
                         bump(&tally.delayed);
                     }
-                    delay += waits;
+                    waits
+                }
+                Rule::Reset if *dud => {
+                    bump(&tally.reset);
+                    continue;
                 }
                 Rule::Reset => return Passage::Reset(Arc::clone(tally)),
                 Rule::Lose { .. }
@@ -364,7 +447,10 @@ impl Rules {
                 | Rule::Hold { .. }
                 | Rule::Corrupt { .. }
                 | Rule::Garble { .. }
-                | Rule::Replay { .. } => {}
+                | Rule::Replay { .. } => continue,
+            };
+            if !*dud {
+                delay += waits;
             }
         }
         Passage::After(delay)
@@ -374,6 +460,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::FaultKind;
     use crate::random::{Purpose, stream};
 
     const LINK: Link = Link { from: 1, to: 2 };
@@ -387,18 +474,22 @@ mod tests {
         let mut rng = stream(1, Purpose::Link, 0);
         let now = Instant::now();
         let delays = (0..1_000)
-            .flat_map(|_| active.decide(LINK, 100, now, &mut rng))
+            .flat_map(|_| active.decide(LINK, 100, now, &mut rng).sendings)
             .map(|sending| sending.delay.as_millis())
             .collect::<Vec<_>>();
         assert_eq!(
-            active.decide(Link { from: 2, to: 1 }, 100, now, &mut rng).len(),
+            active.decide(Link { from: 2, to: 1 }, 100, now, &mut rng).sendings.len(),
             1,
             "the other direction is free"
         );
         let counters =
             (0..rules.len() as u32).map(|id| active.remove(id).unwrap().read()).collect::<Vec<_>>();
         assert_eq!(counters[0].matched, 1_000);
-        assert_eq!(active.decide(LINK, 100, now, &mut rng)[0].delay, Duration::ZERO, "removed is healed");
+        assert_eq!(
+            active.decide(LINK, 100, now, &mut rng).sendings[0].delay,
+            Duration::ZERO,
+            "removed is healed"
+        );
         (counters, delays)
     }
 
@@ -480,6 +571,74 @@ mod tests {
         }
         let (counters, delays) = check_stream(Rule::Reset);
         assert_eq!((counters.reset, delays.len()), (1_000, 0));
+    }
+
+    /// What 1,000 datagrams of a link under these rules let their faults say; the ones with `true` are duds.
+    fn check_claims(rules: &[(Rule, bool)]) -> Vec<Counters> {
+        let mut active = Rules::default();
+        for (id, (rule, dud)) in rules.iter().enumerate() {
+            let kind = if *dud { FaultKind::Loss } else { FaultKind::Kill };
+            dud::tests::with(FaultKind::Loss, || {
+                dud::during(kind, || active.install(id as u32, vec![(LINK, *rule)]));
+            });
+        }
+        let (mut rng, now) = (stream(1, Purpose::Link, 0), Instant::now());
+        for _ in 0..1_000 {
+            let Decision { sendings, claims } = active.decide(LINK, 100, now, &mut rng);
+            claims.check(Done {
+                sent: sendings.iter().filter(|sending| sending.old.is_none()).count(),
+                delay: sendings.first().map(|sending| sending.delay).unwrap_or_default(),
+                changed: sendings.iter().map(|sending| sending.changes.len()).sum(),
+            });
+        }
+        (0..rules.len() as u32).map(|id| active.remove(id).unwrap().read()).collect()
+    }
+
+    #[test]
+    fn what_a_dud_says_is_disproved_also_beside_others_that_do_the_same() {
+        let rules = [
+            Rule::Drop,
+            Rule::Lose { percent: 50 },
+            Rule::Delay { delay_ms: 50, jitter_ms: 10 },
+            Rule::Duplicate { percent: 50, within_ms: 5 },
+            Rule::Hold { percent: 50, hold_ms: 50 },
+            Rule::Corrupt { percent: 50 },
+            Rule::Garble { percent: 50 },
+            Rule::Rate { kbytes_per_s: 100 },
+        ];
+        for rule in rules {
+            let alone = check_claims(&[(rule, false)])[0];
+            assert!(alone.confirmed > 100 && alone.denied == 0, "{rule:?}: {alone:?}");
+            let dud = check_claims(&[(rule, true)])[0];
+            assert!(dud.are_disproved() && dud.denied > 100, "{rule:?}: {dud:?}");
+            for other in rules {
+                let both = check_claims(&[(rule, true), (other, false)])[0];
+                // Of what another fault drops nobody can say anything.
+                let silent = other == Rule::Drop && both.confirmed + both.denied == 0;
+                assert!(both.are_disproved() || silent, "{rule:?} beside {other:?}: {both:?}");
+                let both = check_claims(&[(rule, false), (other, false)]);
+                let fine = |counters: &Counters| counters.denied == 0;
+                assert!(both.iter().all(fine), "{rule:?} and {other:?}: {both:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_passes_a_dud_as_if_there_were_none() {
+        for rule in [Rule::Drop, Rule::Lose { percent: 100 }, Rule::Rate { kbytes_per_s: 1 }, Rule::Reset] {
+            let mut active = Rules::default();
+            dud::tests::with(FaultKind::Loss, || {
+                dud::during(FaultKind::Loss, || active.install(1, vec![(LINK, rule)]));
+            });
+            let (mut rng, now) = (stream(1, Purpose::Link, 0), Instant::now());
+            for _ in 0..10 {
+                let passage = active.passage(LINK, 100, now, &mut rng);
+                assert!(matches!(passage, Passage::After(Duration::ZERO)), "{rule:?}: {passage:?}");
+            }
+            assert!(!active.holds(LINK) && active.resets(LINK).is_none());
+            let Counters { held, stalled, delayed, reset, .. } = active.remove(1).unwrap().read();
+            assert!(held + stalled + delayed + reset >= 9, "{rule:?} counts all the same");
+        }
     }
 
     #[test]
