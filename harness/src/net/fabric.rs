@@ -307,8 +307,9 @@ mod tests {
             net.send(3, 2, "others");
             assert_eq!(net.receive(2, 1), "back");
             assert_eq!(net.receive(3, 2), "others");
-            net.wait(|counters| counters.dropped == 1);
-            assert_eq!(net.fabric.remove(1), Counters { matched: 1, dropped: 1, ..Counters::default() });
+            net.wait(|counters| counters.confirmed == 1);
+            let once = Counters { matched: 1, dropped: 1, confirmed: 1, ..Counters::default() };
+            assert_eq!(net.fabric.remove(1), once);
             assert_eq!(net.fabric.counters(1), None);
             net.send(1, 2, "healed");
             assert_eq!(net.receive(1, 2), "healed");
