@@ -4,13 +4,15 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::follow::follow;
 use crate::{CheckError, Options, Verdict, check};
 
 /// What a generated history is like.
@@ -193,11 +195,11 @@ fn line(
 pub struct Measurement {
     /// Of the history.
     pub verdict: Verdict,
-    /// Of a whole check, in the middle of all rounds.
+    /// Of a whole judgement, in the middle of all rounds.
     pub median: Duration,
     /// The slowest round.
     pub slowest: Duration,
-    /// Processor time of a round, of all threads, on average; `None` where the system does not tell.
+    /// Processor time of a round, of all threads that judge, on average; `None` where the system does not tell.
     pub processor: Option<Duration>,
     /// Bytes that were resident at most; `None` where the system does not tell.
     pub peak: Option<u64>,
@@ -227,20 +229,57 @@ pub fn write(path: &Path, shape: &Shape, seed: u64) -> Result<(), BenchError> {
 /// # Errors
 /// It cannot be judged.
 pub fn measure(path: &Path, rounds: u32, options: &Options) -> Result<Measurement, BenchError> {
+    timed(rounds, PROCESS, || Ok(check(path, options)?.verdict))
+}
+
+/// Follows the history of a shape so many times, at least once, while another thread generates it into a pipe. The processor time is
+/// that of following alone, the peak that of both.
+///
+/// # Errors
+/// There is no pipe, or the history cannot be followed.
+pub fn measure_following(shape: &Shape, seed: u64, rounds: u32) -> Result<Measurement, BenchError> {
+    timed(rounds, THREAD, || {
+        let (reader, writer) = io::pipe()?;
+        thread::scope(|scope| {
+            let generator =
+                scope.spawn(|| generate(shape, seed, &mut BufWriter::with_capacity(1 << 16, writer)));
+            let mut reader = BufReader::with_capacity(1 << 16, reader);
+            let followed = follow(Path::new("generated"), &mut reader, |_| false);
+            // A generator whose reader went away ends with an error, too, and not with the first one.
+            drop(reader);
+            let generated = generator.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let verdict = followed.map_err(CheckError::from)?.verdict();
+            generated?;
+            Ok(verdict)
+        })
+    })
+}
+
+/// What so many rounds of a judgement took; `processor` is where Linux tells the time of those who judge.
+fn timed(
+    rounds: u32,
+    processor: &str,
+    mut judge: impl FnMut() -> Result<Verdict, BenchError>,
+) -> Result<Measurement, BenchError> {
     let mut times = Vec::new();
     forget_peak();
-    let before = processor();
+    let before = processor_time(processor);
     let mut verdict = Verdict::Valid;
     for _ in 0..rounds.max(1) {
         let start = Instant::now();
-        verdict = check(path, options)?.verdict;
+        verdict = judge()?;
         times.push(start.elapsed());
     }
-    let processor = before.zip(processor()).map(|(before, after)| (after - before) / rounds.max(1));
+    let processor =
+        before.zip(processor_time(processor)).map(|(before, after)| (after - before) / rounds.max(1));
     times.sort_unstable();
     let (median, slowest) = (times[times.len() / 2], times[times.len() - 1]);
     Ok(Measurement { verdict, median, slowest, processor, peak: peak() })
 }
+
+/// Where Linux tells of all threads, and of the one that asks.
+const PROCESS: &str = "/proc/self/stat";
+const THREAD: &str = "/proc/thread-self/stat";
 
 /// Makes Linux count the peak from now on; elsewhere the peak stays unknown.
 fn forget_peak() {
@@ -248,8 +287,8 @@ fn forget_peak() {
 }
 
 /// What Linux counts in `utime` and `stime`, hundredths of a second on every architecture.
-fn processor() -> Option<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+fn processor_time(path: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(path).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
     Some(Duration::from_millis(10 * ticks))
@@ -297,6 +336,10 @@ mod tests {
             assert_eq!(measured.verdict, Verdict::Valid);
             assert!(measured.median <= measured.slowest);
         }
+        let followed = measure_following(&shape(), 3, 2).unwrap();
+        assert_eq!(followed.verdict, Verdict::Valid);
+        let lossy = Shape { unknown: 0.1, lost_write: true, ..shape() };
+        assert_eq!(measure_following(&lossy, 3, 1).unwrap().verdict, Verdict::Invalid);
         let lossy = Shape { keys: 1, unknown: 0.5, lost_write: true, ..shape() };
         write(&path, &lossy, 3).unwrap();
         let report = check(&path, &Options::default()).unwrap();

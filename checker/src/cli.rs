@@ -134,6 +134,10 @@ struct Bench {
     drain: u64,
     #[command(flatten)]
     limits: Limits,
+    /// Follow each history through a pipe while it is generated, instead of checking it: in memory that does
+    /// not grow with it, so nothing bounds it
+    #[arg(long, conflicts_with_all = ["generate", "time", "memory", "steps"])]
+    follow: bool,
     /// Times that each history is judged
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -350,7 +354,7 @@ fn judged(path: &Path, certificate: Option<&Path>, options: &Options) -> anyhow:
 
 fn follow_path(path: &Path, idle: Duration, on_violation: OnViolation) -> anyhow::Result<u8> {
     let mut source: Box<dyn io::BufRead> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
+        Box::new(io::BufReader::with_capacity(1 << 16, io::stdin().lock()))
     } else {
         Box::new(io::BufReader::with_capacity(1 << 16, Growing::open(path, idle)?))
     };
@@ -460,8 +464,12 @@ fn run_bench(arguments: &Bench) -> anyhow::Result<u8> {
          |---|---|---|---|---|---|---|---|---|\n",
     );
     let measured = arguments.shapes().try_for_each(|shape| {
-        bench::write(&scratch, &shape, arguments.seed)?;
-        let measured = bench::measure(&scratch, arguments.rounds, &options)?;
+        let measured = if arguments.follow {
+            bench::measure_following(&shape, arguments.seed, arguments.rounds)?
+        } else {
+            bench::write(&scratch, &shape, arguments.seed)?;
+            bench::measure(&scratch, arguments.rounds, &options)?
+        };
         let processor =
             measured.processor.map_or("-".to_owned(), |time| format!("{:.2}", time.as_secs_f64()));
         let peak = measured.peak.map_or("-".to_owned(), |bytes| (bytes >> 20).to_string());

@@ -38,6 +38,22 @@ fn corrupt(lines: &mut [String], most: i64, rng: &mut ChaCha8Rng) {
     }
 }
 
+/// Puts some lines before the one that they follow, as recorders do whose threads overtake each other: times stay what they were.
+fn overtake(lines: &mut [String], rng: &mut ChaCha8Rng) {
+    let mut json: Vec<serde_json::Value> =
+        lines[1..].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for _ in 0..rng.random_range(0..lines.len()) {
+        let at = rng.random_range(1..json.len());
+        if json[at - 1]["process"] != json[at]["process"] {
+            json.swap(at - 1, at);
+        }
+    }
+    for (index, event) in json.iter_mut().enumerate() {
+        event["index"] = index.into();
+        lines[index + 1] = event.to_string();
+    }
+}
+
 #[test]
 fn following_says_what_checking_says() {
     let dir = tempfile::tempdir().unwrap();
@@ -57,6 +73,9 @@ fn following_says_what_checking_says() {
         };
         let mut lines = text(&shape, seed);
         corrupt(&mut lines, operations as i64, &mut rng);
+        if rng.random() {
+            overtake(&mut lines, &mut rng);
+        }
         fs::write(&path, lines.join("\n") + "\n").unwrap();
         let report = check(&path, &Options::default()).unwrap();
         let invalid = report.keys.invalid > 0;
@@ -82,6 +101,23 @@ fn what_cannot_be_followed_is_left_to_check() {
     assert_eq!(followed.verdict(), Verdict::Unknown);
     assert!(followed.left["r0"].contains("again"), "{:?}", followed.left);
     assert_eq!(followed.operations, 100);
+}
+
+#[test]
+fn what_completes_before_it_began_is_refused() {
+    let shape =
+        Shape { operations: 100, keys: 1, clients: 3, unknown: 0.0, values: 0, lost_write: false, drain: 0 };
+    let mut lines = text(&shape, 1);
+    let at = lines.iter().position(|line| line.contains("\"ok\"")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&lines[at]).unwrap();
+    json["time"] = 0.into();
+    lines[at] = json.to_string();
+    let text = lines.join("\n") + "\n";
+    let refused = follow(Path::new("h"), &mut text.as_bytes(), |_| false).unwrap_err().to_string();
+    assert!(
+        refused.starts_with(&format!("h:{}: completes at 0 ns, before its invoke at", at + 1)),
+        "{refused}"
+    );
 }
 
 #[test]

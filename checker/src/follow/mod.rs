@@ -5,9 +5,10 @@
 //! A history is written in nearly the order of its times. Lines wait until those that are [`SLACK`] later have come.
 
 mod register;
+mod waiting;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use crate::history::{
 };
 use crate::model::ModelKind;
 use register::{Found, Register};
+use waiting::Waiting;
 
 /// How much later a line may be written than one of a later time: nanoseconds of the history's clock.
 pub const SLACK: u64 = 100_000_000;
@@ -67,22 +69,19 @@ impl Followed {
     }
 }
 
-/// An event that waits for its turn: at equal times invokes come first, because equal times are concurrent.
-type Waiting = Reverse<(u64, bool, u64)>;
-
-struct Open {
+/// What an operation was invoked with.
+struct Invoked {
     index: u64,
     key: usize,
     call: u64,
     action: Action,
 }
 
+/// An event that waits for its turn.
 struct Turn {
     kind: EventType,
-    process: u64,
-    /// Of an invoke and of an `ok`.
-    action: Option<Action>,
-    key: usize,
+    /// Of an `ok` with its result.
+    operation: Invoked,
 }
 
 enum Judge {
@@ -97,12 +96,10 @@ pub struct Follower {
     models: Vec<(String, ModelKind)>,
     keys: Vec<(String, ModelKind, Judge)>,
     key_of: FastMap<String, usize>,
-    /// By process: what it invoked last, for the shape of its completion.
-    invoked: FastMap<u64, (usize, Action)>,
-    waiting: BinaryHeap<Waiting>,
-    turns: FastMap<u64, Turn>,
+    /// By process: what it has open.
+    invoked: FastMap<u64, Invoked>,
+    waiting: Waiting<Turn>,
     latest: u64,
-    open: FastMap<u64, Open>,
     followed: Followed,
 }
 
@@ -129,10 +126,8 @@ impl Follower {
             keys: Vec::new(),
             key_of: FastMap::default(),
             invoked: FastMap::default(),
-            waiting: BinaryHeap::new(),
-            turns: FastMap::default(),
+            waiting: Waiting::new(),
             latest: 0,
-            open: FastMap::default(),
             followed: Followed::default(),
         })
     }
@@ -168,12 +163,14 @@ impl Follower {
 
     /// Judges what waits and is not after `time`, because nothing that is comes any more.
     pub fn until(&mut self, time: u64) {
-        self.release(time);
+        while let Some(((time, _, _), turn)) = self.waiting.pop_until(time) {
+            self.turn(time, turn);
+        }
     }
 
     /// What was seen, once nothing waits any more.
     pub fn finish(mut self, torn: bool) -> Followed {
-        self.release(u64::MAX);
+        self.until(u64::MAX);
         self.followed.torn = torn;
         self.followed
     }
@@ -188,31 +185,38 @@ impl Follower {
     }
 
     fn client(&mut self, number: u64, event: &ClientEvent<'_>) -> Result<(), HistoryError> {
-        let turn = if event.kind == EventType::Invoke {
+        let operation = if event.kind == EventType::Invoke {
             let name = event.key.ok_or_else(|| self.bad(number, format!("{} without a key", event.f)))?;
             let key = self.key(number, name)?;
             let action = shaped(self.keys[key].1, event, None).map_err(|reason| self.bad(number, reason))?;
-            if self.invoked.insert(event.process, (key, action.clone())).is_some() {
+            let (index, call) = (event.index, event.time);
+            let invoked = Invoked { index, key, call, action: action.clone() };
+            if self.invoked.insert(event.process, invoked).is_some() {
                 let reason = format!("process {} invokes while its operation is open", event.process);
                 return Err(self.bad(number, reason));
             }
-            Turn { kind: event.kind, process: event.process, action: Some(action), key }
+            Invoked { index, key, call, action }
         } else {
-            let Some((key, invoked)) = self.invoked.remove(&event.process) else {
+            let Some(invoked) = self.invoked.remove(&event.process) else {
                 let reason =
                     format!("process {} completes an operation that it did not invoke", event.process);
                 return Err(self.bad(number, reason));
             };
-            let action =
-                shaped(self.keys[key].1, event, Some(&invoked)).map_err(|reason| self.bad(number, reason))?;
-            let refused = matches!(action, Action::CasMismatch(..));
-            let kind = if refused { EventType::Ok } else { event.kind };
-            Turn { kind, process: event.process, action: Some(action), key }
+            if event.time < invoked.call {
+                let reason =
+                    format!("completes at {} ns, before its invoke at {} ns", event.time, invoked.call);
+                return Err(self.bad(number, reason));
+            }
+            let action = shaped(self.keys[invoked.key].1, event, Some(&invoked.action))
+                .map_err(|reason| self.bad(number, reason))?;
+            Invoked { action, ..invoked }
         };
-        self.waiting.push(Reverse((event.time, event.kind != EventType::Invoke, event.index)));
-        self.turns.insert(event.index, turn);
+        let refused = matches!(operation.action, Action::CasMismatch(..));
+        let kind = if refused { EventType::Ok } else { event.kind };
+        let rank = (event.time, event.kind != EventType::Invoke, event.index);
+        self.waiting.push(rank, Turn { kind, operation });
         self.latest = self.latest.max(event.time);
-        self.release(self.latest.saturating_sub(SLACK));
+        self.until(self.latest.saturating_sub(SLACK));
         Ok(())
     }
 
@@ -237,54 +241,36 @@ impl Follower {
         Ok(self.keys.len() - 1)
     }
 
-    /// Judges what waited and is not after `time`.
-    fn release(&mut self, time: u64) {
-        while self.waiting.peek().is_some_and(|Reverse((at, _, _))| *at <= time) {
-            let Some(Reverse((at, _, index))) = self.waiting.pop() else { return };
-            if let Some(turn) = self.turns.remove(&index) {
-                self.turn(at, index, turn);
-            }
-        }
-    }
-
-    fn turn(&mut self, time: u64, index: u64, turn: Turn) {
-        // One later: the initial value is there before the first operation.
-        let now = time.saturating_add(1);
-        let Turn { kind, process, action, key } = turn;
-        if kind == EventType::Invoke {
-            self.followed.operations += 1;
-            let Some(action) = action else { return };
-            if let (name, _, judge @ Judge::Register(_)) = &mut self.keys[key]
-                && let Judge::Register(register) = judge
-                && register.invoke(&action, now).is_err()
-            {
-                let reason = format!("{} is written again while it is there", action.argument());
-                self.followed.left.insert(name.clone(), reason);
-                *judge = Judge::Left;
-            }
-            self.open.insert(process, Open { index, key, call: now, action });
-            return;
-        }
-        let Some(open) = self.open.remove(&process) else { return };
-        let (name, _, judge) = &mut self.keys[open.key];
+    fn turn(&mut self, time: u64, Turn { kind, operation }: Turn) {
+        self.followed.operations += u64::from(kind == EventType::Invoke);
+        let Invoked { index, key, call, action } = operation;
+        let (name, _, judge) = &mut self.keys[key];
         let Judge::Register(register) = judge else { return };
-        let action = action.unwrap_or_else(|| open.action.clone());
+        // One later: the initial value is there before the first operation.
+        let (call, now) = (call.saturating_add(1), time.saturating_add(1));
         let result: Result<(), Found> = match kind {
+            EventType::Invoke => {
+                if register.invoke(&action, call).is_err() {
+                    let reason = format!("{} is written again while it is there", action.argument());
+                    self.followed.left.insert(name.clone(), reason);
+                    *judge = Judge::Left;
+                }
+                return;
+            }
             EventType::Ok => {
                 self.followed.observed += u64::from(action.observes().is_some());
-                register.ok(&action, open.call, now)
+                register.ok(&action, call, now)
             }
-            EventType::Fail => register.fail(&open.action, open.call, now),
-            EventType::Info | EventType::Invoke => {
-                register.info(open.call, now);
+            EventType::Fail => register.fail(&action, call, now),
+            EventType::Info => {
+                register.info(call, now);
                 Ok(())
             }
         };
         if let Err((class, reason)) = result
             && self.followed.violations.len() < KEPT
         {
-            let violation = Violation { key: name.clone(), class, reason, time, index: open.index };
-            self.followed.violations.push(violation);
+            self.followed.violations.push(Violation { key: name.clone(), class, reason, time, index });
         }
     }
 }
@@ -304,14 +290,23 @@ pub fn follow(
     let mut follower = Follower::new(path, &line)?;
     let mut told = 0;
     for number in 2.. {
-        line.clear();
-        if source.read_until(b'\n', &mut line).map_err(io)? == 0 {
-            break;
+        // Most lines are common and whole in the buffer: no copy, no allocation.
+        let buffer = source.fill_buf().map_err(io)?;
+        if let Some((event, length)) = scan::event(buffer)
+            && buffer[length - 1] == b'\n'
+        {
+            follower.client(number, &event)?;
+            source.consume(length);
+        } else {
+            line.clear();
+            if source.read_until(b'\n', &mut line).map_err(io)? == 0 {
+                break;
+            }
+            if line.last() != Some(&b'\n') && serde_json::from_slice::<serde_json::Value>(&line).is_err() {
+                return Ok(follower.finish(true));
+            }
+            follower.line(number, &line)?;
         }
-        if line.last() != Some(&b'\n') && serde_json::from_slice::<serde_json::Value>(&line).is_err() {
-            return Ok(follower.finish(true));
-        }
-        follower.line(number, &line)?;
         while told < follower.followed().violations.len() {
             told += 1;
             if tell(&follower.followed().violations[told - 1]) {

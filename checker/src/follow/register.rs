@@ -10,36 +10,46 @@ use std::collections::BTreeMap;
 use crate::hash::FastMap;
 use crate::history::{Action, Value};
 
-/// Who brought a value, and who saw it.
-#[derive(Clone, Debug)]
-struct Known {
-    /// Invoke of its writer; `None` for the initial value.
+/// A value that an operation may bring, and that nobody saw yet.
+struct Coming {
+    /// Invoke of that operation.
     call: u64,
-    /// Completion of its writer, once it is known.
-    ret: u64,
-    /// The value that it replaced, of a compare-and-set.
+    /// The value that it replaces, of a compare-and-set.
     from: Option<Value>,
-    chain: Option<u32>,
+}
+
+/// A value that was there: seen, or acknowledged.
+struct Known {
+    /// Place of its chain.
+    chain: usize,
     /// The value that replaced it by compare-and-set.
     next: Option<Value>,
     /// First completion of an operation on it.
     min_ret: u64,
 }
 
-struct Chain {
+/// The operations on a chain of values.
+#[derive(Clone, Copy)]
+struct Span {
     /// First completion.
     f: u64,
     /// Last invoke.
     s: u64,
-    /// Its values that are still known, in order.
-    values: Vec<Value>,
 }
+
+/// Of no operation: it contradicts nothing.
+const NOTHING: Span = Span { f: u64::MAX, s: 0 };
 
 /// A register that is followed.
 pub(super) struct Register {
-    values: FastMap<Value, Known>,
-    chains: FastMap<u32, Chain>,
-    next_chain: u32,
+    coming: FastMap<Value, Coming>,
+    known: FastMap<Value, Known>,
+    /// Of each chain; [`NOTHING`] where there is none. By themselves, because every operation is held against all of them.
+    spans: Vec<Span>,
+    /// Of each chain, its values that are still known, in order.
+    chains: Vec<Vec<Value>>,
+    /// Places of no chain.
+    free: Vec<usize>,
     /// Invokes of operations that are open, with how many share the time.
     open: BTreeMap<u64, u32>,
     /// Known values at which it is time to forget some.
@@ -54,12 +64,13 @@ pub(super) type Found = (&'static str, String);
 
 impl Register {
     pub(super) fn new(initial: Value) -> Register {
-        let known = Known { call: 0, ret: 0, from: None, chain: Some(0), next: None, min_ret: u64::MAX };
-        let chain = Chain { f: 0, s: 0, values: vec![initial.clone()] };
+        let known = Known { chain: 0, next: None, min_ret: u64::MAX };
         Register {
-            values: FastMap::from_iter([(initial, known)]),
-            chains: FastMap::from_iter([(0, chain)]),
-            next_chain: 1,
+            coming: FastMap::default(),
+            known: FastMap::from_iter([(initial.clone(), known)]),
+            spans: vec![Span { f: 0, s: 0 }],
+            chains: vec![vec![initial]],
+            free: Vec::new(),
             open: BTreeMap::new(),
             crowded: CROWD,
         }
@@ -73,12 +84,10 @@ impl Register {
             Action::Cas(from, to) => (Some(from), to),
             _ => return Ok(()),
         };
-        if self.values.contains_key(to) {
+        let coming = Coming { call, from: from.cloned() };
+        if self.known.contains_key(to) || self.coming.insert(to.clone(), coming).is_some() {
             return Err(());
         }
-        let known =
-            Known { call, ret: u64::MAX, from: from.cloned(), chain: None, next: None, min_ret: u64::MAX };
-        self.values.insert(to.clone(), known);
         Ok(())
     }
 
@@ -87,15 +96,10 @@ impl Register {
         let done = match action {
             Action::Read(value) | Action::CasMismatch(_, _, value) => {
                 self.refused(action);
-                self.establish(value, ret).and_then(|()| self.touch(value, call, ret))
+                self.establish(value).and_then(|()| self.touch(value, call, ret))
             }
             Action::Write(value) | Action::Cas(_, value) => {
-                if let Some(known) = self.values.get_mut(value) {
-                    known.ret = ret;
-                }
-                let was_seen = self.values.get(value).is_some_and(|known| known.chain.is_some());
-                let done = self.establish(value, ret);
-                if was_seen { done.and_then(|()| self.touch(value, call, ret)) } else { done }
+                self.establish(value).and_then(|()| self.touch(value, call, ret))
             }
             _ => Ok(()),
         };
@@ -105,10 +109,7 @@ impl Register {
 
     /// An operation did not happen.
     pub(super) fn fail(&mut self, action: &Action, call: u64, now: u64) -> Result<(), Found> {
-        let seen = action
-            .brings()
-            .filter(|value| self.values.get(value).is_some_and(|known| known.chain.is_some()))
-            .cloned();
+        let seen = action.brings().filter(|value| self.known.contains_key(value));
         self.refused(action);
         self.close(call, now);
         match seen {
@@ -124,109 +125,104 @@ impl Register {
         self.close(call, now);
     }
 
-    /// How many values are known, for tests of how much is forgotten.
+    /// How many values are remembered, for tests of how much is forgotten.
     #[cfg(test)]
-    fn known(&self) -> usize {
-        self.values.len()
+    fn remembered(&self) -> usize {
+        self.known.len() + self.coming.len()
     }
 
     /// The value that a failed operation would have brought will never be seen.
     fn refused(&mut self, action: &Action) {
-        let (Action::Write(to) | Action::Cas(_, to) | Action::CasMismatch(_, to, _)) = action else { return };
-        if self.values.get(to).is_some_and(|known| known.chain.is_none()) {
-            self.values.remove(to);
+        if let Action::Write(to) | Action::Cas(_, to) | Action::CasMismatch(_, to, _) = action {
+            self.coming.remove(to);
         }
     }
 
     /// Makes sure that a value that was seen, or acknowledged, stands in a chain.
-    fn establish(&mut self, value: &Value, now: u64) -> Result<(), Found> {
+    fn establish(&mut self, value: &Value) -> Result<(), Found> {
         let mut links = Vec::new();
-        let mut at = value.clone();
-        loop {
-            let Some(known) = self.values.get(&at) else {
+        let mut at = value;
+        while !self.known.contains_key(at) && !links.contains(&at) {
+            let Some(coming) = self.coming.get(at) else {
                 return Err((
                     "stale read",
                     format!("{at} was seen, but it had been replaced for good, or nobody ever wrote it"),
                 ));
             };
-            if known.chain.is_some() || links.contains(&at) {
-                break;
-            }
-            links.push(at.clone());
-            match &known.from {
-                Some(from) => at = from.clone(),
+            links.push(at);
+            match &coming.from {
+                Some(from) => at = from,
                 None => break,
             }
         }
-        while let Some(value) = links.pop() {
-            let (call, ret, from) = {
-                let known = &self.values[&value];
-                (known.call, known.ret, known.from.clone())
-            };
-            let chain = match &from {
-                None => {
-                    self.next_chain += 1;
-                    let chain = self.next_chain - 1;
-                    self.chains.insert(chain, Chain { f: u64::MAX, s: 0, values: Vec::new() });
-                    chain
-                }
-                Some(from) => {
-                    let Some(replaced) = self.values.get_mut(from) else {
-                        return Err((
-                            "phantom read",
-                            format!("{from} was replaced, but nobody ever wrote it"),
-                        ));
-                    };
-                    if let Some(other) = replaced.next.replace(value.clone()) {
-                        return Err((
-                            "lost update",
-                            format!(
-                                "{from} was there once, but two operations replaced it: by {other} and by {value}"
-                            ),
-                        ));
-                    }
-                    let Some(chain) = replaced.chain else {
-                        return Err(("phantom read", format!("{value} and {from} lead only to each other")));
-                    };
-                    chain
-                }
-            };
-            if let Some(known) = self.values.get_mut(&value) {
-                known.chain = Some(chain);
-            }
-            if let Some(chain) = self.chains.get_mut(&chain) {
-                chain.values.push(value.clone());
-            }
-            self.touch(&value, call, ret.min(if ret == u64::MAX { u64::MAX } else { now }))?;
+        let links: Vec<Value> = links.into_iter().cloned().collect();
+        for value in links.into_iter().rev() {
+            self.link(value)?;
         }
         Ok(())
     }
 
+    /// Puts a value that comes into a chain: a new one, or behind the value that it replaces.
+    fn link(&mut self, value: Value) -> Result<(), Found> {
+        let Some(Coming { call, from }) = self.coming.get(&value) else { return Ok(()) };
+        let call = *call;
+        let chain = match from {
+            None => self.free.pop().unwrap_or_else(|| {
+                self.spans.push(NOTHING);
+                self.chains.push(Vec::new());
+                self.spans.len() - 1
+            }),
+            Some(from) => {
+                let Some(replaced) = self.known.get_mut(from) else {
+                    return Err(("phantom read", format!("{value} and {from} lead only to each other")));
+                };
+                if let Some(other) = replaced.next.replace(value.clone()) {
+                    return Err((
+                        "lost update",
+                        format!(
+                            "{from} was there once, but two operations replaced it: by {other} and by {value}"
+                        ),
+                    ));
+                }
+                replaced.chain
+            }
+        };
+        self.coming.remove(&value);
+        self.chains[chain].push(value.clone());
+        self.known.insert(value.clone(), Known { chain, next: None, min_ret: u64::MAX });
+        // When its writer will complete is not known yet, if it ever does.
+        self.touch(&value, call, u64::MAX)
+    }
+
     /// An operation on a value that stands in a chain.
     fn touch(&mut self, value: &Value, call: u64, ret: u64) -> Result<(), Found> {
-        let Some(known) = self.values.get_mut(value) else { return Ok(()) };
+        let Some(known) = self.known.get_mut(value) else { return Ok(()) };
         known.min_ret = known.min_ret.min(ret);
-        let Some(id) = known.chain else { return Ok(()) };
-        let mut later = known.next.clone();
+        let chain = known.chain;
+        let mut later = &self.known[value].next;
         while let Some(next) = later {
-            let Some(known) = self.values.get(&next) else { break };
+            let Some(known) = self.known.get(next) else { break };
             if known.min_ret < call {
                 return Err((
                     "stale read",
                     format!("{value} was seen by an operation that began after {next} had replaced it"),
                 ));
             }
-            later = known.next.clone();
+            later = &known.next;
         }
-        let Some(chain) = self.chains.get_mut(&id) else { return Ok(()) };
-        chain.f = chain.f.min(ret);
-        chain.s = chain.s.max(call);
-        let (f, s) = (chain.f, chain.s);
-        let against = self.chains.iter().find(|(other, c)| **other != id && c.f < s && f < c.s);
+        let before = self.spans[chain];
+        let (f, s) = (before.f.min(ret), before.s.max(call));
+        if (f, s) == (before.f, before.s) {
+            return Ok(());
+        }
+        // Out of the way for the comparison with the others.
+        self.spans[chain] = NOTHING;
+        let against = self.spans.iter().position(|other| other.f < s && f < other.s);
+        self.spans[chain] = Span { f, s };
         match against {
             None => Ok(()),
-            Some((_, other)) => {
-                let other = other.values.last().map(ToString::to_string).unwrap_or_default();
+            Some(other) => {
+                let other = self.chains[other].last().map(ToString::to_string).unwrap_or_default();
                 Err((
                     "stale read",
                     format!(
@@ -245,49 +241,43 @@ impl Register {
                 self.open.remove(&call);
             }
         }
-        if self.values.len() < self.crowded {
+        if self.known.len() < self.crowded {
             return;
         }
         let horizon = self.open.keys().next().copied().unwrap_or(now).min(now);
         self.forget(horizon);
-        self.crowded = 2 * self.values.len() + CROWD;
+        self.crowded = 2 * self.known.len() + CROWD;
     }
 
     fn forget(&mut self, horizon: u64) {
         // Inside a chain: whoever begins at the horizon or later begins after a later value was there.
-        for chain in self.chains.values_mut() {
+        for chain in &mut self.chains {
             let replaced = chain
-                .values
                 .iter()
-                .rposition(|value| self.values.get(value).is_some_and(|known| known.min_ret < horizon))
+                .rposition(|value| self.known.get(value).is_some_and(|known| known.min_ret < horizon))
                 .unwrap_or(0);
-            for value in chain.values.drain(..replaced) {
-                self.values.remove(&value);
+            for value in chain.drain(..replaced) {
+                self.known.remove(&value);
             }
         }
         // The chains that are over others, by last invoke: the latest two, so that none is over itself.
-        let mut over: Vec<(u64, u32)> =
-            self.chains.iter().filter(|(_, c)| c.f < horizon).map(|(id, c)| (c.s, *id)).collect();
+        let spans =
+            || self.spans.iter().copied().enumerate().filter(|(chain, _)| !self.chains[*chain].is_empty());
+        let mut over: Vec<(u64, usize)> =
+            spans().filter(|(_, span)| span.f < horizon).map(|(chain, span)| (span.s, chain)).collect();
         over.sort_unstable_by(|a, b| b.cmp(a));
         over.truncate(2);
-        let dead = |id: u32, chain: &Chain| over.iter().any(|(s, other)| *other != id && *s > chain.f);
-        let first_alive = self
-            .chains
-            .iter()
-            .filter(|(id, chain)| !dead(**id, chain))
-            .map(|(_, chain)| chain.f)
-            .min()
-            .unwrap_or(u64::MAX);
-        let values = &mut self.values;
-        self.chains.retain(|id, chain| {
-            if !dead(*id, chain) || chain.s > first_alive {
-                return true;
+        let dead = |chain: usize, span: Span| over.iter().any(|(s, other)| *other != chain && *s > span.f);
+        let alive = spans().filter(|(chain, span)| !dead(*chain, *span));
+        let first_alive = alive.map(|(_, span)| span.f).min().unwrap_or(u64::MAX);
+        let gone = spans().filter(|(chain, span)| dead(*chain, *span) && span.s <= first_alive);
+        for chain in gone.map(|(chain, _)| chain).collect::<Vec<_>>() {
+            for value in self.chains[chain].drain(..) {
+                self.known.remove(&value);
             }
-            for value in &chain.values {
-                values.remove(value);
-            }
-            false
-        });
+            self.spans[chain] = NOTHING;
+            self.free.push(chain);
+        }
     }
 }
 
@@ -315,7 +305,7 @@ mod tests {
             register.invoke(&read(i), time + 4).unwrap();
             register.ok(&read(i), time + 4, time + 6).unwrap();
         }
-        assert!(register.known() < 200, "{} values", register.known());
+        assert!(register.remembered() < 200, "{} values", register.remembered());
         register.invoke(&read(-1), 200_000).unwrap();
         register.ok(&read(-1), 200_000, 200_001).unwrap();
         register.invoke(&read(17), 200_002).unwrap();
@@ -331,7 +321,7 @@ mod tests {
             register.invoke(&cas(i), time).unwrap();
             register.ok(&cas(i), time, time + 2).unwrap();
         }
-        assert!(register.known() < 200, "{} values", register.known());
+        assert!(register.remembered() < 200, "{} values", register.remembered());
         let twice = Action::Cas(9998.into(), (-1).into());
         register.invoke(&twice, 200_000).unwrap();
         assert!(register.ok(&twice, 200_000, 200_001).is_err());
