@@ -177,7 +177,7 @@ fn read(path: &Path, reading: &Reading, limit: &Limit) -> Result<Recorded, Check
     }
     let clients = interop::clients(path);
     if !clients.is_empty() {
-        let history = interop::read_all(&clients)?;
+        let history = interop::read_all(&clients, limit)?;
         return Ok(Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() });
     }
     let candidates = [path.join(HISTORY), path.join(format!("{HISTORY}.gz"))];

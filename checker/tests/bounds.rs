@@ -85,6 +85,89 @@ fn sums(keys: u64) -> String {
     text
 }
 
+/// Registers, lists and texts of others: operations one after the other, in every way to write them.
+fn foreign() -> Vec<(&'static str, String)> {
+    let pairs = |count: u64, line: &dyn Fn(u64, &str) -> String| -> String {
+        (0..count).map(|n| line(n, "invoke") + &line(n, "ok")).collect()
+    };
+    let edn = |n: u64, kind: &str| {
+        format!("{{:index {n}, :time {n}00000, :process {}, :type :{kind}, :f :write, :value {n}}}\n", n % 5)
+    };
+    let terse = |n: u64, kind: &str| format!("{{:process 1 :type :{kind} :f :write :value {n}}}");
+    let keyed = |n: u64, kind: &str| {
+        format!("{{:process {}, :type :{kind}, :f :write, :value [{} {n}]}}\n", n % 5, n % 1000)
+    };
+    let json = |n: u64, kind: &str| {
+        format!("{{\"process\":{},\"type\":\"{kind}\",\"f\":\"write\",\"value\":{n}}}\n", n % 5)
+    };
+    let put = |n: u64, kind: &str| {
+        format!("{{:process {}, :type :{kind}, :f :put, :key \"{}\", :value \"x {n} y\"}}\n", n % 5, n % 9)
+    };
+    let log = |n: u64, kind: &str| format!("INFO  jepsen.util - {}\t:{kind}\t:write\t{n}\n", n % 5);
+    let short = |n: u64, kind: &str| format!("{} :{kind} :write {n}\n", n % 5);
+    let lists = |n: u64, kind: &str| match (n % 10, kind) {
+        (0, "ok") => {
+            let held = (0..n).filter(|n| n % 10 > 0).map(|n| format!(" {n}")).collect::<String>();
+            format!("{{:process 0 :type :ok :f :txn :value [[:r x [{held}]]]}}\n")
+        }
+        (0, _) => format!("{{:process 0 :type :{kind} :f :txn :value [[:r x nil]]}}\n"),
+        _ => format!("{{:process 0 :type :{kind} :f :txn :value [[:append x {n}]]}}\n"),
+    };
+    let etcd = |n: u64| {
+        format!(
+            r#"{{"ClientId":1,"Input":{{"Type":"txn","Txn":{{"Conditions":null,"OperationsOnSuccess":[{{"Type":"put-operation","Put":{{"Key":"k{}","Value":{{"Value":"{n}"}}}}}}],"OperationsOnFailure":null}}}},"Call":{},"Output":{{"Txn":{{"Failure":false,"Results":[{{}}]}},"Revision":{}}},"Return":{}}}"#,
+            n % 9,
+            10 * n,
+            n + 2,
+            10 * n + 5
+        ) + "\n"
+    };
+    vec![
+        ("history.edn", format!("[{}]", pairs(4000, &edn))),
+        ("terse.edn", pairs(4000, &terse)),
+        ("keyed.edn", pairs(4000, &keyed)),
+        ("history.json", pairs(4000, &json)),
+        ("kv.txt", pairs(4000, &put)),
+        ("jepsen.log", pairs(4000, &log)),
+        ("history.txt", pairs(4000, &short)),
+        ("lists.edn", pairs(700, &lists)),
+        ("operations.json", (0..3000).map(etcd).collect()),
+    ]
+}
+
+/// The files of others are understood as a whole: with the least memory that is enough for that, no more is allocated, and with less
+/// nothing is said.
+fn foreign_files_stay_within_the_budget(dir: &Path) {
+    let ample = Duration::from_secs(3600);
+    for (name, text) in foreign() {
+        let path = dir.join(name);
+        fs::write(&path, text).unwrap();
+        let unread = |memory: u64| {
+            let (report, peak) = judged(&path, memory, ample);
+            assert!(peak <= memory + memory / 20, "{name}: {peak} bytes of {memory}");
+            let told = reasons(&report);
+            let unread = told.contains("the memory of the budget ended the reading of");
+            assert!(!unread || (report.verdict == Verdict::Unknown && told.contains(name)), "{name}: {told}");
+            (unread, report, peak)
+        };
+        let (mut less, mut enough) = (3 * MIB, 256 * MIB);
+        assert!(unread(less).0, "{name} is read in {less} bytes");
+        while enough - less > MIB / 8 {
+            let middle = less.midpoint(enough);
+            if unread(middle).0 { less = middle } else { enough = middle }
+        }
+        let (_, _, peak) = unread(enough);
+        assert!(peak >= enough / 8, "{name}: {peak} bytes of {enough} show nothing");
+        println!("{name}: {peak} bytes of {enough}");
+        let (_, report, _) = unread(256 * MIB);
+        let keys = &report.keys;
+        assert!(keys.valid > 0 && keys.total() == keys.valid, "{name}: {}", report.render());
+        let (report, _) = judged(&path, 256 * MIB, Duration::ZERO);
+        let told = reasons(&report);
+        assert!(told.contains("the time of the budget ended the reading of"), "{name}: {told}");
+    }
+}
+
 /// One test, because others in the same process would be counted with it.
 #[test]
 fn what_is_allocated_stays_within_the_budget() {
@@ -116,4 +199,5 @@ fn what_is_allocated_stays_within_the_budget() {
         assert_eq!(report.verdict, Verdict::Unknown);
         assert!(told.contains("the time of the budget ended the reading in line 2,"), "{told}");
     }
+    foreign_files_stay_within_the_budget(dir.path());
 }

@@ -113,23 +113,39 @@ impl fmt::Display for Edn<'_> {
 /// A reason with its line.
 pub(super) type Parsed<T> = Result<T, (u64, String)>;
 
-/// What a file holds, one by one with their lines: the items of its vector or list, or a bare stream of values.
-pub(super) fn stream(text: &str) -> Parsed<Vec<(u64, Edn<'_>)>> {
+/// What a file holds, one by one with their lines: the items of its vector or list, or a bare stream of values. Less if `late` says
+/// of a line that there is no time for what follows.
+pub(super) fn stream<'a, E>(
+    text: &'a str,
+    late: impl Fn(u64) -> Result<(), E>,
+) -> Parsed<Result<Vec<(u64, Edn<'a>)>, E>> {
     let mut parser = Parser { all: text, text: text.as_bytes(), at: 0, line: 1, depth: 0 };
     let mut values = Vec::new();
     parser.blank()?;
     if let Some(open @ (b'[' | b'(')) = parser.peek() {
         parser.at += 1;
-        parser.items(if open == b'[' { b']' } else { b')' }, |line, item| values.push((line, item)))?;
+        let close = if open == b'[' { b']' } else { b')' };
+        while let Some((line, item)) = parser.item(close)? {
+            values.push((line, item));
+            if let (true, Err(ended)) = (values.len().is_multiple_of(CLOCK_VALUES), late(line)) {
+                return Ok(Err(ended));
+            }
+        }
         parser.blank()?;
     }
     while parser.peek().is_some() {
         let line = parser.line;
         values.push((line, parser.value()?));
         parser.blank()?;
+        if let (true, Err(ended)) = (values.len().is_multiple_of(CLOCK_VALUES), late(line)) {
+            return Ok(Err(ended));
+        }
     }
-    Ok(values)
+    Ok(Ok(values))
 }
+
+/// Values between two looks at the clock.
+const CLOCK_VALUES: usize = 1024;
 
 /// The first value of a text, which stands in `line`; nil if there is none.
 pub(super) fn first(text: &str, line: u64) -> Parsed<Edn<'_>> {
@@ -185,20 +201,18 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn items(&mut self, close: u8, mut take: impl FnMut(u64, Edn<'a>)) -> Parsed<()> {
-        loop {
-            self.blank()?;
-            match self.peek() {
-                None => return self.fail(format!("the file ends before {:?}", close as char)),
-                Some(byte) if byte == close => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                Some(_) => {
-                    let line = self.line;
-                    let item = self.value()?;
-                    take(line, item);
-                }
+    /// The next of some items with its line, or nothing behind the last.
+    fn item(&mut self, close: u8) -> Parsed<Option<(u64, Edn<'a>)>> {
+        self.blank()?;
+        match self.peek() {
+            None => self.fail(format!("the file ends before {:?}", close as char)),
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(None)
+            }
+            Some(_) => {
+                let line = self.line;
+                Ok(Some((line, self.value()?)))
             }
         }
     }
@@ -206,7 +220,11 @@ impl<'a> Parser<'a> {
     fn sequence(&mut self, close: u8) -> Parsed<Vec<Edn<'a>>> {
         self.at += 1;
         let mut items = Vec::new();
-        self.items(close, |_, item| items.push(item))?;
+        while let Some((_, item)) = self.item(close)? {
+            items.push(item);
+        }
+        // There are as many of them as words in the file: no room is left between.
+        items.shrink_to_fit();
         Ok(items)
     }
 
@@ -234,8 +252,12 @@ impl<'a> Parser<'a> {
                 if items.len() % 2 == 1 {
                     return self.fail("a map with a key and no value");
                 }
+                let mut entries = Vec::with_capacity(items.len() / 2);
                 let mut items = items.into_iter();
-                Ok(Edn::Map(std::iter::from_fn(|| items.next().zip(items.next())).collect()))
+                while let Some(entry) = items.next().zip(items.next()) {
+                    entries.push(entry);
+                }
+                Ok(Edn::Map(entries))
             }
             Some(b'"') => self.string(),
             Some(b'#') => self.tagged(),
@@ -393,10 +415,23 @@ fn word_value(word: &str) -> Edn<'_> {
 mod tests {
     use super::*;
 
+    fn all(text: &str) -> Parsed<Vec<(u64, Edn<'_>)>> {
+        Ok(stream(text, |_| Ok::<(), ()>(()))?.unwrap())
+    }
+
     fn one(text: &str) -> Edn<'_> {
-        let values = stream(text).unwrap();
+        let values = all(text).unwrap();
         assert_eq!(values.len(), 1, "{text}: {values:?}");
         values[0].1.clone()
+    }
+
+    #[test]
+    fn a_stream_ends_when_it_is_late() {
+        let text = "1 ".repeat(2 * CLOCK_VALUES) + "]";
+        let at = |line| Err::<(), u64>(line);
+        assert_eq!(stream(&text, at), Ok(Err(1)), "before the bracket that is wrong");
+        assert_eq!(stream(&format!("[{text}"), at), Ok(Err(1)));
+        assert!(stream(&text, |_| Ok::<(), ()>(())).is_err());
     }
 
     #[test]
@@ -420,7 +455,7 @@ mod tests {
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }
-        assert!(stream("[1 #_{:a [} 2]").is_err(), "what is discarded is a value, too");
+        assert!(all("[1 #_{:a [} 2]").is_err(), "what is discarded is a value, too");
         assert_eq!(one("#jepsen.independent.Tuple{:key 1 :value 2}"), one("#clojure.lang.MapEntry[1 2]"));
         assert_eq!(
             one("{\"a\":null,\"b\" : [1,2],\"c\":\"x\",\"d\":-1}"),
@@ -439,7 +474,7 @@ mod tests {
 
     #[test]
     fn what_is_no_edn_is_refused_with_its_line() {
-        let refused = |text: &str| stream(text).unwrap_err();
+        let refused = |text: &str| all(text).unwrap_err();
         assert_eq!(refused("[{:process 1\n"), (2, "the file ends before '}'".into()));
         assert_eq!(refused("{:process 1 :type}"), (1, "a map with a key and no value".into()));
         assert_eq!(refused("[\n}]"), (2, "unexpected '}'".into()));

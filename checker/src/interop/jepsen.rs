@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::budget::{Budget, Ended};
 use super::edn::{self, Edn, Parsed};
 use super::{Foreign, NilRead, Reading};
 use crate::history::{EventType, History, HistoryError, Value};
@@ -35,24 +36,36 @@ struct Shape {
     absent: bool,
 }
 
+/// A history, unless the time for it ran out.
+type Understood = Result<Result<History, Ended>, HistoryError>;
+
+/// Lines between two looks at the clock.
+const CLOCK_LINES: usize = 1024;
+
 /// Maps, in EDN or JSON.
-pub(super) fn read_maps(path: &Path, text: &str, reading: &Reading) -> Result<History, HistoryError> {
+pub(super) fn read_maps(path: &Path, text: &str, reading: &Reading, budget: &Budget) -> Understood {
     let bad = |(line, reason): (u64, String)| HistoryError::Line { path: path.to_owned(), line, reason };
-    history(path, &edn::stream(text).map_err(bad)?, false, reading)
+    match edn::stream(text, |line| budget.late(line)).map_err(bad)? {
+        Ok(maps) => history(path, &maps, false, reading, budget),
+        Err(ended) => Ok(Err(ended)),
+    }
 }
 
 /// Lines of a log: `INFO  jepsen.util - 4   :invoke :cas   [2 4]`, or the same without what stands before the process, as in
 /// `history.txt`. Columns are separated by any white space; what follows the value is why it failed.
-pub(super) fn read_log(path: &Path, text: &str, reading: &Reading) -> Result<History, HistoryError> {
+pub(super) fn read_log(path: &Path, text: &str, reading: &Reading, budget: &Budget) -> Understood {
     let bad = |(line, reason): (u64, String)| HistoryError::Line { path: path.to_owned(), line, reason };
     let mut maps = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         if !line.trim().is_empty() {
             maps.push((number, log_line(line, number).map_err(bad)?));
         }
+        if let (true, Err(ended)) = (maps.len() % CLOCK_LINES == 1, budget.late(number)) {
+            return Ok(Err(ended));
+        }
     }
     // The logs of 2015 are of one register that begins absent.
-    history(path, &maps, text.contains("jepsen.util"), reading)
+    history(path, &maps, text.contains("jepsen.util"), reading, budget)
 }
 
 fn log_line(line: &str, number: u64) -> Parsed<Edn<'_>> {
@@ -96,12 +109,16 @@ fn history(
     maps: &[(u64, Edn<'_>)],
     absent: bool,
     reading: &Reading,
-) -> Result<History, HistoryError> {
+    budget: &Budget,
+) -> Understood {
     let bad = |(line, reason): (u64, String)| HistoryError::Line { path: path.to_owned(), line, reason };
     let shape = shape(maps, absent);
-    let mut told = Vec::with_capacity(maps.len());
+    let mut told = Vec::new();
     for (line, map) in maps {
         told.extend(tell(*line, map, &shape).map_err(bad)?);
+        if let (true, Err(ended)) = (told.len() % CLOCK_LINES == 1, budget.late(*line)) {
+            return Ok(Err(ended));
+        }
     }
     let mut model = reading.model.unwrap_or_else(|| infer(&told, &shape));
     match (model, reading.initial) {
@@ -161,8 +178,11 @@ fn history(
             _ => value.value(),
         };
         foreign.push(line, process, kind, f, &key, value)?;
+        if let (true, Err(ended)) = (foreign.index % CLOCK_LINES as u64 == 1, budget.late(line)) {
+            return Ok(Err(ended));
+        }
     }
-    Ok(foreign.finish())
+    Ok(Ok(foreign.finish()))
 }
 
 /// What a process has open.
@@ -332,8 +352,16 @@ mod tests {
     use super::*;
     use crate::history::{Action, Micro, Outcome};
 
+    fn read(path: &str, text: &str, reading: &Reading) -> Result<History, HistoryError> {
+        Ok(read_maps(Path::new(path), text, reading, &ample())?.unwrap())
+    }
+
+    fn ample() -> Budget {
+        Budget::new(&crate::history::Limit::NONE)
+    }
+
     fn operations(text: &str) -> Vec<(Outcome, Action)> {
-        let history = read_maps(Path::new("h.edn"), text, &Reading::default()).unwrap();
+        let history = read("h.edn", text, &Reading::default()).unwrap();
         history.keys.values().flat_map(|k| &k.operations).map(|o| (o.outcome, o.action.clone())).collect()
     }
 
@@ -381,7 +409,7 @@ mod tests {
             .replace("[7 1]", "#jepsen.independent.MapEntry [7 1]");
         let texts = plain.replace(":type :invoke", "\"type\" \"invoke\"");
         for text in [plain, &tagged, &texts, &format!("[{}]", plain.replace('\n', " "))] {
-            let history = read_maps(Path::new("h"), text, &Reading::default()).unwrap();
+            let history = read("h", text, &Reading::default()).unwrap();
             assert_eq!(history.keys.keys().collect::<Vec<_>>(), ["7", "8"], "{text}");
             let seven = &history.keys["7"];
             assert_eq!(seven.model, ModelKind::CasRegister, "a register of its own begins absent");
@@ -397,7 +425,7 @@ mod tests {
     #[test]
     fn functions_tell_the_model() {
         let model = |text: &str| {
-            let history = read_maps(Path::new("h"), text, &Reading::default()).unwrap();
+            let history = read("h", text, &Reading::default()).unwrap();
             let (name, key) = history.keys.iter().next().unwrap();
             (key.model, name.clone(), key.operations.last().unwrap().action.clone())
         };
@@ -441,7 +469,7 @@ mod tests {
             model(&op(":txn", "[[:write :x 3] [:read :y nil]]", "[[:write :x 3] [:read :y 7]]")),
             (ModelKind::TxnFrom(0), "txn".into(), steps(7.into()))
         );
-        let refused = read_maps(Path::new("h"), &op(":txn", "[[:w x]]", "nil"), &Reading::default());
+        let refused = read("h", &op(":txn", "[[:w x]]", "nil"), &Reading::default());
         assert!(refused.unwrap_err().to_string().starts_with("h:1: "));
     }
 
@@ -449,7 +477,7 @@ mod tests {
     fn what_a_format_leaves_open_can_be_said() {
         let text = "{:process 0 :type :invoke :f :read :value nil}{:process 0 :type :ok :f :read :value nil}";
         let first = |reading: &Reading| {
-            let history = read_maps(Path::new("h"), text, reading).unwrap();
+            let history = read("h", text, reading).unwrap();
             (history.keys["register"].model, history.keys["register"].operations[0].outcome)
         };
         let open = Reading::default();
@@ -466,7 +494,7 @@ mod tests {
             {:process 9, :type :ok, :f :append, :key \"0\", :value \"x 9 0 y\"}
             {:process 2, :type :invoke, :f :get, :key \"1\", :value nil}
             {:process 2, :type :ok, :f :get, :key \"1\", :value \"\"}";
-        let history = read_maps(Path::new("h"), text, &Reading::default()).unwrap();
+        let history = read("h", text, &Reading::default()).unwrap();
         assert_eq!(history.keys.keys().collect::<Vec<_>>(), ["0", "1"]);
         assert!(history.keys.values().all(|of_key| of_key.model == ModelKind::Kv));
         assert_eq!(history.keys["1"].operations[0].action, Action::Read(Value::Text("".into())));
@@ -474,8 +502,7 @@ mod tests {
 
     #[test]
     fn what_is_no_history_is_refused_with_its_line() {
-        let refused =
-            |text: &str| read_maps(Path::new("h"), text, &Reading::default()).unwrap_err().to_string();
+        let refused = |text: &str| read("h", text, &Reading::default()).unwrap_err().to_string();
         let op = |fields: &str| format!("{{:process 0 :type :invoke :f :write :value 1}}\n{{{fields}}}");
         assert_eq!(
             refused("{:process \"x\"}"),
@@ -501,7 +528,9 @@ mod tests {
         let pairs =
             "{:process 0 :type :invoke :f :read :value [1 nil]}\n{:process 0 :type :ok :f :read :value 3}";
         assert_eq!(refused(pairs), "h:2: 3 is no [key value], as in other lines");
-        let log = |text: &str| read_log(Path::new("h"), text, &Reading::default()).unwrap_err().to_string();
+        let log = |text: &str| {
+            read_log(Path::new("h"), text, &Reading::default(), &ample()).unwrap_err().to_string()
+        };
         assert_eq!(
             log("0 :invoke :read nil\n0 ok"),
             "h:2: none of :invoke, :ok, :fail, :info after a process"
@@ -512,7 +541,8 @@ mod tests {
 
     #[test]
     fn logs_are_read_with_and_without_what_stands_before_the_process() {
-        let read = |text: &str| read_log(Path::new("h"), text, &Reading::default()).unwrap();
+        let read =
+            |text: &str| read_log(Path::new("h"), text, &Reading::default(), &ample()).unwrap().unwrap();
         let plain = "0\t:invoke\t:write\t[:x 3]\n:nemesis\t:info\t:start\tnil\n0\t:info\t:write\t[:x 3]\t:timed-out\n\
                      1\t:invoke\t:read\t[:x nil]\n1\t:ok\t:read\t[:x \"3\"]\n";
         let history = read(plain);
@@ -558,7 +588,7 @@ mod tests {
     #[test]
     fn keys_are_told_by_tags_by_shape_and_by_name() {
         let keys = |text: &str| {
-            let history = read_maps(Path::new("h"), text, &Reading::default()).unwrap();
+            let history = read("h", text, &Reading::default()).unwrap();
             history.keys.iter().map(|(key, of_key)| (key.clone(), of_key.model)).collect::<Vec<_>>()
         };
         let op = |f: &str, invoked: &str, ok: &str| {

@@ -1,6 +1,7 @@
 //! Histories in the formats of others, told apart by their content and turned into ours. Time is the order of the lines where a
 //! format has none of its own. Our own format is the reader's business.
 
+mod budget;
 mod edn;
 mod export;
 mod jepsen;
@@ -10,13 +11,14 @@ pub use export::{ExportError, Target, export};
 pub(crate) use operations::{clients, read_all};
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::path::Path;
 
 use crate::history::{
     self, ClientEvent, Clock, EventType, Header, History, HistoryError, Limit, Pairing, Value,
 };
 use crate::model::ModelKind;
+use budget::{Budget, Ended, Scale};
 
 /// A format of histories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -94,7 +96,12 @@ pub fn read(path: &Path, reading: &Reading) -> Result<History, HistoryError> {
     read_within(path, reading, &Limit::NONE)
 }
 
-/// The same, of ours as much as the limit allows.
+/// What the maps of a file become: of each map its entries, what is told of it and, of every second, the operation.
+const MAPS: Scale = Scale { byte: 2, word: 64, line: 0, map: 320 };
+/// The same of the lines of a log.
+const LINES: Scale = Scale { byte: 2, word: 64, line: 512, map: 64 };
+
+/// The same, as much as the limit allows: of ours the beginning, of others nothing unless it is enough for all.
 pub(crate) fn read_within(path: &Path, reading: &Reading, limit: &Limit) -> Result<History, HistoryError> {
     let io = |source| HistoryError::Io { path: path.to_owned(), source };
     let mut source = history::open(path)?;
@@ -102,20 +109,40 @@ pub(crate) fn read_within(path: &Path, reading: &Reading, limit: &Limit) -> Resu
         Some(format) => format,
         None => told_by_content(source.fill_buf().map_err(io)?),
     };
-    let foreign = match format {
+    let (foreign, scale): (Reader, Scale) = match format {
         Format::Whitewater => return history::parse_within(path, &mut source, limit),
-        Format::Operations => return operations::read(path, reading),
-        Format::Log => jepsen::read_log,
-        Format::Edn => jepsen::read_maps,
+        Format::Operations => return operations::read(path, limit),
+        Format::Log => (jepsen::read_log, LINES),
+        Format::Edn => (jepsen::read_maps, MAPS),
     };
-    let mut bytes = Vec::new();
-    source.read_to_end(&mut bytes).map_err(io)?;
+    let mut budget = Budget::new(limit);
+    let bytes = match budget.read(&mut source, scale).map_err(io)? {
+        Ok(bytes) => bytes,
+        Err(ended) => return Ok(unread(path, ended)),
+    };
     let text = std::str::from_utf8(&bytes).map_err(|e| HistoryError::Line {
         path: path.to_owned(),
         line: bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() as u64 + 1,
         reason: "not UTF-8 text".into(),
     })?;
-    foreign(path, text.trim_start_matches('\u{feff}'), reading)
+    match foreign(path, text.trim_start_matches('\u{feff}'), reading, &budget)? {
+        Ok(history) => Ok(history),
+        Err(ended) => Ok(unread(path, ended)),
+    }
+}
+
+/// Understands the text of a file, unless the time for it runs out.
+type Reader = fn(&Path, &str, &Reading, &Budget) -> Result<Result<History, Ended>, HistoryError>;
+
+/// A history of which nothing is judged, because the budget ended its reading.
+fn unread(path: &Path, Ended { bound, line }: Ended) -> History {
+    let mut history = Foreign::new(path, ModelKind::CasRegister).finish();
+    history.unread = Some(format!(
+        "the {bound} of the budget ended the reading of {} in line {line}: a file of this format is understood as a whole or not at all, \
+         so nothing was judged; it may be with a larger --{bound}, or as what `checker export --to whitewater` makes of it",
+        path.file_name().unwrap_or_default().to_string_lossy(),
+    ));
+    history
 }
 
 /// The header that a foreign history would have if it were ours.

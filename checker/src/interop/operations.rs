@@ -6,16 +6,15 @@
 //! and conditions that cannot be told by values constrain nothing. So no valid history is called invalid.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::Reading;
+use super::budget::{Budget, Ended, Scale};
 use crate::history::{
-    self, Action, Clock, EventType, History, HistoryError, KeyHistory, Micro, Operation, Outcome, Phase,
-    Value,
+    self, Action, Clock, EventType, History, HistoryError, KeyHistory, Limit, Micro, Operation, Outcome,
+    Phase, Value,
 };
 use crate::model::ModelKind;
 
@@ -180,16 +179,19 @@ pub(crate) fn clients(directory: &Path) -> Vec<PathBuf> {
     files.into_iter().map(|(_, file)| file).collect()
 }
 
+/// What the records of a file become, with the transactions that are made of them.
+const RECORDS: Scale = Scale { byte: 4, word: 0, line: 0, map: 640 };
+
 /// Reads the file of one client, with those beside it.
-pub(super) fn read(path: &Path, _: &Reading) -> Result<History, HistoryError> {
+pub(super) fn read(path: &Path, limit: &Limit) -> Result<History, HistoryError> {
     let of_client = path.parent().filter(|folder| {
         folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("client-"))
     });
     let all = of_client.and_then(Path::parent).map(clients).unwrap_or_default();
     if all.len() < 2 || !all.iter().any(|file| file == path) {
-        return read_all(&[path.to_owned()]);
+        return read_all(&[path.to_owned()], limit);
     }
-    let mut history = read_all(&all)?;
+    let mut history = read_all(&all, limit)?;
     history.warnings.push(format!(
         "read together with the {} other clients beside it: what one saw, others wrote",
         all.len() - 1
@@ -197,25 +199,40 @@ pub(super) fn read(path: &Path, _: &Reading) -> Result<History, HistoryError> {
     Ok(history)
 }
 
-/// Reads the files of all clients as one history.
+/// Reads the files of all clients as one history, as far as the limit allows all of them.
 ///
 /// # Errors
 /// A file cannot be read, or a record is not one of etcd's robustness tests.
-pub(crate) fn read_all(files: &[PathBuf]) -> Result<History, HistoryError> {
+pub(crate) fn read_all(files: &[PathBuf], limit: &Limit) -> Result<History, HistoryError> {
     let mut records = Vec::new();
+    let mut budget = Budget::new(limit);
     for file in files {
         let io = |source| HistoryError::Io { path: file.clone(), source };
-        let mut bytes = Vec::new();
-        history::open(file)?.read_to_end(&mut bytes).map_err(io)?;
-        parse(file, bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes), &mut records)?;
+        let bytes = match budget.read(&mut history::open(file)?, RECORDS).map_err(io)? {
+            Ok(bytes) => bytes,
+            Err(ended) => return Ok(super::unread(file, ended)),
+        };
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        if let Err(ended) = parse(file, bytes, &mut records, &budget)? {
+            return Ok(super::unread(file, ended));
+        }
     }
     // Equal times are concurrent; the order of such operations is the one of the files.
     records.sort_by_key(|record| record.call);
-    Ok(Translation::of(&records).history(&records))
+    let history = Translation::of(&records).history(&records);
+    Ok(History { bytes: budget.taken(), ..history })
 }
 
-/// Takes the records of a file: a stream of objects, or an array of them.
-fn parse(path: &Path, bytes: &[u8], records: &mut Vec<Record>) -> Result<(), HistoryError> {
+/// Records between two looks at the clock.
+const CLOCK_RECORDS: usize = 256;
+
+/// Takes the records of a file, a stream of objects or an array of them, unless the time for it runs out.
+fn parse(
+    path: &Path,
+    bytes: &[u8],
+    records: &mut Vec<Record>,
+    budget: &Budget,
+) -> Result<Result<(), Ended>, HistoryError> {
     let bad = |line: usize, reason: String| HistoryError::Line {
         path: path.to_owned(),
         line: line.max(1) as u64,
@@ -240,12 +257,15 @@ fn parse(path: &Path, bytes: &[u8], records: &mut Vec<Record>) -> Result<(), His
             line += bytes[counted..end].iter().filter(|b| **b == b'\n').count();
             counted = end;
             lines.push(line);
+            if let (true, Err(ended)) = (lines.len() % CLOCK_RECORDS == 1, budget.late(line as u64)) {
+                return Ok(Err(ended));
+            }
         }
     }
     for (record, line) in records[first..].iter().zip(lines) {
         check(record).map_err(|reason| bad(line, reason))?;
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// What the types leave open of a record.
