@@ -36,8 +36,8 @@ pub use verdict::Verdict;
 pub struct Options {
     /// Steps of search for one key. Deterministic: the same files and options give the same verdict.
     pub steps: u64,
-    /// Bytes of what is read, of our format, and of what is searched, at most half of it for searches of all keys that are judged at
-    /// once. Deterministic, too.
+    /// Bytes of what is read and of what is searched, at most half of it for searches of all keys that are judged at once.
+    /// Deterministic, too.
     pub memory: u64,
     /// Outer net: no reading and no search goes on after this long. If it fires, the report says so.
     pub time: Duration,
