@@ -167,6 +167,28 @@ fn answers_of_strangers_do_not_count() {
     assert!(core.raft.may_vote());
 }
 
+/// A leader forgets what the process before the one that asks acknowledged; that of another directory it does not, however
+/// long that one has been silent.
+#[test]
+fn a_question_from_another_directory_makes_a_leader_forget_nothing() {
+    for (directory, expected) in [(process(3, 2).directory, Some(1)), (77, None)] {
+        let mut core = Core::leader(3, 4, &[]);
+        core.receive(3, 5, accepted(1));
+        let silent_until = core.now + 2 * ELECTION_MAX;
+        while core.now < silent_until {
+            core.timeout();
+            core.receive(2, 5, accepted(1));
+        }
+        assert_eq!(core.role(), "leader");
+        let asking = ProcessId { directory, incarnation: 2 };
+        let effects = core.receive_from(3, asking, 5, Message::Hello);
+        let replies: Vec<_> = sent(&effects, 3).into_iter().map(|m| m.envelope.message.clone()).collect();
+        let known = process(3, 1).directory;
+        let reply = Message::HelloReply { asked_by: asking, blank: false, known, leads: expected };
+        assert!(replies.contains(&reply), "{replies:?}");
+    }
+}
+
 /// The answer itself is a promise, and a term that is only talked about is nobody's.
 #[test]
 fn a_question_changes_no_term() {

@@ -257,6 +257,34 @@ fn new_members_have_promised_nothing() {
     assert!(!reads_at_once(&mut core));
 }
 
+/// What the last term's followers promised holds for its leader, who is told to stand again before that has passed: by then
+/// others have broken it for somebody else.
+#[test]
+fn who_leads_again_has_nothing_left_of_an_earlier_lease() {
+    let mut core = leader();
+    let round = heartbeat(&mut core);
+    core.receive(3, 5, echo(round));
+    assert!(reads_at_once(&mut core));
+    core.receive(3, 6, append(id(1, 5), 1, &[6]));
+    core.sync();
+    core.receive(3, 6, Message::TimeoutNow);
+    core.sync();
+    core.receive(2, 7, Message::VoteReply { granted: true });
+    core.sync();
+    core.receive(2, 7, accepted(3));
+    assert_eq!((core.role(), core.raft.term(), core.raft.commit_index()), ("leader", 7, 3));
+    assert_eq!(core.raft.lease_left(core.now), 0);
+    assert!(!reads_at_once(&mut core));
+}
+
+/// Who has promised nothing yet promises nothing because of its clock.
+#[test]
+fn a_clock_that_jumped_before_the_first_term_keeps_nobody_from_a_vote() {
+    let mut core = Core::start(with_lease(2), recovered(3, HardState::default(), vec![], 1));
+    core.input(Input::ClockJumped);
+    assert!(grants(&mut core, 1));
+}
+
 /// Without leases nothing is promised beyond what an election needs anyway.
 #[test]
 fn without_leases_a_later_term_frees_the_vote() {

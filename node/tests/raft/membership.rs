@@ -468,6 +468,26 @@ fn one_that_was_removed_and_does_not_listen_is_given_up() {
     }
 }
 
+/// Thesis §4.2.2, and the near miss: what commits before that configuration does is no reason to go.
+#[test]
+fn a_leader_that_is_removed_commits_what_stands_before_and_leads_on() {
+    let mut core = leader();
+    change(&mut core, &Change::Remove(1));
+    core.input(Input::Propose(vec![command("x")]));
+    core.sync();
+    core.receive(2, 5, accepted(2));
+    core.receive(3, 5, accepted(2));
+    core.timeout();
+    core.sync();
+    assert_eq!((core.raft.commit_index(), voters(&core)), (2, (vec![2, 3], vec![])));
+    core.receive(2, 5, accepted(3));
+    core.receive(3, 5, accepted(3));
+    assert_eq!((core.raft.commit_index(), core.role()), (3, "leader"));
+    core.receive(2, 5, accepted(4));
+    core.receive(3, 5, accepted(4));
+    assert_eq!((core.raft.commit_index(), core.role()), (4, "follower"));
+}
+
 /// Thesis §4.2.2: it leads until the configuration without it is committed, without counting itself, and then hands over.
 #[test]
 fn a_leader_that_is_removed_leads_until_that_is_committed() {
