@@ -1,6 +1,7 @@
 //! The accuser as a library: what a run is (spec, schedule), what hurts (faults, nemesis, links, processes).
 //! Verdicts belong to `checker`, the system under test to `node`.
 
+pub mod anchor;
 pub mod bench;
 pub mod campaign;
 pub mod cli;

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use crate::NodeId;
+use crate::anchor::{Anchor, InFlight, Lookout, Moment, Sighting};
 use crate::cluster::{Cluster, Leader};
 use crate::dud;
 use crate::errand::{Conclusion, Errand};
 use crate::fault::{Acted, Fault, INSTALLED, Ongoing, SKIPPED, SteppedFault};
+use crate::host::monotonic_ns;
 use crate::net::{CLIENTS, Fabric, Link, LinkCounters};
 use crate::random::{Purpose, stream};
 use crate::run_dir::node_name;
@@ -22,6 +24,8 @@ use crate::target::Target;
 
 /// How late a stop, or the death of a node by itself, may be noticed.
 const TICK: Duration = Duration::from_millis(10);
+/// The same while a fault waits for a moment: those that matter are a few milliseconds long.
+const LOOKOUT_TICK: Duration = Duration::from_micros(500);
 /// How long an injection that needs a leader waits for one: an election of nodes that are being hurt takes that long.
 const LEADER_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two questions who leads.
@@ -32,21 +36,37 @@ const WAIT_MS_MAX: u64 = 5_000;
 /// Between two tries, milliseconds.
 const AGAIN_AFTER_MS: u64 = 250;
 
-/// Runs a schedule to its end; its times count from `started`, its targets are drawn from `seed`. Each line of the history goes to
-/// `sink` as `f` and `value`. When `stop` is set, everything is healed at once. On return every founder that did not die by itself
+/// What the nemesis shares with those who write the history.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    /// Takes each of its lines, as `f` and `value`.
+    pub sink: &'a dyn Fn(&str, Value),
+    /// Tells which writes clients wait for.
+    pub in_flight: &'a dyn Fn() -> Vec<InFlight>,
+}
+
+impl std::fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Record")
+    }
+}
+
+/// Runs a schedule to its end; its times count from `started`, its targets are drawn from `seed`. When `stop` is set, everything is healed at once. On return every founder that did not die by itself
 /// runs, and no rule is active.
 pub fn run(
     schedule: &Schedule,
     seed: u64,
     cluster: &Cluster,
     fabric: &Fabric,
-    sink: &dyn Fn(&str, Value),
+    record: Record<'_>,
     started: Instant,
     stop: &AtomicBool,
 ) {
     std::thread::scope(|scope| {
-        let (active, waiting) = (BTreeMap::new(), VecDeque::new());
-        let mut nemesis = Nemesis { scope, seed, cluster, fabric, sink, started, stop, active, waiting };
+        let (active, waiting, armed) = (BTreeMap::new(), VecDeque::new(), Vec::new());
+        let Record { sink, in_flight } = record;
+        let mut nemesis =
+            Nemesis { scope, seed, cluster, fabric, sink, in_flight, started, stop, active, waiting, armed };
         nemesis.follow(schedule);
         nemesis.give_up_waiting();
         nemesis.heal_due(u64::MAX);
@@ -102,17 +122,31 @@ struct Underway<'a> {
     thread: ScopedJoinHandle<'a, Conclusion>,
 }
 
+/// A fault whose time has come, and that waits for its moment.
+struct Armed<'a> {
+    planned: &'a PlannedFault,
+    anchor: Anchor,
+    lookout: Lookout,
+    /// When it gives up, milliseconds after the load began.
+    until_ms: u64,
+    /// Who led when it began to wait, if its target depends on it.
+    leader: Option<Leader>,
+    seen: Option<Sighting>,
+}
+
 struct Nemesis<'a, 'env> {
     scope: &'a Scope<'a, 'env>,
     seed: u64,
     cluster: &'a Cluster,
     fabric: &'a Fabric,
     sink: &'a dyn Fn(&str, Value),
+    in_flight: &'a dyn Fn() -> Vec<InFlight>,
     started: Instant,
     stop: &'a AtomicBool,
     active: BTreeMap<u32, Active<'a>>,
     /// Faults that others were in the way of, and when they are tried again, in this order.
     waiting: VecDeque<(u64, &'a PlannedFault)>,
+    armed: Vec<Armed<'a>>,
 }
 
 impl<'a> Nemesis<'a, '_> {
@@ -128,9 +162,18 @@ impl<'a> Nemesis<'a, '_> {
             let injects_at = if again { again_at } else { planned_at };
             // At one time heals come first: a node that is free again may be hit.
             let heal = heals_at.is_some_and(|heal| injects_at.is_none_or(|inject| heal <= inject));
-            let Some(next_ms) = (if heal { heals_at } else { injects_at }) else { return };
+            let Some(next_ms) = (if heal { heals_at } else { injects_at }) else {
+                match self.armed.iter().map(|armed| armed.until_ms).min() {
+                    Some(until_ms) if self.sleep_until(until_ms) => continue,
+                    _ => return,
+                }
+            };
             if !self.sleep_until(next_ms) {
                 return;
+            }
+            // What struck meanwhile may have to heal before.
+            if self.now_ms() < next_ms {
+                continue;
             }
             if heal {
                 self.heal_due(next_ms);
@@ -139,7 +182,10 @@ impl<'a> Nemesis<'a, '_> {
                     self.inject(planned);
                 }
             } else if let Some(planned) = planned.next() {
-                self.inject(planned);
+                match planned.anchor {
+                    Some(anchor) => self.arm(planned, anchor),
+                    None => self.inject(planned),
+                }
             }
         }
     }
@@ -159,7 +205,7 @@ impl<'a> Nemesis<'a, '_> {
         }
     }
 
-    /// False if it was stopped before.
+    /// False if it was stopped before; it returns early when a fault that waited for its moment strikes, which is to heal some time.
     fn sleep_until(&mut self, at_ms: u64) -> bool {
         let until = self.started + Duration::from_millis(at_ms);
         loop {
@@ -168,11 +214,12 @@ impl<'a> Nemesis<'a, '_> {
             }
             self.look();
             self.tick();
+            let struck = self.look_out();
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || struck {
                 return true;
             }
-            std::thread::sleep(left.min(TICK));
+            std::thread::sleep(left.min(if self.armed.is_empty() { TICK } else { LOOKOUT_TICK }));
         }
     }
 
@@ -200,10 +247,57 @@ impl<'a> Nemesis<'a, '_> {
         self.cluster.up().into_iter().filter(|node| !held(node)).collect()
     }
 
+    /// Lets a fault wait for its moment.
+    fn arm(&mut self, planned: &'a PlannedFault, anchor: Anchor) {
+        let lookout = Lookout::new(anchor, self.cluster.run_dir(), self.cluster.places());
+        let leader = if planned.target.needs_leader() { self.leader(true) } else { None };
+        let until_ms = planned.at_ms.max(self.now_ms()).saturating_add(anchor.within_ms);
+        self.armed.push(Armed { planned, anchor, lookout, until_ms, leader, seen: None });
+    }
+
+    /// Looks whether the moments came that faults wait for, and strikes those whose time it is. Whether one of them is over: struck, or
+    /// given up.
+    fn look_out(&mut self) -> bool {
+        if self.armed.is_empty() {
+            return false;
+        }
+        let (mut armed, mut over) = (std::mem::take(&mut self.armed), false);
+        let in_flight = (self.in_flight)();
+        armed.retain_mut(|armed| {
+            if armed.seen.is_none() {
+                let free = self.free(false);
+                let meant = |node: NodeId| match &armed.planned.target {
+                    Target::Named(named) => named.contains(&node),
+                    Target::Leader => armed.leader.is_none_or(|leader| leader.node == node),
+                    _ => true,
+                };
+                let seen = armed.lookout.look(self.cluster.system(), &in_flight, monotonic_ns());
+                armed.seen = seen.into_iter().find(|seen| free.contains(&seen.node) && meant(seen.node));
+            }
+            let due = armed
+                .seen
+                .filter(|seen| monotonic_ns() >= seen.from().saturating_add(armed.anchor.offset_us * 1_000));
+            let given_up = armed.seen.is_none() && self.now_ms() >= armed.until_ms;
+            if let Some(seen) = due {
+                let leads = seen.term.filter(|_| armed.anchor.after == Moment::Leader);
+                let leader = leads.map(|term| Leader { node: seen.node, term }).or(armed.leader);
+                // Another may have taken it into its hands since.
+                let victims = self.free(false).into_iter().filter(|node| *node == seen.node).collect();
+                self.strike(armed.planned, victims, leader, Some(seen));
+            } else if given_up {
+                self.miss(armed.planned, &missed(&armed.anchor));
+            }
+            over |= due.is_some() || given_up;
+            due.is_none() && !given_up
+        });
+        self.armed = armed;
+        over
+    }
+
     fn inject(&mut self, planned: &'a PlannedFault) {
         let leader = self.leader(planned.target.needs_leader());
         let (founders, places) = (self.cluster.nodes(), self.cluster.places());
-        let (behaviour, kind) = (planned.fault.behaviour(), planned.fault.kind());
+        let behaviour = planned.fault.behaviour();
         // A process that is hurt is not hurt again, and its links carry little. Yet all links are all links.
         let candidates = match (behaviour.process(), behaviour.steps(), &planned.target) {
             (None, Some(steps), _) if !steps.hits_spares() => {
@@ -226,6 +320,19 @@ impl<'a> Nemesis<'a, '_> {
         if behaviour.steps().is_some() {
             drawn.truncate(1);
         }
+        self.strike(planned, drawn, leader, None);
+    }
+
+    /// Hits the nodes that were drawn, or the one whose moment was seen.
+    fn strike(
+        &mut self,
+        planned: &'a PlannedFault,
+        drawn: Vec<NodeId>,
+        leader: Option<Leader>,
+        seen: Option<Sighting>,
+    ) {
+        let (behaviour, kind) = (planned.fault.behaviour(), planned.fault.kind());
+        let founders = self.cluster.nodes();
         let (mut links, mut bad_checksums) = (BTreeMap::new(), 0);
         let acted = match behaviour.process() {
             Some(process) => dud::during(kind, || process.inject(self.cluster, &drawn)),
@@ -247,9 +354,10 @@ impl<'a> Nemesis<'a, '_> {
                 }
             }
         };
+        let struck = monotonic_ns();
         if acted.outcome == SKIPPED {
             self.fabric.remove(planned.id);
-            if self.may_wait(planned) {
+            if seen.is_none() && self.may_wait(planned) {
                 return self.waiting.push_back((self.now_ms() + AGAIN_AFTER_MS, planned));
             }
         }
@@ -257,6 +365,9 @@ impl<'a> Nemesis<'a, '_> {
         let Acted { outcome, mut evidence, .. } = acted;
         if outcome == SKIPPED {
             evidence.entry("reason").or_insert_with(|| "no node that could be hit".into());
+        }
+        if let (Some(seen), Some(anchor)) = (seen, &planned.anchor) {
+            evidence.insert("anchor".to_owned(), seen.to_json(anchor, struck));
         }
         describe_leader(&mut evidence, leader);
         // The time to heal counts from the injection as it was, not as it was planned: a fault that came late is no shorter.
@@ -274,14 +385,22 @@ impl<'a> Nemesis<'a, '_> {
     /// Records what waited to the end.
     fn give_up_waiting(&mut self) {
         for (_, planned) in std::mem::take(&mut self.waiting) {
-            let acted = Acted { nodes: Vec::new(), outcome: SKIPPED, evidence: Map::new() };
-            let (ongoing, links) = (Ongoing::new(&acted), BTreeMap::new());
-            let nothing =
-                Active { planned, ongoing, links, bad_checksums: 0, heal_ms: 0, leader: None, errand: None };
-            let evidence = json!({"reason": "others were in the way to the end"});
-            let times = (planned.at_ms, self.now_ms());
-            self.record(&nothing, "inject", times, json!({"outcome": SKIPPED, "evidence": evidence}));
+            self.miss(planned, "others were in the way to the end");
         }
+        for armed in std::mem::take(&mut self.armed) {
+            self.miss(armed.planned, &missed(&armed.anchor));
+        }
+    }
+
+    /// Records a fault that struck nobody.
+    fn miss(&self, planned: &'a PlannedFault, reason: &str) {
+        let acted = Acted { nodes: Vec::new(), outcome: SKIPPED, evidence: Map::new() };
+        let (ongoing, links) = (Ongoing::new(&acted), BTreeMap::new());
+        let nothing =
+            Active { planned, ongoing, links, bad_checksums: 0, heal_ms: 0, leader: None, errand: None };
+        let evidence = json!({"reason": reason});
+        let times = (planned.at_ms, self.now_ms());
+        self.record(&nothing, "inject", times, json!({"outcome": SKIPPED, "evidence": evidence}));
     }
 
     /// Whether a fault that found nobody to hit, or another of its kind, may be tried again.
@@ -406,6 +525,11 @@ impl<'a> Nemesis<'a, '_> {
     }
 }
 
+/// Why a fault with this anchor struck nobody.
+fn missed(anchor: &Anchor) -> String {
+    format!("no moment {:?} of a node that could be hit within {} ms", anchor.after.name(), anchor.within_ms)
+}
+
 /// The node whose links to other nodes carried most so far; nobody if none carried anything.
 fn busiest(links: &BTreeMap<Link, LinkCounters>, nodes: &[NodeId]) -> Option<NodeId> {
     let carried = |node: NodeId| -> u64 {
@@ -442,318 +566,4 @@ fn describe_leader(evidence: &mut Map<String, Value>, leader: Option<Leader>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::tests::cluster_of;
-    use crate::fault::FaultKind;
-    use std::cell::RefCell;
-    use std::net::UdpSocket;
-
-    /// Runs a schedule on `sleep` processes: every line as (`f`, value).
-    fn check(schedule: &str, during: impl Fn(&Cluster, &Fabric, &Value)) -> Vec<(String, Value)> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("schedule.jsonl");
-        std::fs::write(&path, schedule).unwrap();
-        let schedule = Schedule::read(&path).unwrap();
-        let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
-        let lines = RefCell::new(Vec::new());
-        let sink = |f: &str, value: Value| {
-            during(&cluster, &fabric, &value);
-            lines.borrow_mut().push((f.to_owned(), value));
-        };
-        run(&schedule, 1, &cluster, &fabric, &sink, Instant::now(), &AtomicBool::new(false));
-        assert_eq!(cluster.up(), [1, 2, 3], "all run again");
-        assert!(
-            schedule.faults.iter().all(|planned| fabric.counters(planned.id).is_none()),
-            "no rule is left"
-        );
-        lines.into_inner()
-    }
-
-    fn of<'v>(lines: &'v [(String, Value)], id: u32, phase: &str) -> &'v Value {
-        &lines.iter().find(|(_, value)| value["id"] == id && value["phase"] == phase).unwrap().1
-    }
-
-    #[test]
-    fn processes_are_hit_once_and_all_run_at_the_end() {
-        let lines = check(
-            r#"{"id":1,"at_ms":0,"duration_ms":400,"target":{"named":[2]},"fault":{"kind":"kill"}}
-{"id":2,"at_ms":10,"duration_ms":100,"target":{"named":[2]},"fault":{"kind":"pause"}}
-{"id":3,"at_ms":20,"duration_ms":100,"target":"all","fault":{"kind":"pause"}}
-{"id":4,"at_ms":30,"duration_ms":50,"target":{"named":[1]},"fault":{"kind":"kill"}}
-"#,
-            |_, _, _| {},
-        );
-        let (kill, restart) = (of(&lines, 1, "inject"), of(&lines, 1, "heal"));
-        assert_eq!((&kill["outcome"], &kill["nodes"]), (&json!("installed"), &json!(["n2"])));
-        assert_eq!(kill["evidence"]["n2"]["saw"], "signal 9");
-        assert_eq!((&restart["bit"], &restart["evidence"]["n2"]["saw"]), (&json!(true), &json!("started")));
-        assert_ne!(kill["evidence"]["n2"]["pid"], restart["evidence"]["n2"]["pid"]);
-        assert_eq!(of(&lines, 2, "inject")["outcome"], "skipped");
-        let pause = of(&lines, 3, "inject");
-        let mut paused = pause["nodes"].as_array().unwrap().clone();
-        paused.sort_by_key(Value::to_string);
-        assert_eq!(paused, [json!("n1"), json!("n3")], "the killed one is left out");
-        assert_eq!(pause["evidence"]["n1"]["saw"], "T");
-        assert_eq!(of(&lines, 3, "heal")["bit"], true);
-        assert_eq!(of(&lines, 4, "inject")["outcome"], "skipped", "a paused node is not killed");
-        assert_eq!(lines.len(), 6, "what was skipped is not healed: {lines:?}");
-    }
-
-    /// The heal of the only fault of a schedule, whose target is everyone, after `ms`.
-    fn check_process(fault: &str, ms: u64) -> (Value, Value) {
-        let line = format!(r#"{{"id":1,"at_ms":0,"duration_ms":{ms},"target":"all","fault":{fault}}}"#);
-        let lines = check(&line, |_, _, _| {});
-        (of(&lines, 1, "inject").clone(), of(&lines, 1, "heal").clone())
-    }
-
-    #[test]
-    fn every_fault_of_processes_bites_is_counted_and_is_healed() {
-        let (inject, heal) = check_process(r#"{"kind":"restart"}"#, 50);
-        for node in ["n1", "n2", "n3"] {
-            // `sleep` has no say in how it ends.
-            assert_eq!(inject["evidence"][node]["saw"], "signal 15");
-            assert_ne!(inject["evidence"][node]["pid"], heal["evidence"][node]["pid"]);
-        }
-        assert_eq!(heal["bit"], true);
-        let (_, heal) = check_process(r#"{"kind":"rolling_restart","pause_ms":10}"#, 400);
-        assert_eq!((&heal["bit"], &heal["evidence"]["restarted"]), (&json!(true), &json!(3)));
-        let (inject, heal) = check_process(r#"{"kind":"kill_all"}"#, 50);
-        assert!(["n1", "n2", "n3"].iter().all(|node| inject["evidence"][node]["saw"] == "signal 9"));
-        assert_eq!(heal["bit"], true);
-        let (inject, heal) = check_process(r#"{"kind":"start_late"}"#, 50);
-        assert_eq!((&inject["outcome"], &heal["bit"]), (&json!("installed"), &json!(true)));
-        let (_, heal) = check_process(r#"{"kind":"starve","stopped_ms":30,"running_ms":10}"#, 300);
-        assert_eq!(heal["bit"], true);
-        assert!(heal["evidence"]["stops"].as_u64() > Some(2), "{heal}");
-    }
-
-    /// Signals that are not sent, and clocks that are not written to: each fault of processes as a dud.
-    #[test]
-    fn no_dud_of_processes_bites() {
-        for (kind, fault) in [
-            (FaultKind::Kill, r#"{"kind":"kill"}"#),
-            (FaultKind::Pause, r#"{"kind":"pause"}"#),
-            (FaultKind::Restart, r#"{"kind":"restart"}"#),
-            (FaultKind::RollingRestart, r#"{"kind":"rolling_restart","pause_ms":10}"#),
-            (FaultKind::KillAll, r#"{"kind":"kill_all"}"#),
-            (FaultKind::StartLate, r#"{"kind":"start_late"}"#),
-            (FaultKind::Starve, r#"{"kind":"starve","stopped_ms":30,"running_ms":10}"#),
-        ] {
-            let (inject, heal) = dud::tests::with(kind, || check_process(fault, 250));
-            assert_ne!(inject["outcome"], "skipped", "{kind} goes through its motions: {inject}");
-            assert_eq!(heal["bit"], false, "{kind}: {inject} {heal}");
-        }
-        if !crate::clock::is_possible() {
-            println!("skipped: clocks cannot be bent on this machine");
-            return;
-        }
-        for (kind, fault) in [
-            (FaultKind::ClockJump, r#"{"kind":"clock_jump","wall_ms":-3600000,"monotonic_ms":2000}"#),
-            (FaultKind::ClockRate, r#"{"kind":"clock_rate","percent":50}"#),
-        ] {
-            let line =
-                format!(r#"{{"id":1,"at_ms":0,"duration_ms":100,"target":{{"named":[1]}},"fault":{fault}}}"#);
-            let lines = dud::tests::with(kind, || check(&line, |_, _, _| {}));
-            let inject = of(&lines, 1, "inject");
-            assert_eq!(inject["outcome"], "skipped", "{kind}: what was written is looked for: {inject}");
-        }
-    }
-
-    #[test]
-    fn a_fault_that_had_no_time_to_go_on_did_not_bite() {
-        let (_, heal) = check_process(r#"{"kind":"starve","stopped_ms":5000,"running_ms":10}"#, 20);
-        assert_eq!(heal["bit"], false);
-    }
-
-    #[test]
-    fn a_wipe_takes_the_data_of_one_node() {
-        let dir = tempfile::tempdir().unwrap();
-        // A node writes a file once, and says whether it found one.
-        let script = "shift 5; d=$2; [ -e $d/f ] && echo found || echo empty; mkdir -p $d; touch $d/f; exec sleep 1000";
-        let (cluster, fabric) = cluster_of(script, 3, dir.path());
-        let said = |node: u32| {
-            std::fs::read_to_string(dir.path().join(format!("run/nodes/n{node}/stdout.log")))
-                .unwrap_or_default()
-        };
-        let wait = |condition: &dyn Fn() -> bool| {
-            let started = Instant::now();
-            while !condition() {
-                assert!(started.elapsed() < Duration::from_secs(10), "{}", said(1));
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        };
-        wait(&|| (1..=3).all(|node| said(node) == "empty\n"));
-        wait(&|| (1..=3).all(|node| dir.path().join(format!("run/nodes/n{node}/data/f")).exists()));
-        let path = dir.path().join("schedule.jsonl");
-        let lines = r#"{"id":1,"at_ms":0,"duration_ms":10,"target":{"named":[2]},"fault":{"kind":"kill"}}
-{"id":2,"at_ms":200,"duration_ms":10,"target":{"named":[1,3]},"fault":{"kind":"wipe"}}
-{"id":3,"at_ms":400,"duration_ms":10,"target":{"named":[3]},"fault":{"kind":"wipe"}}"#;
-        std::fs::write(&path, lines).unwrap();
-        let heals = RefCell::new(Vec::new());
-        let sink = |_: &str, value: Value| heals.borrow_mut().push(value);
-        run(
-            &Schedule::read(&path).unwrap(),
-            1,
-            &cluster,
-            &fabric,
-            &sink,
-            Instant::now(),
-            &AtomicBool::new(false),
-        );
-        let lines = heals.borrow().clone();
-        let wipe = lines.iter().find(|value| value["id"] == 2 && value["phase"] == "inject").unwrap();
-        assert_eq!(wipe["evidence"]["n1_removed"], "1 files removed");
-        assert_eq!(wipe["nodes"], json!(["n1"]), "never two at once");
-        // Nor one after the other, while the first is not seen to have everything back.
-        let next = lines.iter().find(|value| value["id"] == 3 && value["phase"] == "inject").unwrap();
-        assert_eq!((&next["outcome"], &next["nodes"]), (&json!("skipped"), &json!([])));
-        wait(&|| said(1) == "empty\nempty\n" && said(2) == "empty\nfound\n" && said(3) == "empty\n");
-        assert!(lines.iter().any(|value| value["id"] == 2 && value["bit"] == true));
-
-        // A wipe that removes nothing, of the same node, which counts as damaged already.
-        let line = r#"{"id":4,"at_ms":0,"duration_ms":10,"target":{"named":[1]},"fault":{"kind":"wipe"}}"#;
-        std::fs::write(&path, line).unwrap();
-        let schedule = Schedule::read(&path).unwrap();
-        dud::tests::with(FaultKind::Wipe, || {
-            run(&schedule, 1, &cluster, &fabric, &sink, Instant::now(), &AtomicBool::new(false));
-        });
-        wait(&|| said(1) == "empty\nempty\nfound\n");
-        let lines = heals.into_inner();
-        assert!(lines.iter().any(|value| value["id"] == 4 && value["bit"] == false), "{lines:?}");
-    }
-
-    #[test]
-    fn links_are_cut_while_the_fault_is_active_and_a_fault_without_traffic_did_not_bite() {
-        let lines = check(
-            r#"{"id":1,"at_ms":0,"duration_ms":50,"target":{"named":[1]},"fault":{"kind":"partition","shape":"split"}}
-{"id":2,"at_ms":0,"duration_ms":50,"target":{"named":[3]},"fault":{"kind":"loss","percent":100,"direction":"out"}}
-"#,
-            |cluster, fabric, value| {
-                if value["id"] == 1 && value["phase"] == "inject" {
-                    // The nodes of this test send nothing, so the test sends in the name of n1.
-                    let node = UdpSocket::bind(cluster.client_addrs()[0]).unwrap();
-                    node.send_to(b"x", cluster.addresses_of(1)[1]).unwrap();
-                    let sent = Instant::now();
-                    while fabric.counters(1).unwrap().dropped == 0 {
-                        assert!(sent.elapsed() < Duration::from_secs(10));
-                    }
-                }
-            },
-        );
-        let inject = of(&lines, 1, "inject");
-        assert_eq!(inject["links"], json!([["n1", "n2"], ["n1", "n3"], ["n2", "n1"], ["n3", "n1"]]));
-        assert_eq!(inject["params"], json!({"shape": "split"}));
-        assert_eq!(of(&lines, 1, "heal")["evidence"]["dropped"], 1);
-        assert_eq!(of(&lines, 1, "heal")["bit"], true);
-        assert_eq!(of(&lines, 2, "heal")["bit"], false);
-    }
-
-    #[test]
-    fn clocks_are_bent_again_after_a_restart_and_healed() {
-        if !crate::clock::is_possible() {
-            println!("skipped: clocks cannot be bent on this machine");
-            return;
-        }
-        let lines = check(
-            r#"{"id":1,"at_ms":0,"duration_ms":900,"target":"all","fault":{"kind":"clock_jump","wall_ms":-3600000,"monotonic_ms":2000}}
-{"id":2,"at_ms":50,"duration_ms":100,"target":{"named":[2]},"fault":{"kind":"kill"}}
-{"id":3,"at_ms":300,"duration_ms":100,"target":{"named":[3]},"fault":{"kind":"pause"}}
-{"id":4,"at_ms":400,"duration_ms":300,"target":{"named":[1]},"fault":{"kind":"clock_rate","percent":50}}
-{"id":5,"at_ms":1000,"duration_ms":300,"target":"one","fault":{"kind":"clock_rate","percent":50}}
-"#,
-            |_, _, _| {},
-        );
-        assert_eq!(of(&lines, 1, "inject")["outcome"], "installed");
-        assert_eq!(
-            (&of(&lines, 2, "heal")["bit"], &of(&lines, 3, "heal")["bit"]),
-            (&json!(true), &json!(true))
-        );
-        let healed = of(&lines, 1, "heal");
-        assert_eq!(
-            (&healed["bit"], &healed["evidence"]["bent_again"]),
-            (&json!(true), &json!(1)),
-            "{healed}"
-        );
-        for node in ["n1", "n2", "n3"] {
-            let seen = &healed["evidence"][node];
-            assert!((seen["wall_ms"].as_f64().unwrap() + 3_600_000.0).abs() < 1_000.0, "{healed}");
-            assert!((seen["monotonic_ms"].as_f64().unwrap() - 2_000.0).abs() < 500.0, "{healed}");
-            assert!(seen["wall_ms_after"].as_f64().unwrap().abs() < 1.0, "{healed}");
-        }
-        assert_eq!(of(&lines, 4, "inject")["outcome"], "skipped", "one fault at a time has a node's clocks");
-        let slow = of(&lines, 5, "heal");
-        let node = slow["nodes"][0].as_str().unwrap();
-        assert!(slow["bit"] == true && slow["evidence"][node]["wall_ms"].as_f64() < Some(-100.0), "{slow}");
-    }
-
-    #[test]
-    fn who_carries_most_is_taken_for_the_leader_where_nobody_tells() {
-        let link =
-            |from, to, received| (Link { from, to }, LinkCounters { received, ..LinkCounters::default() });
-        let links = BTreeMap::from([
-            link(1, 2, 5),
-            link(2, 3, 9),
-            link(3, 2, 1),
-            link(CLIENTS, 1, 99),
-            link(1, CLIENTS, 99),
-        ]);
-        assert_eq!(busiest(&links, &[1, 2, 3]), Some(2));
-        assert_eq!(busiest(&links, &[1, 3]), Some(3), "of those that may be hit");
-        assert_eq!(busiest(&BTreeMap::from([link(1, 2, 0)]), &[1, 2]), None);
-        assert_eq!(busiest(&links, &[]), None);
-    }
-
-    /// Where no node says anything there is no effect to see, and the victim goes on all the same.
-    #[test]
-    fn faults_of_many_steps_heal_and_did_not_bite_where_nobody_tells() {
-        let lines = check(
-            r#"{"id":1,"at_ms":0,"duration_ms":50,"target":{"named":[2]},"fault":{"kind":"snapshot","by":"pause"}}
-{"id":2,"at_ms":0,"duration_ms":50,"target":{"named":[3]},"fault":{"kind":"transfer","to":"drawn"}}
-"#,
-            |_, _, _| {},
-        );
-        assert_eq!(of(&lines, 1, "inject")["evidence"]["n2"]["saw"], "T");
-        let healed = of(&lines, 1, "heal");
-        assert_eq!((&healed["bit"], &healed["evidence"]["saw"]), (&json!(false), &json!("T")), "{healed}");
-        assert_eq!(of(&lines, 2, "heal")["bit"], false);
-    }
-
-    #[test]
-    fn a_stop_heals_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
-        let path = dir.path().join("schedule.jsonl");
-        let line =
-            r#"{"id":1,"at_ms":0,"duration_ms":600000,"target":{"named":[2]},"fault":{"kind":"pause"}}"#;
-        std::fs::write(&path, line).unwrap();
-        let stop = AtomicBool::new(false);
-        let healed = RefCell::new(false);
-        let sink = |_: &str, value: Value| {
-            stop.store(true, Ordering::Relaxed);
-            *healed.borrow_mut() |= value["phase"] == "heal";
-        };
-        run(&Schedule::read(&path).unwrap(), 1, &cluster, &fabric, &sink, Instant::now(), &stop);
-        assert!(healed.into_inner() && cluster.up() == [1, 2, 3]);
-    }
-
-    #[test]
-    fn a_node_that_dies_by_itself_is_recorded_and_left_dead() {
-        let dir = tempfile::tempdir().unwrap();
-        let (cluster, fabric) =
-            cluster_of("[ $2 = 3 ] && { echo oops >&2; exit 101; }; exec sleep 1000", 3, dir.path());
-        let path = dir.path().join("schedule.jsonl");
-        let line = r#"{"id":1,"at_ms":600000,"duration_ms":1,"target":"all","fault":{"kind":"kill"}}"#;
-        std::fs::write(&path, line).unwrap();
-        let stop = AtomicBool::new(false);
-        let lines = RefCell::new(Vec::new());
-        let sink = |f: &str, value: Value| {
-            stop.store(true, Ordering::Relaxed);
-            lines.borrow_mut().push((f.to_owned(), value));
-        };
-        run(&Schedule::read(&path).unwrap(), 1, &cluster, &fabric, &sink, Instant::now(), &stop);
-        let expected = json!({"node": "n3", "status": "exit 101", "stderr": "oops\n"});
-        assert_eq!(lines.into_inner(), [("self_exit".to_owned(), expected)]);
-        assert_eq!(cluster.up(), [1, 2]);
-    }
-}
+mod tests;

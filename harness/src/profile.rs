@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::anchor::Moment;
 use crate::fault::FaultKind;
 use crate::target::Target;
 
@@ -50,6 +51,8 @@ struct File {
     duration_percent: u64,
     #[serde(default)]
     target: Option<Target>,
+    #[serde(default)]
+    anchors: Vec<Moment>,
 }
 
 /// How dense the faults of a run are.
@@ -66,6 +69,9 @@ pub struct Pace {
     /// Whom every fault hits; as each kind draws it if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Moments that kills, pauses and power losses may wait for; none if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anchors: Vec<Moment>,
 }
 
 fn hundred() -> u64 {
@@ -82,7 +88,7 @@ pub fn default_faults() -> Vec<FaultKind> {
 impl Default for Pace {
     /// That of [`DEFAULT`].
     fn default() -> Self {
-        Pace { gap_ms: (700, 1_500), together: 3, duration_percent: 100, target: None }
+        Pace { gap_ms: (700, 1_500), together: 3, duration_percent: 100, target: None, anchors: Vec::new() }
     }
 }
 
@@ -149,7 +155,8 @@ impl Profile {
             let message = format!("duration_percent is 1 to 400, not {duration_percent}");
             return Err(at(line_of("duration_percent"), message));
         }
-        let pace = Pace { gap_ms: file.gap_ms, together, duration_percent, target: file.target };
+        let File { gap_ms, target, anchors, .. } = file;
+        let pace = Pace { gap_ms, together, duration_percent, target, anchors };
         Ok(Profile { about: file.about, faults: file.faults, pace })
     }
 }
@@ -180,6 +187,7 @@ mod tests {
         check(&(right.to_owned() + "duration_percent = 0\n"), 4, "1 to 400");
         check(&(right.to_owned() + "faults = [\"fire\"]\n"), 4, "fire");
         check(&right.replace("together = 2", "together = \"two\""), 3, "two");
+        check(&(right.to_owned() + "anchors = [\"tea\"]\n"), 4, "tea");
         assert!(Profile::load("no-such").unwrap_err().to_string().contains("\"no-such\""));
     }
 }

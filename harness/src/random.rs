@@ -20,6 +20,8 @@ pub enum Purpose {
     Stream = 6,
     /// The majority that must serve at the end of a run.
     Quorum = 7,
+    /// Which moments faults wait for.
+    Anchor = 8,
     /// Seeds of the runs of a campaign.
     Campaign = 5,
 }

@@ -1,6 +1,7 @@
 //! The single writer of `history.jsonl`: ranks every event and hands its line to the kernel before the caller goes on.
 //! What the events mean is decided by those who record them; the format is the checker's.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,6 +11,8 @@ use std::time::Instant;
 use checker::history::{Event, EventType, Header, Process};
 use serde_json::Value;
 
+use crate::anchor::InFlight;
+use crate::host::monotonic_ns;
 use crate::tally::Tally;
 
 /// Writes one history. Shared by all workers and the nemesis.
@@ -25,6 +28,8 @@ struct Inner {
     /// Index of the next event.
     next: u64,
     tally: Tally,
+    /// Writes that are not answered yet, by process.
+    in_flight: BTreeMap<u64, InFlight>,
     /// The first write that the file system refused. The history is useless from there on.
     refused: Option<io::Error>,
 }
@@ -37,7 +42,8 @@ impl Recorder {
     pub fn create(path: &Path, header: &Header, started: Instant) -> io::Result<Recorder> {
         let mut file = File::create(path)?;
         file.write_all((serde_json::to_string(header)? + "\n").as_bytes())?;
-        let inner = Inner { file, next: 0, tally: Tally::default(), refused: None };
+        let inner =
+            Inner { file, next: 0, tally: Tally::default(), in_flight: BTreeMap::new(), refused: None };
         Ok(Recorder { started, inner: Mutex::new(inner) })
     }
 
@@ -74,6 +80,11 @@ impl Recorder {
         });
     }
 
+    /// Writes that clients wait for now.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        self.lock().in_flight.values().cloned().collect()
+    }
+
     /// What was recorded so far.
     pub fn tally(&self) -> Tally {
         self.lock().tally.clone()
@@ -99,6 +110,16 @@ impl Recorder {
         event.index = inner.next;
         inner.next += 1;
         inner.tally.observe(&event);
+        if let Process::Client(process) = event.process {
+            match (event.kind, &event.node) {
+                (EventType::Invoke, Some(node)) if event.f != "read" => {
+                    let write = InFlight { node: node.clone(), since: monotonic_ns() };
+                    inner.in_flight.insert(process, write);
+                }
+                (EventType::Invoke, _) => {}
+                _ => drop(inner.in_flight.remove(&process)),
+            }
+        }
         // One write(2) a line: what a client did is in the kernel before it does it, even if the harness is killed.
         let written = serde_json::to_string(&event)
             .map_err(io::Error::from)
@@ -153,11 +174,19 @@ mod tests {
         recorder.client(event(EventType::Ok, 4));
 
         // Read before `finish`: nothing waits in a buffer of ours.
+        let mut write = event(EventType::Invoke, 5);
+        (write.f, write.node) = ("write".to_owned(), Some("n1".to_owned()));
+        recorder.client(write.clone());
+        assert_eq!(recorder.in_flight().iter().map(|open| open.node.as_str()).collect::<Vec<_>>(), ["n1"]);
+        (write.kind, write.node) = (EventType::Info, None);
+        recorder.client(write);
+        assert_eq!(recorder.in_flight(), [], "an unknown outcome is one, too");
+
         let text = std::fs::read_to_string(&path).unwrap();
         let mut lines = text.lines();
         assert_eq!(serde_json::from_str::<Header>(lines.next().unwrap()).unwrap(), header);
         let events: Vec<Event> = lines.map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!(events.iter().map(|e| e.index).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(events.iter().map(|e| e.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         assert_eq!(events[0].process, Process::Nemesis);
         assert_eq!(events[2], Event { index: 2, ..event(EventType::Ok, 4) });
         assert_eq!(recorder.finish().unwrap().ok, 1);
@@ -168,8 +197,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");
         std::fs::write(&path, "").unwrap();
-        let inner =
-            Inner { file: File::open(&path).unwrap(), next: 0, tally: Tally::default(), refused: None };
+        let inner = Inner {
+            file: File::open(&path).unwrap(),
+            next: 0,
+            tally: Tally::default(),
+            in_flight: BTreeMap::new(),
+            refused: None,
+        };
         let recorder = Recorder { started: Instant::now(), inner: Mutex::new(inner) };
         recorder.client(event(EventType::Invoke, 1));
         recorder.client(event(EventType::Ok, 1));

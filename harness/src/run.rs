@@ -417,7 +417,8 @@ impl Run<'_> {
             scope.spawn(|| watch.follow(&history, &|| self.recorder.now(), &stop));
             let faults = scope.spawn(|| {
                 let schedule = &self.plan.schedule;
-                nemesis::run(schedule, spec.seed, self.cluster, self.fabric, &sink, started, &heal);
+                let record = nemesis::Record { sink: &sink, in_flight: &|| self.recorder.in_flight() };
+                nemesis::run(schedule, spec.seed, self.cluster, self.fabric, record, started, &heal);
             });
             while started.elapsed() < time
                 && !interrupted.load(Ordering::Relaxed)

@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::anchor::Anchor;
 use crate::fault::{Drawn, Fault, FaultKind};
 use crate::profile::Pace;
 use crate::random::{Purpose, stream};
@@ -46,6 +47,9 @@ pub struct PlannedFault {
     pub duration_ms: u64,
     /// Whom it hits.
     pub target: Target,
+    /// What it waits for from `at_ms` on; nothing if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
     /// What it does.
     pub fault: Fault,
 }
@@ -100,6 +104,7 @@ impl Schedule {
         kinds.dedup();
         let planner = Planner {
             rng: stream(spec.seed, Purpose::Schedule, 0),
+            moments: stream(spec.seed, Purpose::Anchor, 0),
             nodes: spec.nodes,
             pace: spec.pace.clone(),
             end_ms: spec.time_ms.saturating_sub(HEALTHY_TAIL_MS.min(spec.time_ms / 5)),
@@ -162,6 +167,9 @@ impl Schedule {
             if faults.last().is_some_and(|earlier| earlier.at_ms > planned.at_ms) {
                 return Err((line, format!("at_ms {} is before the line above", planned.at_ms)));
             }
+            if planned.anchor.is_some() && !planned.fault.kind().can_be_anchored() {
+                return Err((line, format!("{} waits for no moment", planned.fault.kind())));
+            }
             faults.push(planned);
         }
         Ok(Schedule { faults })
@@ -170,6 +178,8 @@ impl Schedule {
 
 struct Planner {
     rng: ChaCha8Rng,
+    /// A stream of their own: who asks for moments moves nothing else.
+    moments: ChaCha8Rng,
     nodes: u32,
     pace: Pace,
     /// All faults are healed by then.
@@ -242,7 +252,18 @@ impl Planner {
             // At the end of a run what is left may be too short to be a fault.
             if duration_ms >= DURATION_MS_MIN {
                 end_ms = end_ms.max(at_ms + duration_ms);
-                self.faults.push(PlannedFault { id: 0, at_ms, duration_ms, target, fault });
+                let spare_ms = self.end_ms.saturating_sub(at_ms + duration_ms);
+                // The deal is there for each kind to bite once, and what waits may wait in vain.
+                let anchor = if dealt || !kind.can_be_anchored() {
+                    None
+                } else {
+                    Anchor::draw(&mut self.moments, &self.pace.anchors, spare_ms)
+                };
+                let target = match (&anchor, &self.pace.target) {
+                    (Some(anchor), None) => anchor.target(),
+                    _ => target,
+                };
+                self.faults.push(PlannedFault { id: 0, at_ms, duration_ms, target, anchor, fault });
             }
         }
         let gap_ms = self.rng.random_range(self.pace.gap_ms.0..=self.pace.gap_ms.1);
@@ -254,6 +275,7 @@ impl Planner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::anchor::Moment;
     use std::collections::BTreeSet;
 
     fn plan(seed: u64, time_ms: u64, faults: &[FaultKind]) -> Schedule {
@@ -271,7 +293,7 @@ mod tests {
             let schedule = Schedule::plan(&spec);
             assert_eq!(schedule.kinds(), FaultKind::ALL, "seed {seed}");
             assert!(schedule.faults.iter().all(|planned| planned.end_ms() <= 58_500), "seed {seed}");
-            let pace = Pace { gap_ms: (50, 100), together: 8, duration_percent: 10, target: None };
+            let pace = Pace { gap_ms: (50, 100), together: 8, duration_percent: 10, ..Pace::default() };
             let dense = Schedule::plan(&Spec { pace, faults: steady(), ..spec });
             assert!(dense.faults.len() >= 300, "seed {seed}: {} starts in a minute", dense.faults.len());
         }
@@ -407,6 +429,40 @@ mod tests {
         check(&|text| text[..text.len() - 9].to_owned(), "EOF");
         let missing = Schedule::read(Path::new("/nonexistent/schedule.jsonl")).unwrap_err().to_string();
         assert!(missing.starts_with("cannot read /nonexistent/schedule.jsonl: "), "{missing}");
+    }
+
+    #[test]
+    fn moments_are_drawn_from_the_seed_written_to_the_file_and_move_nothing_else() {
+        let spec = |anchors: &[Moment]| Spec {
+            seed: 5,
+            time_ms: 60_000,
+            faults: vec![FaultKind::Kill, FaultKind::Pause, FaultKind::Loss],
+            pace: Pace { anchors: anchors.to_vec(), ..Pace::default() },
+            ..Spec::default()
+        };
+        let (none, all) = (Schedule::plan(&spec(&[])), Schedule::plan(&spec(&Moment::ALL)));
+        assert_eq!(all.to_jsonl(), Schedule::plan(&spec(&Moment::ALL)).to_jsonl());
+        let anchored = all.faults.iter().filter(|planned| planned.anchor.is_some()).count();
+        assert!(anchored >= 5 && none.faults.iter().all(|planned| planned.anchor.is_none()), "{anchored}");
+        for (without, with) in none.faults.iter().zip(&all.faults) {
+            match &with.anchor {
+                None => assert_eq!(without, with),
+                Some(anchor) => {
+                    let target = without.target.clone();
+                    assert_eq!(without, &PlannedFault { anchor: None, target, ..with.clone() });
+                    assert_eq!(with.target, anchor.target());
+                    assert_ne!(with.fault.kind(), FaultKind::Loss);
+                    // Even if it comes as late as it may, it is healed in time.
+                    assert!(with.end_ms() + anchor.within_ms <= 58_500, "{with:?}");
+                }
+            }
+        }
+        assert_eq!(Schedule::parse(&all.to_jsonl()).unwrap(), all);
+        let text = r#"{"id":1,"at_ms":0,"duration_ms":9,"target":"one","anchor":{"after":"leader","offset_us":2000,"within_ms":900},"fault":{"kind":"pause"}}"#;
+        assert_eq!(Schedule::parse(text).unwrap().to_jsonl(), text.to_owned() + "\n");
+        let (line, said) = Schedule::parse(&text.replace("pause", "reset")).unwrap_err();
+        assert!(line == 1 && said == "reset waits for no moment", "{said}");
+        assert!(Schedule::parse(&text.replace("\"leader\"", "\"tea\"")).unwrap_err().1.contains("`tea`"));
     }
 
     /// A seed means the same schedule for ever. If this moves, old seeds are void: do it knowingly.

@@ -1,6 +1,7 @@
 //! `harness/README.md` says what the code says: its tables are compared with it.
 //! Whether the prose is true is for people to judge.
 
+use harness::anchor::Moment;
 use harness::fault::FaultKind;
 use harness::profile::{Profile, SHIPPED};
 use harness::spec::WorkloadKind;
@@ -34,6 +35,12 @@ fn the_profiles_are_those_of_the_code() {
     let code =
         SHIPPED.map(|(name, _)| vec![name.to_owned(), Profile::load(name).expect("it is right").about]);
     assert_eq!(table("\n## Profiles\n"), code);
+}
+
+#[test]
+fn the_anchors_are_those_of_the_code() {
+    let code = Moment::ALL.map(|moment| vec![moment.name().to_owned(), moment.summary().to_owned()]);
+    assert_eq!(table("\n### Moments\n"), code);
 }
 
 #[test]

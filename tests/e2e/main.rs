@@ -18,6 +18,7 @@ mod lease;
 mod maelstrom;
 mod main_job;
 mod members;
+mod moments;
 mod orders;
 mod orphans;
 mod replay;

@@ -18,13 +18,16 @@ pub(super) enum What {
     Faults,
     /// Which faults, and how dense
     Profiles,
+    /// What kills, pauses and power losses may wait for
+    Anchors,
     /// Whose descriptions are shipped
     Systems,
 }
 
 impl What {
     /// Everything, in the order in which it is printed.
-    pub(super) const ALL: [What; 4] = [What::Workloads, What::Faults, What::Profiles, What::Systems];
+    pub(super) const ALL: [What; 5] =
+        [What::Workloads, What::Faults, What::Profiles, What::Anchors, What::Systems];
 }
 
 pub(super) fn main(args: &Args) {

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::duds::Row as DudRow;
 use super::list::What;
 use crate::NodeId;
+use crate::anchor::Moment;
 use crate::campaign::{Campaign, Row, worst};
 use crate::disk::Store;
 use crate::doctor::Finding;
@@ -261,6 +262,10 @@ pub(super) fn list(what: What) -> String {
                 |name| Profile::load(name).map_or_else(|error| error.to_string(), |found| found.about);
             let rows = profile::SHIPPED.into_iter().map(|(name, _)| row(name, &about(name)));
             "profiles\n".to_owned() + &rows.collect::<String>()
+        }
+        What::Anchors => {
+            let rows = Moment::ALL.into_iter().map(|moment| row(moment.name(), moment.summary()));
+            "anchors\n".to_owned() + &rows.collect::<String>()
         }
         What::Systems => {
             let rows = description::SHIPPED.into_iter().map(|(name, _)| row(name, ""));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::Failure;
+use crate::anchor::Moment;
 use crate::clock;
 use crate::cluster::Hosts;
 use crate::disk::{Store, refused as disk_refused};
@@ -58,6 +59,10 @@ pub(super) struct SpecArgs {
     /// Which faults, how many at once, how dense: a name of `harness list`, or a TOML file [default: steady]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// Moments that kills, pauses and power losses wait for: those of `harness list`, separated by commas, or `none` [default: those of
+    /// the profile]
+    #[arg(long, value_parser = anchors)]
+    anchors: Option<Anchors>,
     /// How what nodes send passes through the harness: a switch between hosts of their own (needs root), proxies, or the better of them
     /// that this machine allows
     #[arg(long, value_enum, default_value_t = Net::Auto)]
@@ -127,6 +132,21 @@ impl FromStr for Faults {
         }
         Ok(Faults::Listed(kinds))
     }
+}
+
+/// What `--anchors` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Anchors(Vec<Moment>);
+
+fn anchors(text: &str) -> Result<Anchors, String> {
+    let mut moments = Vec::new();
+    for name in text.split(',').filter(|_| text != "none") {
+        let moment = name.trim().parse()?;
+        if !moments.contains(&moment) {
+            moments.push(moment);
+        }
+    }
+    Ok(Anchors(moments))
 }
 
 /// What `--disk` says.
@@ -281,6 +301,21 @@ impl SpecArgs {
             Disk::Auto if faults.iter().any(|kind| kind.needs().disks()) => Store::Fuse,
             Disk::Auto => Store::Real,
         };
+        let mut pace = profile.pace;
+        let traced = |moment: &Moment| system.is_some() && moment.is_traced();
+        match &self.anchors {
+            None => pace.anchors.retain(|moment| !traced(moment)),
+            Some(Anchors(asked)) => match asked.iter().find(|moment| traced(moment)) {
+                Some(moment) => {
+                    let error = anyhow::anyhow!(
+                        "no fault can wait for the moment {}: it is seen in traces, which our own node alone writes",
+                        moment.name()
+                    );
+                    return Err(Failure::hint(error, "it can have --anchors write"));
+                }
+                None => pace.anchors.clone_from(asked),
+            },
+        }
         let workload = self.workload.or(described.workload).unwrap_or(ours.workload);
         if let Some(system) = system {
             let has = system.functions();
@@ -309,7 +344,7 @@ impl SpecArgs {
             bug: self.bug.clone(),
             snapshot_entries,
             node_args: self.node_args.clone(),
-            pace: profile.pace,
+            pace,
             net,
             disk,
             system: self.system.clone().or(self.maelstrom.as_ref().map(|path| path.display().to_string())),
@@ -332,6 +367,10 @@ impl SpecArgs {
             format!("--disk={}", spec.disk.name()),
         ];
         flags.extend(self.profile.iter().map(|profile| format!("--profile={profile}")));
+        flags.extend(self.anchors.iter().map(|Anchors(moments)| {
+            let names: Vec<&str> = moments.iter().map(|moment| moment.name()).collect();
+            format!("--anchors={}", if names.is_empty() { "none".to_owned() } else { names.join(",") })
+        }));
         flags.extend(self.system.iter().map(|system| format!("--system={system}")));
         flags.extend(self.maelstrom.iter().map(|program| format!("--maelstrom={}", program.display())));
         flags.extend(self.binary.iter().map(|binary| format!("--binary={}", binary.display())));
@@ -377,12 +416,14 @@ mod tests {
             "--rate=0",
             "--workload=set",
             "--faults=kill,loss",
+            "--anchors=leader,write",
             "--snapshot-entries=50",
             "--node-arg=--lease-reads",
             "--node-arg=--election-timeout-ms-min=300",
             "--bug=Q01",
         ];
-        for flags in [&flags[..], &[], &["--faults", "none"], &["--profile", "network"]] {
+        for flags in [&flags[..], &[], &["--faults", "none"], &["--anchors=none"], &["--profile", "network"]]
+        {
             let args = parse(flags).unwrap();
             let spec = args.spec(9, None).unwrap();
             let told = args.flags(&spec);
@@ -404,6 +445,7 @@ mod tests {
     fn wrong_values_are_named_with_what_would_be_right() {
         for (flag, said) in [
             ("--faults=kill,fire", "no fault is called \"fire\"; there are kill, pause"),
+            ("--anchors=tea", "no moment \"tea\"; there are leader, vote, write, none"),
             ("--workload=bank", "there is no workload \"bank\"; there are mixed"),
             ("--time=10", "such as 30s"),
             ("--time=0s", "between 1s and 24h"),

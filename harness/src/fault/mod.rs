@@ -152,6 +152,11 @@ mod disks;
 use disks::{damage, mend, off_disks, on_disks};
 
 impl FaultKind {
+    /// Whether one may wait for a moment of a node: what is done to a single process at once.
+    pub fn can_be_anchored(self) -> bool {
+        matches!(self, FaultKind::Kill | FaultKind::Pause | FaultKind::PowerLoss)
+    }
+
     /// Whether a cluster can have it.
     pub fn possible(self, cluster: Shape) -> bool {
         match self.needs() {

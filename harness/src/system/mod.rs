@@ -24,6 +24,7 @@ use checker::history::EventType;
 use serde_json::Value;
 
 use crate::NodeId;
+use crate::anchor::Moment;
 use crate::cluster::Addresses;
 use crate::run_dir::RunDir;
 use crate::run_file::Binary;
@@ -152,6 +153,12 @@ pub trait System: Debug + Send + Sync {
     /// How far the record is in which a node tells of the snapshots that it installed: where [`System::installs`] is to begin.
     fn record_bytes(&self, _dir: &RunDir, _node: NodeId) -> u64 {
         0
+    }
+
+    /// What a line of a node's trace tells of a moment that a fault may wait for: which, when (nanoseconds of the node's own
+    /// CLOCK_MONOTONIC), and the term.
+    fn moment(&self, _line: &str) -> Option<(Moment, u64, u64)> {
+        None
     }
 
     /// How many snapshots a node says that it installed, since its record was `from` bytes long.

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use node::client::{Client, ClientConfig};
 use node::raft::reconfigure::Change as Reconfigure;
-use node::trace::{TraceEvent, TraceLine};
+use node::trace::{TraceEvent, TraceLine, TraceRole};
 
 use super::{Change, Membership, Place, Session, Status, System, Transport};
 use crate::NodeId;
+use crate::anchor::Moment;
 use crate::cluster::Addresses;
 use crate::host::monotonic_ns;
 use crate::planted;
@@ -287,6 +288,19 @@ impl System for Whitewater {
 
     fn record_bytes(&self, dir: &RunDir, node: NodeId) -> u64 {
         std::fs::metadata(dir.node_trace(node)).map_or(0, |trace| trace.len())
+    }
+
+    fn moment(&self, line: &str) -> Option<(Moment, u64, u64)> {
+        // Most lines tell of entries, and parsing them all would take more than a follower may.
+        if !line.contains("vote_sent") && !line.contains("leader") {
+            return None;
+        }
+        let TraceLine { at, event } = serde_json::from_str(line).ok()?;
+        match event {
+            TraceEvent::Role { role: TraceRole::Leader, term } => Some((Moment::Leader, at, term)),
+            TraceEvent::VoteSent { term, .. } => Some((Moment::Vote, at, term)),
+            _ => None,
+        }
     }
 
     fn installs(&self, dir: &RunDir, node: NodeId, from: u64) -> u64 {

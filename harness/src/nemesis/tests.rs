@@ -1,0 +1,345 @@
+//! The nemesis on `sleep` processes: what is hit, what is recorded, and that everything runs again.
+
+use super::*;
+use crate::cluster::tests::cluster_of;
+use crate::fault::FaultKind;
+use std::cell::RefCell;
+use std::net::UdpSocket;
+
+/// Runs a schedule on `sleep` processes: every line as (`f`, value).
+fn check(schedule: &str, during: impl Fn(&Cluster, &Fabric, &Value)) -> Vec<(String, Value)> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("schedule.jsonl");
+    std::fs::write(&path, schedule).unwrap();
+    let schedule = Schedule::read(&path).unwrap();
+    let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
+    let lines = RefCell::new(Vec::new());
+    let sink = |f: &str, value: Value| {
+        during(&cluster, &fabric, &value);
+        lines.borrow_mut().push((f.to_owned(), value));
+    };
+    run(&schedule, 1, &cluster, &fabric, nothing_open(&sink), Instant::now(), &AtomicBool::new(false));
+    assert_eq!(cluster.up(), [1, 2, 3], "all run again");
+    assert!(schedule.faults.iter().all(|planned| fabric.counters(planned.id).is_none()), "no rule is left");
+    lines.into_inner()
+}
+
+fn nothing_open<'a>(sink: &'a dyn Fn(&str, Value)) -> Record<'a> {
+    Record { sink, in_flight: &Vec::new }
+}
+
+fn of<'v>(lines: &'v [(String, Value)], id: u32, phase: &str) -> &'v Value {
+    &lines.iter().find(|(_, value)| value["id"] == id && value["phase"] == phase).unwrap().1
+}
+
+#[test]
+fn processes_are_hit_once_and_all_run_at_the_end() {
+    let lines = check(
+        r#"{"id":1,"at_ms":0,"duration_ms":400,"target":{"named":[2]},"fault":{"kind":"kill"}}
+{"id":2,"at_ms":10,"duration_ms":100,"target":{"named":[2]},"fault":{"kind":"pause"}}
+{"id":3,"at_ms":20,"duration_ms":100,"target":"all","fault":{"kind":"pause"}}
+{"id":4,"at_ms":30,"duration_ms":50,"target":{"named":[1]},"fault":{"kind":"kill"}}
+"#,
+        |_, _, _| {},
+    );
+    let (kill, restart) = (of(&lines, 1, "inject"), of(&lines, 1, "heal"));
+    assert_eq!((&kill["outcome"], &kill["nodes"]), (&json!("installed"), &json!(["n2"])));
+    assert_eq!(kill["evidence"]["n2"]["saw"], "signal 9");
+    assert_eq!((&restart["bit"], &restart["evidence"]["n2"]["saw"]), (&json!(true), &json!("started")));
+    assert_ne!(kill["evidence"]["n2"]["pid"], restart["evidence"]["n2"]["pid"]);
+    assert_eq!(of(&lines, 2, "inject")["outcome"], "skipped");
+    let pause = of(&lines, 3, "inject");
+    let mut paused = pause["nodes"].as_array().unwrap().clone();
+    paused.sort_by_key(Value::to_string);
+    assert_eq!(paused, [json!("n1"), json!("n3")], "the killed one is left out");
+    assert_eq!(pause["evidence"]["n1"]["saw"], "T");
+    assert_eq!(of(&lines, 3, "heal")["bit"], true);
+    assert_eq!(of(&lines, 4, "inject")["outcome"], "skipped", "a paused node is not killed");
+    assert_eq!(lines.len(), 6, "what was skipped is not healed: {lines:?}");
+}
+
+/// The heal of the only fault of a schedule, whose target is everyone, after `ms`.
+fn check_process(fault: &str, ms: u64) -> (Value, Value) {
+    let line = format!(r#"{{"id":1,"at_ms":0,"duration_ms":{ms},"target":"all","fault":{fault}}}"#);
+    let lines = check(&line, |_, _, _| {});
+    (of(&lines, 1, "inject").clone(), of(&lines, 1, "heal").clone())
+}
+
+#[test]
+fn every_fault_of_processes_bites_is_counted_and_is_healed() {
+    let (inject, heal) = check_process(r#"{"kind":"restart"}"#, 50);
+    for node in ["n1", "n2", "n3"] {
+        // `sleep` has no say in how it ends.
+        assert_eq!(inject["evidence"][node]["saw"], "signal 15");
+        assert_ne!(inject["evidence"][node]["pid"], heal["evidence"][node]["pid"]);
+    }
+    assert_eq!(heal["bit"], true);
+    let (_, heal) = check_process(r#"{"kind":"rolling_restart","pause_ms":10}"#, 400);
+    assert_eq!((&heal["bit"], &heal["evidence"]["restarted"]), (&json!(true), &json!(3)));
+    let (inject, heal) = check_process(r#"{"kind":"kill_all"}"#, 50);
+    assert!(["n1", "n2", "n3"].iter().all(|node| inject["evidence"][node]["saw"] == "signal 9"));
+    assert_eq!(heal["bit"], true);
+    let (inject, heal) = check_process(r#"{"kind":"start_late"}"#, 50);
+    assert_eq!((&inject["outcome"], &heal["bit"]), (&json!("installed"), &json!(true)));
+    let (_, heal) = check_process(r#"{"kind":"starve","stopped_ms":30,"running_ms":10}"#, 300);
+    assert_eq!(heal["bit"], true);
+    assert!(heal["evidence"]["stops"].as_u64() > Some(2), "{heal}");
+}
+
+/// Signals that are not sent, and clocks that are not written to: each fault of processes as a dud.
+#[test]
+fn no_dud_of_processes_bites() {
+    for (kind, fault) in [
+        (FaultKind::Kill, r#"{"kind":"kill"}"#),
+        (FaultKind::Pause, r#"{"kind":"pause"}"#),
+        (FaultKind::Restart, r#"{"kind":"restart"}"#),
+        (FaultKind::RollingRestart, r#"{"kind":"rolling_restart","pause_ms":10}"#),
+        (FaultKind::KillAll, r#"{"kind":"kill_all"}"#),
+        (FaultKind::StartLate, r#"{"kind":"start_late"}"#),
+        (FaultKind::Starve, r#"{"kind":"starve","stopped_ms":30,"running_ms":10}"#),
+    ] {
+        let (inject, heal) = dud::tests::with(kind, || check_process(fault, 250));
+        assert_ne!(inject["outcome"], "skipped", "{kind} goes through its motions: {inject}");
+        assert_eq!(heal["bit"], false, "{kind}: {inject} {heal}");
+    }
+    if !crate::clock::is_possible() {
+        println!("skipped: clocks cannot be bent on this machine");
+        return;
+    }
+    for (kind, fault) in [
+        (FaultKind::ClockJump, r#"{"kind":"clock_jump","wall_ms":-3600000,"monotonic_ms":2000}"#),
+        (FaultKind::ClockRate, r#"{"kind":"clock_rate","percent":50}"#),
+    ] {
+        let line =
+            format!(r#"{{"id":1,"at_ms":0,"duration_ms":100,"target":{{"named":[1]}},"fault":{fault}}}"#);
+        let lines = dud::tests::with(kind, || check(&line, |_, _, _| {}));
+        let inject = of(&lines, 1, "inject");
+        assert_eq!(inject["outcome"], "skipped", "{kind}: what was written is looked for: {inject}");
+    }
+}
+
+#[test]
+fn a_fault_that_had_no_time_to_go_on_did_not_bite() {
+    let (_, heal) = check_process(r#"{"kind":"starve","stopped_ms":5000,"running_ms":10}"#, 20);
+    assert_eq!(heal["bit"], false);
+}
+
+#[test]
+fn a_wipe_takes_the_data_of_one_node() {
+    let dir = tempfile::tempdir().unwrap();
+    // A node writes a file once, and says whether it found one.
+    let script =
+        "shift 5; d=$2; [ -e $d/f ] && echo found || echo empty; mkdir -p $d; touch $d/f; exec sleep 1000";
+    let (cluster, fabric) = cluster_of(script, 3, dir.path());
+    let said = |node: u32| {
+        std::fs::read_to_string(dir.path().join(format!("run/nodes/n{node}/stdout.log"))).unwrap_or_default()
+    };
+    let wait = |condition: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !condition() {
+            assert!(started.elapsed() < Duration::from_secs(10), "{}", said(1));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait(&|| (1..=3).all(|node| said(node) == "empty\n"));
+    wait(&|| (1..=3).all(|node| dir.path().join(format!("run/nodes/n{node}/data/f")).exists()));
+    let path = dir.path().join("schedule.jsonl");
+    let lines = r#"{"id":1,"at_ms":0,"duration_ms":10,"target":{"named":[2]},"fault":{"kind":"kill"}}
+{"id":2,"at_ms":200,"duration_ms":10,"target":{"named":[1,3]},"fault":{"kind":"wipe"}}
+{"id":3,"at_ms":400,"duration_ms":10,"target":{"named":[3]},"fault":{"kind":"wipe"}}"#;
+    std::fs::write(&path, lines).unwrap();
+    let heals = RefCell::new(Vec::new());
+    let sink = |_: &str, value: Value| heals.borrow_mut().push(value);
+    run(
+        &Schedule::read(&path).unwrap(),
+        1,
+        &cluster,
+        &fabric,
+        nothing_open(&sink),
+        Instant::now(),
+        &AtomicBool::new(false),
+    );
+    let lines = heals.borrow().clone();
+    let wipe = lines.iter().find(|value| value["id"] == 2 && value["phase"] == "inject").unwrap();
+    assert_eq!(wipe["evidence"]["n1_removed"], "1 files removed");
+    assert_eq!(wipe["nodes"], json!(["n1"]), "never two at once");
+    // Nor one after the other, while the first is not seen to have everything back.
+    let next = lines.iter().find(|value| value["id"] == 3 && value["phase"] == "inject").unwrap();
+    assert_eq!((&next["outcome"], &next["nodes"]), (&json!("skipped"), &json!([])));
+    wait(&|| said(1) == "empty\nempty\n" && said(2) == "empty\nfound\n" && said(3) == "empty\n");
+    assert!(lines.iter().any(|value| value["id"] == 2 && value["bit"] == true));
+
+    // A wipe that removes nothing, of the same node, which counts as damaged already.
+    let line = r#"{"id":4,"at_ms":0,"duration_ms":10,"target":{"named":[1]},"fault":{"kind":"wipe"}}"#;
+    std::fs::write(&path, line).unwrap();
+    let schedule = Schedule::read(&path).unwrap();
+    dud::tests::with(FaultKind::Wipe, || {
+        run(&schedule, 1, &cluster, &fabric, nothing_open(&sink), Instant::now(), &AtomicBool::new(false));
+    });
+    wait(&|| said(1) == "empty\nempty\nfound\n");
+    let lines = heals.into_inner();
+    assert!(lines.iter().any(|value| value["id"] == 4 && value["bit"] == false), "{lines:?}");
+}
+
+#[test]
+fn links_are_cut_while_the_fault_is_active_and_a_fault_without_traffic_did_not_bite() {
+    let lines = check(
+        r#"{"id":1,"at_ms":0,"duration_ms":50,"target":{"named":[1]},"fault":{"kind":"partition","shape":"split"}}
+{"id":2,"at_ms":0,"duration_ms":50,"target":{"named":[3]},"fault":{"kind":"loss","percent":100,"direction":"out"}}
+"#,
+        |cluster, fabric, value| {
+            if value["id"] == 1 && value["phase"] == "inject" {
+                // The nodes of this test send nothing, so the test sends in the name of n1.
+                let node = UdpSocket::bind(cluster.client_addrs()[0]).unwrap();
+                node.send_to(b"x", cluster.addresses_of(1)[1]).unwrap();
+                let sent = Instant::now();
+                while fabric.counters(1).unwrap().dropped == 0 {
+                    assert!(sent.elapsed() < Duration::from_secs(10));
+                }
+            }
+        },
+    );
+    let inject = of(&lines, 1, "inject");
+    assert_eq!(inject["links"], json!([["n1", "n2"], ["n1", "n3"], ["n2", "n1"], ["n3", "n1"]]));
+    assert_eq!(inject["params"], json!({"shape": "split"}));
+    assert_eq!(of(&lines, 1, "heal")["evidence"]["dropped"], 1);
+    assert_eq!(of(&lines, 1, "heal")["bit"], true);
+    assert_eq!(of(&lines, 2, "heal")["bit"], false);
+}
+
+#[test]
+fn clocks_are_bent_again_after_a_restart_and_healed() {
+    if !crate::clock::is_possible() {
+        println!("skipped: clocks cannot be bent on this machine");
+        return;
+    }
+    let lines = check(
+        r#"{"id":1,"at_ms":0,"duration_ms":900,"target":"all","fault":{"kind":"clock_jump","wall_ms":-3600000,"monotonic_ms":2000}}
+{"id":2,"at_ms":50,"duration_ms":100,"target":{"named":[2]},"fault":{"kind":"kill"}}
+{"id":3,"at_ms":300,"duration_ms":100,"target":{"named":[3]},"fault":{"kind":"pause"}}
+{"id":4,"at_ms":400,"duration_ms":300,"target":{"named":[1]},"fault":{"kind":"clock_rate","percent":50}}
+{"id":5,"at_ms":1000,"duration_ms":300,"target":"one","fault":{"kind":"clock_rate","percent":50}}
+"#,
+        |_, _, _| {},
+    );
+    assert_eq!(of(&lines, 1, "inject")["outcome"], "installed");
+    assert_eq!((&of(&lines, 2, "heal")["bit"], &of(&lines, 3, "heal")["bit"]), (&json!(true), &json!(true)));
+    let healed = of(&lines, 1, "heal");
+    assert_eq!((&healed["bit"], &healed["evidence"]["bent_again"]), (&json!(true), &json!(1)), "{healed}");
+    for node in ["n1", "n2", "n3"] {
+        let seen = &healed["evidence"][node];
+        assert!((seen["wall_ms"].as_f64().unwrap() + 3_600_000.0).abs() < 1_000.0, "{healed}");
+        assert!((seen["monotonic_ms"].as_f64().unwrap() - 2_000.0).abs() < 500.0, "{healed}");
+        assert!(seen["wall_ms_after"].as_f64().unwrap().abs() < 1.0, "{healed}");
+    }
+    assert_eq!(of(&lines, 4, "inject")["outcome"], "skipped", "one fault at a time has a node's clocks");
+    let slow = of(&lines, 5, "heal");
+    let node = slow["nodes"][0].as_str().unwrap();
+    assert!(slow["bit"] == true && slow["evidence"][node]["wall_ms"].as_f64() < Some(-100.0), "{slow}");
+}
+
+#[test]
+fn who_carries_most_is_taken_for_the_leader_where_nobody_tells() {
+    let link = |from, to, received| (Link { from, to }, LinkCounters { received, ..LinkCounters::default() });
+    let links = BTreeMap::from([
+        link(1, 2, 5),
+        link(2, 3, 9),
+        link(3, 2, 1),
+        link(CLIENTS, 1, 99),
+        link(1, CLIENTS, 99),
+    ]);
+    assert_eq!(busiest(&links, &[1, 2, 3]), Some(2));
+    assert_eq!(busiest(&links, &[1, 3]), Some(3), "of those that may be hit");
+    assert_eq!(busiest(&BTreeMap::from([link(1, 2, 0)]), &[1, 2]), None);
+    assert_eq!(busiest(&links, &[]), None);
+}
+
+/// Where no node says anything there is no effect to see, and the victim goes on all the same.
+#[test]
+fn faults_of_many_steps_heal_and_did_not_bite_where_nobody_tells() {
+    let lines = check(
+        r#"{"id":1,"at_ms":0,"duration_ms":50,"target":{"named":[2]},"fault":{"kind":"snapshot","by":"pause"}}
+{"id":2,"at_ms":0,"duration_ms":50,"target":{"named":[3]},"fault":{"kind":"transfer","to":"drawn"}}
+"#,
+        |_, _, _| {},
+    );
+    assert_eq!(of(&lines, 1, "inject")["evidence"]["n2"]["saw"], "T");
+    let healed = of(&lines, 1, "heal");
+    assert_eq!((&healed["bit"], &healed["evidence"]["saw"]), (&json!(false), &json!("T")), "{healed}");
+    assert_eq!(of(&lines, 2, "heal")["bit"], false);
+}
+
+#[test]
+fn a_fault_strikes_the_node_whose_moment_comes_and_is_skipped_if_none_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
+    let anchored = |id, within_ms, target: &str| {
+        format!(
+            "{{\"id\":{id},\"at_ms\":0,\"duration_ms\":100,\"target\":{target},\"anchor\":{{\"after\":\"write\",\"offset_us\":10,\
+                 \"within_ms\":{within_ms}}},\"fault\":{{\"kind\":\"pause\"}}}}\n"
+        )
+    };
+    let path = dir.path().join("schedule.jsonl");
+    let other = "{\"id\":3,\"at_ms\":20,\"duration_ms\":10,\"target\":{\"named\":[1]},\"fault\":{\"kind\":\"kill\"}}\n";
+    let schedule = anchored(1, 60_000, "\"one\"") + &anchored(2, 10, "{\"named\":[3]}") + other;
+    std::fs::write(&path, schedule).unwrap();
+    let lines = RefCell::new(Vec::new());
+    let sink = |f: &str, value: Value| lines.borrow_mut().push((f.to_owned(), value));
+    // A client asks n2 once the others were told of.
+    let in_flight = || {
+        let told = lines.borrow().iter().any(|(f, value)| f == "kill" && value["phase"] == "heal");
+        let write = InFlight { node: "n2".to_owned(), since: monotonic_ns() - 50_000 };
+        if told { vec![write] } else { Vec::new() }
+    };
+    let record = Record { sink: &sink, in_flight: &in_flight };
+    let schedule = Schedule::read(&path).unwrap();
+    run(&schedule, 1, &cluster, &fabric, record, Instant::now(), &AtomicBool::new(false));
+    let lines = lines.into_inner();
+    let struck = of(&lines, 1, "inject");
+    assert_eq!((&struck["outcome"], &struck["nodes"]), (&json!("installed"), &json!(["n2"])), "{struck}");
+    let anchor = &struck["evidence"]["anchor"];
+    assert_eq!((&anchor["after"], &anchor["requested_us"]), (&json!("write"), &json!(10)), "{anchor}");
+    assert!(anchor["actual_us"].as_u64() >= Some(50), "{anchor}");
+    assert_eq!(of(&lines, 1, "heal")["bit"], true);
+    let missed = of(&lines, 2, "inject");
+    assert_eq!(missed["outcome"], "skipped");
+    assert!(missed["evidence"]["reason"].as_str().unwrap().contains("\"write\""), "{missed}");
+    assert!(of(&lines, 3, "heal")["bit"] == true, "it waited for nobody");
+}
+
+#[test]
+fn a_stop_heals_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
+    let path = dir.path().join("schedule.jsonl");
+    let line = r#"{"id":1,"at_ms":0,"duration_ms":600000,"target":{"named":[2]},"fault":{"kind":"pause"}}"#;
+    std::fs::write(&path, line).unwrap();
+    let stop = AtomicBool::new(false);
+    let healed = RefCell::new(false);
+    let sink = |_: &str, value: Value| {
+        stop.store(true, Ordering::Relaxed);
+        *healed.borrow_mut() |= value["phase"] == "heal";
+    };
+    run(&Schedule::read(&path).unwrap(), 1, &cluster, &fabric, nothing_open(&sink), Instant::now(), &stop);
+    assert!(healed.into_inner() && cluster.up() == [1, 2, 3]);
+}
+
+#[test]
+fn a_node_that_dies_by_itself_is_recorded_and_left_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cluster, fabric) =
+        cluster_of("[ $2 = 3 ] && { echo oops >&2; exit 101; }; exec sleep 1000", 3, dir.path());
+    let path = dir.path().join("schedule.jsonl");
+    let line = r#"{"id":1,"at_ms":600000,"duration_ms":1,"target":"all","fault":{"kind":"kill"}}"#;
+    std::fs::write(&path, line).unwrap();
+    let stop = AtomicBool::new(false);
+    let lines = RefCell::new(Vec::new());
+    let sink = |f: &str, value: Value| {
+        stop.store(true, Ordering::Relaxed);
+        lines.borrow_mut().push((f.to_owned(), value));
+    };
+    run(&Schedule::read(&path).unwrap(), 1, &cluster, &fabric, nothing_open(&sink), Instant::now(), &stop);
+    let expected = json!({"node": "n3", "status": "exit 101", "stderr": "oops\n"});
+    assert_eq!(lines.into_inner(), [("self_exit".to_owned(), expected)]);
+    assert_eq!(cluster.up(), [1, 2]);
+}
