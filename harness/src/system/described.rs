@@ -286,7 +286,7 @@ impl System for Described {
 
     fn command(&self, place: &Place<'_>) -> io::Result<Command> {
         for (path, text) in &self.description.files {
-            let path = PathBuf::from(self.expand(place, path)?);
+            let path = place.run_dir.node(place.node).join(self.expand(place, path)?);
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;
             }
@@ -422,6 +422,24 @@ mod tests {
         assert_eq!(system.functions(), ["read", "write", "cas", "append", "add"]);
         assert_eq!((system.transport(), system.fronts(&addresses).len()), (Transport::Tcp, 3));
         assert_eq!(system.client_addr(&addresses, 2), client);
+    }
+
+    #[test]
+    fn a_file_of_a_description_is_in_the_directory_of_its_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let described = dir.path().join("store.toml");
+        let text = "name = \"store\"\ncommand = [\"sh\"]\n[files]\n\"etc/own.conf\" = \"I am {name}\"\n\"{data}/id\" = \"{id}\"\n\
+                    [ports]\nclient = \"direct\"\n[driver]\ncommand = [\"cat\"]\nport = \"client\"\nfunctions = [\"read\", \"add\"]\n";
+        std::fs::write(&described, text).unwrap();
+        let system = Described::load(described.to_str().unwrap(), None).unwrap();
+        let (addresses, run_dir) = (Addresses::claim(1).unwrap(), RunDir::open(dir.path()));
+        let place = Place { node: 1, addresses: &addresses, proxied: false, run_dir: &run_dir };
+        system.command(&place).unwrap();
+        let read = |path: &str| std::fs::read_to_string(dir.path().join(path)).unwrap();
+        assert_eq!(
+            (read("nodes/n1/etc/own.conf"), read("nodes/n1/data/id")),
+            ("I am n1".to_owned(), "1".to_owned())
+        );
     }
 
     #[test]
