@@ -8,11 +8,13 @@ use tests::sandbox::Sandbox;
 
 use crate::any_system::there_is;
 
-/// A node that hands every request to the first; started with `remembers`, it answers reads by what it saw of others' writes last.
+/// A node that hands every request to the first; started with `remembers`, it answers reads by what it saw of others' writes last;
+/// started with `passes`, it passes the client's own message on, made long, and the first node answers the client, as demos of Raft do.
 const NODE: &str = r#"#!/usr/bin/env python3
 import json, os, sys
 
 remembers = os.path.basename(sys.argv[0]) == "remembers" or "remembers" in sys.argv
+passes = os.path.basename(sys.argv[0]) == "passes"
 me, ids, store, waiting, sent = None, [], {}, {}, 0
 
 def send(dest, body):
@@ -44,6 +46,8 @@ for line in sys.stdin:
             if body["type"] in ("write_ok", "cas_ok"):
                 store[asked["key"]] = asked.get("value", asked.get("to"))
             send(client, {**body, "in_reply_to": number})
+    elif me != ids[0] and passes:
+        print(json.dumps({"src": source, "dest": ids[0], "body": {**body, "ballast": "x" * 100_000}}), flush=True)
     elif me == ids[0] or (remembers and body["type"] == "read" and body["key"] in store):
         send(source, {**perform(body), "in_reply_to": body["msg_id"]})
     else:
@@ -82,6 +86,24 @@ fn nodes_of_maelstrom_that_ask_one_node_are_valid_under_what_its_network_does() 
         assert!(run.nemesis(kind).iter().any(|value| value["bit"] == true), "no {kind} bit: {said}");
     }
     assert!(run.operations("ok") >= 100, "{said}");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn nodes_of_maelstrom_may_pass_requests_on_for_another_to_answer() {
+    if !there_is("python3", "--version") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let program = program(&sandbox, "passes");
+    let (file, out) = (sandbox.path().join("passes.toml"), sandbox.out("passes"));
+    let description =
+        format!("kind = \"maelstrom\"\nname = \"passes\"\ncommand = [{program:?}]\ntolerates = 0\n");
+    std::fs::write(&file, description).unwrap();
+    let args = ["run", "--system", file.to_str().unwrap(), "--faults", "none", "--time", "3s"];
+    // It is valid only if a client is served through each node.
+    let said = sandbox.run(&args, &out).exits(0);
+    assert!(Recorded::at(&out).operations("ok") >= 100, "{said}");
     sandbox.assert_nothing_left();
 }
 

@@ -1,21 +1,87 @@
-//! Messages of Maelstrom as datagrams: their JSON behind a checksum, because a program that trusts its network must not be shown bytes that
-//! nobody sent.
+//! Messages of Maelstrom as datagrams: each part of their JSON behind a checksum, because a program that trusts its network must not be
+//! shown bytes that nobody sent.
 
-/// Longest message, bytes: what fits into a datagram.
-pub(super) const BYTES_MAX: usize = 65_000;
-/// Bytes of the checksum.
-const SUM_BYTES: usize = 8;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
-/// A datagram that carries a message; `None` if it is too long.
-pub(super) fn seal(message: &[u8]) -> Option<Vec<u8>> {
-    let fits = message.len() <= BYTES_MAX;
-    fits.then(|| [&sum(message).to_le_bytes(), message].concat())
+/// Longest message, bytes.
+pub(super) const BYTES_MAX: usize = 8 << 20;
+/// Bytes of a message in one datagram.
+const PART_BYTES: usize = 32_000;
+/// Parts that go out at once; a receiver's buffer has room for some more.
+pub(super) const PARTS_AT_ONCE: usize = 2;
+/// The rest before the next ones.
+pub(super) const REST: Duration = Duration::from_millis(1);
+/// Messages of which some parts are there: the oldest is given up for a new one, as its other parts are lost.
+const UNFINISHED_MAX: usize = 32;
+/// Bytes of the checksum, of the number of the message, and of which part of how many this is.
+const HEAD_BYTES: usize = 8 + 8 + 2 + 2;
+
+/// A message, and the address of the client who sent it first, if the sender knows and the message is a client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Letter {
+    pub(super) client: Option<SocketAddr>,
+    pub(super) message: Vec<u8>,
 }
 
-/// The message that a datagram carries; `None` if it is damaged.
-pub(super) fn open(datagram: &[u8]) -> Option<&[u8]> {
-    let (found, message) = datagram.split_first_chunk::<SUM_BYTES>()?;
-    (u64::from_le_bytes(*found) == sum(message)).then_some(message)
+impl Letter {
+    /// The datagrams that carry this; `None` if it is too long. A sender gives each letter another number.
+    pub(super) fn seal(&self, number: u64) -> Option<Vec<Vec<u8>>> {
+        let client = self.client.map(|client| client.to_string()).unwrap_or_default();
+        let text = [&[u8::try_from(client.len()).ok()?], client.as_bytes(), &self.message].concat();
+        let parts = u16::try_from(text.len().div_ceil(PART_BYTES)).ok()?;
+        let seal = |(part, bytes): (u16, &[u8])| {
+            let rest = [&number.to_le_bytes()[..], &part.to_le_bytes(), &parts.to_le_bytes(), bytes].concat();
+            [&sum(&rest).to_le_bytes()[..], &rest].concat()
+        };
+        (self.message.len() <= BYTES_MAX).then(|| (0..).zip(text.chunks(PART_BYTES)).map(seal).collect())
+    }
+
+    fn read(text: &[u8]) -> Option<Letter> {
+        let (length, text) = text.split_first()?;
+        let (client, message) = text.split_at_checked(usize::from(*length))?;
+        let client = std::str::from_utf8(client).ok()?;
+        Some(Letter { client: client.parse().ok(), message: message.to_vec() })
+    }
+}
+
+/// Puts the parts of letters together.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    /// Parts that are there, by sender and number, and when the first of them came.
+    unfinished: BTreeMap<(SocketAddr, u64), (u64, Vec<Option<Vec<u8>>>)>,
+    begun: u64,
+}
+
+impl Mailbox {
+    /// The letter that this datagram completes; `None` if it is damaged, or others are to come.
+    pub(super) fn take(&mut self, source: SocketAddr, datagram: &[u8]) -> Option<Letter> {
+        let (found, rest) = datagram.split_first_chunk::<8>()?;
+        if u64::from_le_bytes(*found) != sum(rest) || datagram.len() < HEAD_BYTES {
+            return None;
+        }
+        let (number, rest) = rest.split_first_chunk::<8>()?;
+        let (part, rest) = rest.split_first_chunk::<2>()?;
+        let (parts, bytes) = rest.split_first_chunk::<2>()?;
+        let parts = usize::from(u16::from_le_bytes(*parts));
+        if parts == 1 {
+            return Letter::read(bytes);
+        }
+        let key = (source, u64::from_le_bytes(*number));
+        if !self.unfinished.contains_key(&key) && self.unfinished.len() >= UNFINISHED_MAX {
+            let oldest = self.unfinished.iter().min_by_key(|(_, (begun, _))| *begun).map(|(key, _)| *key);
+            oldest.and_then(|oldest| self.unfinished.remove(&oldest));
+        }
+        self.begun += 1;
+        let (_, there) = self.unfinished.entry(key).or_insert_with(|| (self.begun, vec![None; parts]));
+        *there.get_mut(usize::from(u16::from_le_bytes(*part)))? = Some(bytes.to_vec());
+        if there.iter().any(Option::is_none) {
+            return None;
+        }
+        let (_, there) = self.unfinished.remove(&key)?;
+        Letter::read(&there.into_iter().flatten().collect::<Vec<_>>().concat())
+    }
 }
 
 /// FNV-1a: one bit more or less is found for certain.
@@ -29,16 +95,56 @@ fn sum(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    fn letter(bytes: usize) -> Letter {
+        let message = (0..bytes).map(|place| (place % 251) as u8).collect();
+        Letter { client: Some("127.0.0.1:7".parse().unwrap()), message }
+    }
+
+    fn source() -> SocketAddr {
+        "127.0.0.1:9".parse().unwrap()
+    }
+
     #[test]
     fn a_letter_is_what_was_sealed_or_nothing() {
-        let sealed = seal(b"{\"src\":\"n1\"}").unwrap();
-        assert_eq!(open(&sealed), Some(&b"{\"src\":\"n1\"}"[..]));
+        let letter = Letter { client: None, message: b"{\"src\":\"n1\"}".to_vec() };
+        let [sealed] = &letter.seal(1).unwrap()[..] else { panic!("more than one datagram") };
+        let open = |datagram: &[u8]| Mailbox::default().take(source(), datagram);
+        assert_eq!(open(sealed), Some(letter));
         for bit in 0..sealed.len() * 8 {
             let mut damaged = sealed.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(open(&damaged), None, "bit {bit}");
         }
         assert!((0..sealed.len()).all(|length| open(&sealed[..length]).is_none()));
-        assert!(seal(&vec![b'x'; BYTES_MAX]).is_some() && seal(&vec![b'x'; BYTES_MAX + 1]).is_none());
+        assert!(letter_of(BYTES_MAX).is_some() && letter_of(BYTES_MAX + 1).is_none());
+        fn letter_of(bytes: usize) -> Option<Vec<Vec<u8>>> {
+            super::tests::letter(bytes).seal(1)
+        }
+    }
+
+    #[test]
+    fn a_long_letter_comes_in_parts_in_any_order_and_twice() {
+        let (long, other) = (letter(200_000), letter(100_000));
+        let mut datagrams = [long.seal(1).unwrap(), other.seal(2).unwrap()].concat();
+        assert!(datagrams.len() == 7 + 4 && datagrams.iter().all(|datagram| datagram.len() < 1 << 15));
+        datagrams.reverse();
+        let mut box_ = Mailbox::default();
+        let doubled = datagrams.iter().flat_map(|datagram| [datagram, datagram]);
+        let came: Vec<Letter> = doubled.filter_map(|datagram| box_.take(source(), datagram)).collect();
+        assert_eq!(came, [other, long]);
+    }
+
+    #[test]
+    fn a_letter_that_lost_a_part_is_lost_and_is_forgotten() {
+        let mut box_ = Mailbox::default();
+        for number in 0..100 {
+            let datagrams = letter(100_000).seal(number).unwrap();
+            assert!(datagrams[1..].iter().all(|datagram| box_.take(source(), datagram).is_none()));
+        }
+        assert_eq!(box_.unfinished.len(), UNFINISHED_MAX);
+        // The first is forgotten, the last is not.
+        let first = |number| letter(100_000).seal(number).unwrap().swap_remove(0);
+        assert_eq!(box_.take(source(), &first(99)), Some(letter(100_000)));
+        assert_eq!(box_.take(source(), &first(0)), None);
     }
 }

@@ -8,15 +8,16 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::letter;
+use super::letter::{self, Letter, Mailbox};
 use crate::NodeId;
 use crate::run_dir::node_name;
 
@@ -50,6 +51,8 @@ struct Shared {
     clients: Mutex<BTreeMap<String, SocketAddr>>,
     /// The program has answered the first message.
     ready: AtomicBool,
+    /// Number of the next letter: higher than those of a former process at this address.
+    next: AtomicU64,
 }
 
 impl Relay {
@@ -73,7 +76,8 @@ impl Relay {
             stdin.zip(stdout).ok_or_else(|| io::Error::other("the program has no pipes"))?;
         let first = self.first_message();
         let (clients, ready) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { relay: self, socket, clients, ready });
+        let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_micros() as u64);
+        let shared = Arc::new(Shared { relay: self, socket, clients, ready, next: AtomicU64::new(now) });
         let (lines, queue) = sync_channel::<Vec<u8>>(QUEUE_MAX);
         std::thread::spawn(move || {
             for mut line in queue {
@@ -97,12 +101,11 @@ impl Relay {
                 child.wait().map_or(1, |status| status.code().unwrap_or(128 + status.signal().unwrap_or(0)));
             std::process::exit(code);
         });
-        let mut buffer = vec![0; 1 << 16];
+        let (mut buffer, mut mailbox) = (vec![0; 1 << 16], Mailbox::default());
         loop {
             let Ok((length, source)) = shared.socket.recv_from(&mut buffer) else { continue };
-            if let Some(line) =
-                letter::open(&buffer[..length]).and_then(|message| shared.receive(message, source))
-            {
+            let letter = mailbox.take(source, &buffer[..length]);
+            if let Some(line) = letter.and_then(|letter| shared.receive(letter, source)) {
                 // Lost if the program does not read.
                 let _ = lines.try_send(line);
             }
@@ -120,12 +123,11 @@ impl Relay {
 
 impl Shared {
     /// The line for the program that came as a message.
-    fn receive(&self, message: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
-        let parsed: Value = serde_json::from_slice(message).ok()?;
+    fn receive(&self, letter: Letter, source: SocketAddr) -> Option<Vec<u8>> {
+        let parsed: Value = serde_json::from_slice(&letter.message).ok()?;
         if parsed["relay"] == IS_READY {
             let answer = json!({"relay": self.ready.load(Ordering::Relaxed)}).to_string();
-            // Whoever asked asks again.
-            let _ = self.socket.send_to(&letter::seal(answer.as_bytes())?, source);
+            self.post(&Letter { client: None, message: answer.into_bytes() }, source);
             return None;
         }
         let from = parsed["src"].as_str()?;
@@ -134,9 +136,30 @@ impl Shared {
             if clients.len() >= CLIENTS_MAX {
                 clients.clear();
             }
-            clients.insert(from.to_owned(), source);
+            // What a node passes on for a client is answered to that client, not to the node.
+            clients.insert(from.to_owned(), letter.client.unwrap_or(source));
         }
-        Some(message.to_vec())
+        Some(letter.message)
+    }
+
+    /// Where a client is.
+    fn client(&self, name: &str) -> Option<SocketAddr> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+
+    /// Sends a letter. What the kernel refuses is lost, as in a network.
+    fn post(&self, letter: &Letter, to: SocketAddr) {
+        let Some(datagrams) = letter.seal(self.next.fetch_add(1, Ordering::Relaxed)) else {
+            let bytes = letter.message.len();
+            eprintln!("relay: a message of {bytes} bytes is longer than {}", letter::BYTES_MAX);
+            return;
+        };
+        for (place, datagram) in datagrams.iter().enumerate() {
+            if place > 0 && place % letter::PARTS_AT_ONCE == 0 {
+                std::thread::sleep(letter::REST);
+            }
+            let _ = self.socket.send_to(datagram, to);
+        }
     }
 
     /// Sends a line of the program to where it is for; what is for the program itself comes back.
@@ -158,19 +181,15 @@ impl Shared {
         }
         let address = match node {
             Some(node) => node.checked_sub(1).and_then(|rank| self.relay.addresses.get(rank).copied()),
-            None => self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(to).copied(),
+            None => self.client(to),
         };
         let Some(address) = address else {
             eprintln!("relay: there is no {to}; of Maelstrom's services there are none here");
             return None;
         };
-        match letter::seal(&line) {
-            // What the kernel refuses is lost, as in a network.
-            Some(letter) => drop(self.socket.send_to(&letter, address)),
-            None => {
-                eprintln!("relay: a message of {} bytes is longer than {}", line.len(), letter::BYTES_MAX)
-            }
-        }
+        let from = parsed.as_ref().and_then(|message| message["src"].as_str());
+        let client = from.and_then(|from| self.client(from));
+        self.post(&Letter { client, message: line }, address);
         None
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::letter;
+use super::letter::{Letter, Mailbox};
 use super::relay::IS_READY;
 use crate::NodeId;
 use crate::run_dir::node_name;
@@ -49,8 +49,7 @@ impl crate::system::Session for Session {
             return Completion::fail(operation, "no_such_function");
         };
         let message = json!({"src": client, "dest": node_name(node), "body": body}).to_string();
-        let sent = letter::seal(message.as_bytes()).ok_or(io::ErrorKind::InvalidInput.into());
-        if let Err(error) = sent.and_then(|letter| self.socket.send_to(&letter, address)) {
+        if let Err(error) = post(&self.socket, message, self.sent, address) {
             return Completion::fail(operation, format!("not_sent: {error}"));
         }
         let is_it =
@@ -109,26 +108,35 @@ pub(crate) fn is_ready(address: SocketAddr, timeout: Duration) -> bool {
     let ask = || -> io::Result<bool> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         let question = json!({"relay": IS_READY}).to_string();
-        let letter = letter::seal(question.as_bytes()).ok_or(io::ErrorKind::InvalidInput)?;
-        socket.send_to(&letter, address)?;
+        post(&socket, question, 0, address)?;
         Ok(wait(&socket, Instant::now() + timeout, |answer| answer["relay"].is_boolean())
             .is_some_and(|answer| answer["relay"] == true))
     };
     ask().unwrap_or(false)
 }
 
+/// Sends a message, whose number is this socket's own.
+fn post(socket: &UdpSocket, message: String, number: u64, address: SocketAddr) -> io::Result<()> {
+    let letter = Letter { client: None, message: message.into_bytes() };
+    for datagram in letter.seal(number).ok_or(io::ErrorKind::InvalidInput)? {
+        socket.send_to(&datagram, address)?;
+    }
+    Ok(())
+}
+
 /// The next message that is meant, if one comes in time.
 fn wait(socket: &UdpSocket, deadline: Instant, is_it: impl Fn(&Value) -> bool) -> Option<Value> {
-    let mut buffer = vec![0; 1 << 16];
+    let (mut buffer, mut mailbox) = (vec![0; 1 << 16], Mailbox::default());
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || socket.set_read_timeout(Some(left)).is_err() {
             return None;
         }
         // A refusal of what was sent before, or the end of the wait: either way look at the time.
-        let Ok((length, _)) = socket.recv_from(&mut buffer) else { continue };
-        let message =
-            letter::open(&buffer[..length]).and_then(|message| serde_json::from_slice(message).ok());
+        let Ok((length, source)) = socket.recv_from(&mut buffer) else { continue };
+        let message = mailbox
+            .take(source, &buffer[..length])
+            .and_then(|letter| serde_json::from_slice(&letter.message).ok());
         if let Some(message) = message.filter(|message| is_it(message)) {
             return Some(message);
         }
