@@ -46,11 +46,19 @@ impl Letter {
     }
 }
 
+/// A letter of which some parts are there.
+#[derive(Debug)]
+struct Unfinished {
+    /// How many had been begun when its first part came.
+    begun: u64,
+    parts: Vec<Option<Vec<u8>>>,
+}
+
 /// Puts the parts of letters together.
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
-    /// Parts that are there, by sender and number, and when the first of them came.
-    unfinished: BTreeMap<(SocketAddr, u64), (u64, Vec<Option<Vec<u8>>>)>,
+    /// By sender and number.
+    unfinished: BTreeMap<(SocketAddr, u64), Unfinished>,
     begun: u64,
 }
 
@@ -70,17 +78,18 @@ impl Mailbox {
         }
         let key = (source, u64::from_le_bytes(*number));
         if !self.unfinished.contains_key(&key) && self.unfinished.len() >= UNFINISHED_MAX {
-            let oldest = self.unfinished.iter().min_by_key(|(_, (begun, _))| *begun).map(|(key, _)| *key);
+            let oldest = self.unfinished.iter().min_by_key(|(_, letter)| letter.begun).map(|(key, _)| *key);
             oldest.and_then(|oldest| self.unfinished.remove(&oldest));
         }
         self.begun += 1;
-        let (_, there) = self.unfinished.entry(key).or_insert_with(|| (self.begun, vec![None; parts]));
-        *there.get_mut(usize::from(u16::from_le_bytes(*part)))? = Some(bytes.to_vec());
-        if there.iter().any(Option::is_none) {
+        let new = || Unfinished { begun: self.begun, parts: vec![None; parts] };
+        let letter = self.unfinished.entry(key).or_insert_with(new);
+        *letter.parts.get_mut(usize::from(u16::from_le_bytes(*part)))? = Some(bytes.to_vec());
+        if letter.parts.iter().any(Option::is_none) {
             return None;
         }
-        let (_, there) = self.unfinished.remove(&key)?;
-        Letter::read(&there.into_iter().flatten().collect::<Vec<_>>().concat())
+        let letter = self.unfinished.remove(&key)?;
+        Letter::read(&letter.parts.into_iter().flatten().collect::<Vec<_>>().concat())
     }
 }
 
@@ -116,10 +125,8 @@ mod tests {
             assert_eq!(open(&damaged), None, "bit {bit}");
         }
         assert!((0..sealed.len()).all(|length| open(&sealed[..length]).is_none()));
-        assert!(letter_of(BYTES_MAX).is_some() && letter_of(BYTES_MAX + 1).is_none());
-        fn letter_of(bytes: usize) -> Option<Vec<Vec<u8>>> {
-            super::tests::letter(bytes).seal(1)
-        }
+        assert!(super::tests::letter(BYTES_MAX).seal(1).is_some());
+        assert!(super::tests::letter(BYTES_MAX + 1).seal(1).is_none());
     }
 
     #[test]
@@ -128,23 +135,23 @@ mod tests {
         let mut datagrams = [long.seal(1).unwrap(), other.seal(2).unwrap()].concat();
         assert!(datagrams.len() == 7 + 4 && datagrams.iter().all(|datagram| datagram.len() < 1 << 15));
         datagrams.reverse();
-        let mut box_ = Mailbox::default();
+        let mut mailbox = Mailbox::default();
         let doubled = datagrams.iter().flat_map(|datagram| [datagram, datagram]);
-        let came: Vec<Letter> = doubled.filter_map(|datagram| box_.take(source(), datagram)).collect();
+        let came: Vec<Letter> = doubled.filter_map(|datagram| mailbox.take(source(), datagram)).collect();
         assert_eq!(came, [other, long]);
     }
 
     #[test]
     fn a_letter_that_lost_a_part_is_lost_and_is_forgotten() {
-        let mut box_ = Mailbox::default();
+        let mut mailbox = Mailbox::default();
         for number in 0..100 {
             let datagrams = letter(100_000).seal(number).unwrap();
-            assert!(datagrams[1..].iter().all(|datagram| box_.take(source(), datagram).is_none()));
+            assert!(datagrams[1..].iter().all(|datagram| mailbox.take(source(), datagram).is_none()));
         }
-        assert_eq!(box_.unfinished.len(), UNFINISHED_MAX);
+        assert_eq!(mailbox.unfinished.len(), UNFINISHED_MAX);
         // The first is forgotten, the last is not.
         let first = |number| letter(100_000).seal(number).unwrap().swap_remove(0);
-        assert_eq!(box_.take(source(), &first(99)), Some(letter(100_000)));
-        assert_eq!(box_.take(source(), &first(0)), None);
+        assert_eq!(mailbox.take(source(), &first(99)), Some(letter(100_000)));
+        assert_eq!(mailbox.take(source(), &first(0)), None);
     }
 }
