@@ -115,6 +115,102 @@ fn what_shows_nothing_is_rejected() {
     assert_eq!(verify(&history, nothing).unwrap().open.len(), 1, "silence shows nothing");
 }
 
+/// A history of one key in which each operation has its function, outcome, value, invoke and completion.
+fn told(model: &str, operations: &[(&str, &str, &str, u64, u64)]) -> History {
+    let mut events = Vec::new();
+    for (process, (f, kind, value, from, to)) in operations.iter().enumerate() {
+        let argument = if *f == "read" { "null" } else { value };
+        events.push((*from, 0, process, f, "invoke", argument));
+        events.push((*to, 1, process, f, kind, if *kind == "ok" { value } else { argument }));
+    }
+    events.sort();
+    let mut text = format!(
+        r#"{{"format":"whitewater-history","version":"1.0","workload":"w","models":{{"":"{model}"}},"clock":"monotonic-ns","nodes":[]}}"#
+    );
+    for (index, (time, _, process, f, kind, value)) in events.iter().enumerate() {
+        text += &format!(
+            "\n{{\"index\":{index},\"time\":{time},\"process\":{process},\"type\":\"{kind}\",\"f\":\"{f}\",\"key\":\"k\",\"value\":{value}}}"
+        );
+    }
+    checker::history::parse(Path::new("h"), &mut (text + "\n").as_bytes()).unwrap()
+}
+
+/// What `verify` says of evidence that names operations by their place in the history.
+fn evidence(history: &History, verdict: &str, order: Option<&[usize]>, core: Option<&[usize]>) -> String {
+    let operations = &history.keys["k"].operations;
+    let indexes = |places: &[usize]| places.iter().map(|place| operations[*place].index).collect();
+    let line = Line {
+        key: "k".into(),
+        verdict: verdict.into(),
+        order: order.map(indexes),
+        core: core.map(indexes),
+        elements: None,
+    };
+    let text =
+        format!("{{\"format\":\"whitewater-certificate\"}}\n{}\n", serde_json::to_string(&line).unwrap());
+    match verify(history, &text) {
+        Ok(verified) => {
+            format!("valid {} invalid {} open {}", verified.valid, verified.invalid, verified.open.len())
+        }
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_core_counts_what_may_have_happened_and_all_that_its_reads_depend_on() {
+    let rejected = |history: &History, core: &[usize], reason: &str| {
+        let error = evidence(history, "invalid", None, Some(core));
+        assert!(error.contains(reason), "{error}");
+    };
+    let accepted = |history: &History, core: &[usize]| {
+        assert_eq!(evidence(history, "invalid", None, Some(core)), "valid 0 invalid 1 open 0");
+    };
+    // A write that nobody knows of explains the read, and a read that came to nothing explains nothing.
+    let may_be = told("cas-register", &[("write", "info", "1", 1, 2), ("read", "ok", "1", 3, 4)]);
+    rejected(&may_be, &[0, 1], "has an order");
+    rejected(&may_be, &[1], "is not in the core");
+    let never = told("cas-register", &[("read", "info", "1", 1, 2), ("read", "ok", "1", 3, 4)]);
+    accepted(&never, &[0, 1]);
+    // Equal times are concurrent: what begins when the read ends may have been seen, what begins later not.
+    let late = |begins| told("cas-register", &[("read", "ok", "1", 1, 3), ("write", "ok", "1", begins, 9)]);
+    rejected(&late(3), &[0], "is not in the core");
+    rejected(&late(3), &[0, 1], "has an order");
+    accepted(&late(4), &[0]);
+    // A sum depends on all that was added, a text on all that was written.
+    let sum = |read| {
+        let add = |from, to| ("add", "ok", "1", from, to);
+        told("counter", &[add(1, 2), add(3, 4), ("read", "ok", read, 5, 6)])
+    };
+    rejected(&sum("3"), &[0, 2], "is not in the core");
+    accepted(&sum("3"), &[0, 1, 2]);
+    rejected(&sum("2"), &[0, 1, 2], "has an order");
+    let text = |read| told("kv", &[("append", "ok", r#""a""#, 1, 2), ("read", "ok", read, 5, 6)]);
+    rejected(&text(r#""b""#), &[1], "is not in the core");
+    accepted(&text("null"), &[0, 1]);
+    // Evidence of one verdict is none of the other.
+    for (verdict, order, core) in [("valid", None, Some(&[0, 1][..])), ("invalid", Some(&[0, 1][..]), None)] {
+        let error = evidence(&text("null"), verdict, order, core);
+        assert!(error.contains("another's evidence"), "{error}");
+    }
+    assert_eq!(evidence(&text("null"), "unknown", None, None), "valid 0 invalid 0 open 1");
+}
+
+#[test]
+fn a_text_that_was_deleted_is_read_as_nothing() {
+    let operations = [
+        ("read", "ok", "null", 1, 2),
+        ("write", "ok", r#""a""#, 3, 4),
+        ("delete", "ok", "null", 5, 6),
+        ("read", "ok", "null", 7, 8),
+        ("append", "ok", r#""b""#, 9, 10),
+        ("read", "ok", r#""b""#, 11, 12),
+    ];
+    let history = told("kv", &operations);
+    assert_eq!(evidence(&history, "valid", Some(&[0, 1, 2, 3, 4, 5]), None), "valid 1 invalid 0 open 0");
+    let without = told("kv", &[operations[1], operations[3]]);
+    assert!(evidence(&without, "valid", Some(&[0, 1]), None).contains("cannot have had its result"));
+}
+
 #[test]
 fn the_verifier_is_small_and_knows_no_engine() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/verify.rs")).unwrap();

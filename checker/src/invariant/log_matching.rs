@@ -62,7 +62,7 @@ impl Invariant for LogMatching {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{append, boot, check};
+    use super::super::tests::{append, boot, breach, check};
 
     #[test]
     fn equal_index_and_term_mean_equal_logs() {
@@ -79,6 +79,8 @@ mod tests {
         let same = vec![boot(1, None, &[(1, 11), (1, 12)], 1)];
         check(name, "diverging logs", &[log(&[11, 12]), found], &[&[log(&[11, 12]), same]]);
         let hole = [vec![append(1, 0, 1, &[11]), append(2, 2, 1, &[13])]];
+        let reason = breach(name, &hole).expect("a hole").reason;
+        assert_eq!(reason, "n1 appends entry 3, but its log ends before 2");
         check(name, "hole in a log", &hole, &[&[vec![append(1, 0, 1, &[11]), append(2, 1, 1, &[12])]]]);
     }
 }

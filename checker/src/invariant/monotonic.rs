@@ -14,7 +14,8 @@ impl Invariant for Monotonic {
 
     fn observe(&mut self, place: Place, event: &Event, step: &Step, _replay: &Replay) -> Option<Breach> {
         let (class, what, before, after) = match event {
-            Event::Boot { term, .. } if step.restart => {
+            // Before the first one nothing is durable.
+            Event::Boot { term, .. } => {
                 ("term went back", "recovers term", step.durable_hard_state.term, *term)
             }
             Event::HardState { term, .. } => ("term went back", "moves to term", step.hard_state.term, *term),

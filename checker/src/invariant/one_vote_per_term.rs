@@ -108,7 +108,7 @@ impl OneVotePerTerm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{boot, check, hard_state, role};
+    use super::super::tests::{boot, breach, check, hard_state, role};
     use super::*;
 
     const NAME: &str = "one_vote_per_term";
@@ -132,6 +132,43 @@ mod tests {
             ]]
         };
         check(NAME, "vote forgotten", &led(None), &[&led(Some(1))]);
+    }
+
+    #[test]
+    fn the_latest_term_counts_and_in_it_the_first_vote() {
+        let vote = |to, term| Event::VoteSent { to, term };
+        let twice = |after| [vec![boot(0, None, &[], 1), vote(2, 3), vote(3, 4), after]];
+        check(
+            NAME,
+            "vote forgotten",
+            &twice(boot(4, None, &[], 3)),
+            &[&twice(boot(4, Some(3), &[], 3)), &twice(boot(5, None, &[], 3))],
+        );
+        // Nobody knows whom it voted for when it led, but whom before.
+        let led = |then| [vec![vote(2, 3), role(Role::Leader, 3), then]];
+        check(NAME, "two votes", &led(vote(1, 3)), &[&led(vote(2, 3))]);
+        // A vote of an earlier term says nothing of the one in which it leads.
+        let leads = |term, voted_for, after| {
+            [vec![boot(0, None, &[], 1), hard_state(2, term, voted_for), role(Role::Leader, 3), after]]
+        };
+        check(
+            NAME,
+            "vote forgotten",
+            &leads(3, Some(1), boot(3, Some(2), &[], 3)),
+            &[&leads(2, Some(2), boot(3, Some(1), &[], 3)), &leads(3, Some(1), boot(3, Some(1), &[], 3))],
+        );
+    }
+
+    #[test]
+    fn the_reason_names_both_votes() {
+        let reason = |after| {
+            let events = vec![boot(0, None, &[], 1), Event::VoteSent { to: 2, term: 3 }, after];
+            breach(NAME, &[events]).unwrap().reason
+        };
+        let expected = |now: &str| format!("n1 voted for n2 in term 3, then its vote there is for {now}");
+        assert_eq!(reason(boot(3, Some(5), &[], 3)), expected("n5"));
+        assert_eq!(reason(boot(3, None, &[], 3)), expected("nobody"));
+        assert_eq!(reason(boot(2, Some(5), &[], 3)), expected("nobody"), "its vote is of another term");
     }
 
     #[test]

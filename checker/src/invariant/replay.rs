@@ -74,8 +74,6 @@ pub(crate) struct Step {
     pub(crate) hard_state: HardState,
     /// Survived until the event.
     pub(crate) durable_hard_state: HardState,
-    pub(crate) role: Option<Role>,
-    pub(crate) role_term: Term,
     pub(crate) commit_index: Index,
     pub(crate) last_applied: Index,
     /// Entries that were in the log and are not in it any more.
@@ -110,8 +108,6 @@ impl Replay {
         let mut step = Step {
             hard_state: self.hard_state,
             durable_hard_state: self.durable_hard_state,
-            role: self.role,
-            role_term: self.role_term,
             commit_index: self.commit_index,
             last_applied: self.last_applied,
             ..Step::default()

@@ -150,4 +150,36 @@ mod tests {
             &[&node(&log, 2, shorter()), &node(&log, 3, boot(0, None, &[(1, 11), (1, 12)], 4))],
         );
     }
+
+    /// Entries of one append become durable one by one, a record that comes after the news of it is durable at once, and an entry in
+    /// the place of another replaces it, on the disk and in what may be found there.
+    #[test]
+    fn each_record_is_durable_by_itself() {
+        let two = [append(3, 0, 1, &[11, 12])];
+        let found = |log: &[(u64, u64)]| boot(0, None, log, 3);
+        check(
+            NAME,
+            "durable entry lost",
+            &node(&two, 3, found(&[])),
+            &[&node(&two, 3, found(&[(1, 11)])), &node(&two, 3, found(&[(1, 11), (1, 12)]))],
+        );
+        check(NAME, "durable entry lost", &node(&two, 4, found(&[(1, 11)])), &[]);
+        let ack = Event::AppendAckSent { to: 1, term: 1, match_index: 1 };
+        let after = |lsn| {
+            let events = [hard_state(2, 1, None), Event::Durable { lsn }, append(3, 0, 1, &[11])];
+            node(&events, 0, ack.clone())
+        };
+        check(NAME, "ack before write", &after(2), &[&after(3), &after(4)]);
+        let replaced = [append(2, 0, 1, &[11]), append(3, 0, 2, &[21])];
+        check(
+            NAME,
+            "durable entry lost",
+            &node(&replaced, 3, found(&[(1, 11)])),
+            &[
+                &node(&replaced, 3, found(&[(2, 21)])),
+                &node(&replaced, 2, found(&[(2, 21)])),
+                &node(&replaced, 2, found(&[(1, 11)])),
+            ],
+        );
+    }
 }
