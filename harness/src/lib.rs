@@ -24,6 +24,7 @@ pub mod run_dir;
 pub mod run_file;
 pub mod schedule;
 pub mod settle;
+pub mod sometimes;
 pub mod spec;
 pub mod summary;
 pub mod system;

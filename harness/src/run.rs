@@ -1,7 +1,7 @@
 //! One run from setup to verdict: its phases, in order, and what each hands to the next.
 //! What hurts is the nemesis' work, how it is judged the checker's, how it looks the command line's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use crate::run_dir::{RunDir, node_name};
 use crate::run_file::{self, Binary, RunFile, RunFileError};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::settle::{self, Quorum, Settled, State};
+use crate::sometimes;
 use crate::spec::Spec;
 use crate::system::{System, Transport};
 use crate::tally::Tally;
@@ -126,6 +127,8 @@ pub struct Finished {
     pub elections: u64,
     /// Those elected while a fault was active, or right after.
     pub elections_by_fault: u64,
+    /// How often rare facts were so, by name; empty where nodes write no traces.
+    pub sometimes: BTreeMap<String, u64>,
     /// How long translating and judging took.
     pub check_took: Duration,
     /// What a reader should know although it moves no verdict.
@@ -278,8 +281,13 @@ pub fn run(
     if settled.served() && silent > 0 && plan.system.tells_state() {
         warnings.push(format!("{silent} of {} nodes did not tell their applied state", settled.nodes));
     }
+    let sometimes = match &elections {
+        Some(_) => sometimes::count(&plan.dir, places, started_ns).map_err(io_error(plan.dir.path()))?,
+        None => BTreeMap::new(),
+    };
     Ok(Finished {
         report,
+        sometimes,
         tally,
         tells_elections: elections.is_some(),
         elections: during_load.len() as u64,

@@ -33,6 +33,9 @@ pub struct Summary {
     pub info: u64,
     /// Faults by kind.
     pub faults: BTreeMap<String, FaultTally>,
+    /// How often rare facts were so, by name; empty where nodes write no traces.
+    #[serde(default)]
+    pub sometimes: BTreeMap<String, u64>,
     /// Leaders elected during the load.
     pub elections: u64,
     /// Those elected while a fault was active, or right after.
@@ -61,6 +64,7 @@ impl Summary {
             fail: finished.tally.fail,
             info: finished.tally.info,
             faults: finished.tally.faults.clone(),
+            sometimes: finished.sometimes.clone(),
             elections: finished.elections,
             elections_by_fault: finished.elections_by_fault,
         }

@@ -135,6 +135,9 @@ impl Printer {
                 "  leaders {elections} elected during the load   {elections_by_fault} by a fault"
             ));
         }
+        if !finished.sometimes.is_empty() {
+            self.say(&sometimes(&finished.sometimes));
+        }
         for warning in &finished.warnings {
             self.say(&format!("  warning {warning}"));
         }
@@ -243,6 +246,15 @@ fn fault_lines(faults: &BTreeMap<String, FaultTally>) -> String {
     }
     lines.push(line);
     lines.join("\n")
+}
+
+/// Rare facts with their counts, and those that never were so; nothing where there are none to count.
+fn sometimes(facts: &BTreeMap<String, u64>) -> String {
+    let row = |word: &str, text: String| format!("  {word:<7} {text}\n");
+    let seen = facts.iter().filter(|(_, count)| **count > 0);
+    let seen = seen.map(|(name, count)| row("seen", format!("{name}: {count}")));
+    let never = facts.iter().filter(|(_, count)| **count == 0).map(|(name, _)| row("never", name.clone()));
+    seen.chain(never).collect()
 }
 
 /// A part of `harness list`.
@@ -357,7 +369,12 @@ pub(super) fn campaign_end(campaign: &Campaign, rows: &[Row]) -> String {
         .collect::<Vec<_>>()
         .join("   ");
     let worst = worst(rows);
-    let mut text = format!("{}  {} runs   {counts}\n", worst.to_string().to_uppercase(), rows.len());
+    let mut facts = BTreeMap::<String, u64>::new();
+    for (name, count) in rows.iter().filter_map(|row| row.outcome.as_ref().ok()).flat_map(|s| &s.sometimes) {
+        *facts.entry(name.clone()).or_default() += count;
+    }
+    let mut text = sometimes(&facts);
+    let _ = writeln!(text, "{}  {} runs   {counts}", worst.to_string().to_uppercase(), rows.len());
     if let Some(row) = rows.iter().find(|row| worst != Verdict::Valid && row.verdict() == worst) {
         let dir = campaign.dir.join(format!("{:#x}", row.seed));
         let _ = write!(text, "  check   checker check {0}\n  replay  harness replay {0}", dir.display());
@@ -401,6 +418,7 @@ pub(super) fn duds_row(row: &DudRow, right: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::summary::Summary;
 
     fn tally(injected: u64, bit: u64, evidence: &[(&str, u64)]) -> FaultTally {
         let evidence = evidence.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
@@ -440,6 +458,34 @@ mod tests {
         assert!(text.starts_with("  faults  kill 9   pause 2/3   partition 6 (118402 dropped)"), "{text}");
         assert!(text.lines().all(|l| l.len() <= WIDTH) && text.lines().count() > 1, "{text}");
         assert!(text.lines().skip(1).all(|l| l.starts_with("          ") && !l.ends_with(' ')), "{text}");
+    }
+
+    #[test]
+    fn a_campaign_sums_what_its_runs_saw_and_says_what_none_did() {
+        let facts = |count| BTreeMap::from([("a".to_owned(), count), ("b".to_owned(), 0)]);
+        assert_eq!(sometimes(&facts(3)), "  seen    a: 3\n  never   b\n");
+        assert_eq!(sometimes(&BTreeMap::new()), "");
+        let text = r#"{"seed":"0x1","dir":"x","verdict":"valid","ok":1,"fail":0,"info":0,"faults":{},"elections":0,"elections_by_fault":0}"#;
+        let row = |count| {
+            let summary: Summary = serde_json::from_str(text).unwrap();
+            Row { rank: 1, seed: 1, outcome: Ok(Summary { sometimes: facts(count), ..summary }) }
+        };
+        let campaign = Campaign {
+            seed: 1,
+            runs: Some(3),
+            budget: None,
+            jobs: 1,
+            flags: Vec::new(),
+            keep: crate::campaign::Keep::Fail,
+            dir: "x".into(),
+            run_time_max: Duration::from_secs(1),
+        };
+        let lost = Row { rank: 3, seed: 1, outcome: Err("exit 3".to_owned()) };
+        let said = campaign_end(&campaign, &[row(3), row(4), lost]);
+        assert!(
+            said.starts_with("  seen    a: 7\n  never   b\nERROR  3 runs   2 valid   1 error\n"),
+            "{said}"
+        );
     }
 
     #[test]
