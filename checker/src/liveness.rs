@@ -1,7 +1,7 @@
 //! Whether the system served again after all faults were healed, and whether every node stayed alive of its own accord.
 //! Both are facts that the harness recorded; how it found them is its business.
 
-use crate::history::{Clock, History};
+use crate::history::{Clock, History, Nemesis};
 use crate::verdict::Verdict;
 
 /// What one of the two checks says.
@@ -15,32 +15,39 @@ pub struct Finding {
     pub events: Vec<String>,
 }
 
-/// Whether it served again. `None` for a history that no harness of ours made.
+/// Whether it served again: a majority while the others were broken for good, if that was asked of it, then all. `None` for a history that
+/// no harness of ours made.
 pub fn served_again(history: &History) -> Option<Finding> {
-    let Some(settle) = history.nemesis.iter().rfind(|line| line.f == "settle") else {
+    let last = |f: &str| history.nemesis.iter().rfind(|line| line.f == f);
+    let did_not = |line: &&Nemesis| line.text("outcome") != Some("served");
+    let Some(line) = last("quorum").filter(did_not).or_else(|| last("settle")) else {
         let ours = history.nemesis.iter().any(|line| line.f == "plan");
         let reason = "the run ended before the faults were healed and the system had settled".to_owned();
         return ours.then_some(Finding { verdict: Verdict::Unknown, reason, events: Vec::new() });
     };
-    let detail = settle.text("detail").unwrap_or_default();
-    let waited = settle.value.get("waited_ms").and_then(|ms| ms.as_u64()).unwrap_or(0);
+    let detail = line.text("detail").unwrap_or_default();
+    let waited = line.value.get("waited_ms").and_then(|ms| ms.as_u64()).unwrap_or(0);
     let waited = Clock::Nanoseconds.show(waited.saturating_mul(1_000_000));
-    let events = vec![format!("settle at {}: {detail}", Clock::Nanoseconds.show(settle.time))];
-    let (verdict, reason) = match settle.text("outcome") {
-        Some("served") => {
+    let events = vec![format!("{} at {}: {detail}", line.f, Clock::Nanoseconds.show(line.time))];
+    let (verdict, reason) = match (line.text("outcome"), line.f.as_str()) {
+        (Some("served"), _) => {
             return Some(Finding { verdict: Verdict::Valid, reason: String::new(), events: Vec::new() });
         }
-        Some("not_served") => (
+        (Some("not_served"), "quorum") => (
+            Verdict::Invalid,
+            format!("a majority did not serve within {waited} while the others were broken"),
+        ),
+        (Some("not_served"), _) => (
             Verdict::Invalid,
             format!("the system did not serve within {waited} after all faults were healed"),
         ),
-        Some("starved") => (
-            Verdict::Error,
+        (Some("starved"), _) => (
+            Verdict::Unknown,
             format!(
                 "the harness itself got too little processor time to judge the {waited} after the faults"
             ),
         ),
-        other => (Verdict::Error, format!("the outcome of settle is {other:?}")),
+        (other, f) => (Verdict::Error, format!("the outcome of {f} is {other:?}")),
     };
     Some(Finding { verdict, reason, events })
 }
@@ -80,7 +87,6 @@ pub fn nobody_died(history: &History) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Nemesis;
 
     fn history(lines: &[(&str, &str)]) -> History {
         let nemesis = |(f, value): &(&str, &str)| Nemesis {
@@ -119,10 +125,25 @@ mod tests {
         assert_eq!(lost.verdict, Verdict::Invalid);
         assert_eq!(lost.reason, "the system did not serve within 30.000 s after all faults were healed");
         assert_eq!(lost.events, ["settle at 2.000 s: n2 has no leader"]);
-        assert_eq!(settle("starved").verdict, Verdict::Error);
+        assert_eq!(settle("starved").verdict, Verdict::Unknown);
         assert_eq!(settle("gone").verdict, Verdict::Error);
         assert_eq!(served_again(&history(&[PLAN])).unwrap().verdict, Verdict::Unknown);
         assert_eq!(served_again(&history(&[])), None);
+    }
+
+    #[test]
+    fn a_majority_that_did_not_serve_is_invalid_although_all_served_in_the_end() {
+        let said = |quorum: &str| {
+            let value = format!(r#"{{"outcome":"{quorum}","waited_ms":30000,"detail":"n1 n2 are silent"}}"#);
+            let settle = ("settle", r#"{"outcome":"served","waited_ms":10,"detail":""}"#);
+            served_again(&history(&[PLAN, ("quorum", &value), settle])).unwrap()
+        };
+        let lost = said("not_served");
+        assert_eq!(lost.verdict, Verdict::Invalid);
+        assert_eq!(lost.reason, "a majority did not serve within 30.000 s while the others were broken");
+        assert_eq!(lost.events, ["quorum at 2.000 s: n1 n2 are silent"]);
+        assert_eq!(said("starved").verdict, Verdict::Unknown);
+        assert_eq!(said("served").verdict, Verdict::Valid);
     }
 
     #[test]

@@ -232,11 +232,20 @@ pub fn run(
     let (started, started_ns) = (Instant::now(), monotonic_ns());
     let history = plan.dir.history();
     let recorder = Recorder::create(&history, &header, started).map_err(io_error(&history))?;
-    observe(Stage::Setup { leader, took: setup.elapsed() });
+    let setup = setup.elapsed();
+    observe(Stage::Setup { leader, took: setup });
 
     let dead = Mutex::new(BTreeSet::new());
     let logs = Mutex::new(LogWatch::new(&plan.dir, cluster.places(), plan.system.trouble()));
-    let run = Run { plan, cluster: &cluster, fabric: &fabric, recorder: &recorder, dead: &dead, logs: &logs };
+    let run = Run {
+        plan,
+        cluster: &cluster,
+        fabric: &fabric,
+        recorder: &recorder,
+        setup,
+        dead: &dead,
+        logs: &logs,
+    };
     let watch = LagProbe::start();
     let workload = run.load(workload, interrupted, observe)?;
     recorder.nemesis("phase", json!({"phase": "settle"}));
@@ -337,6 +346,8 @@ struct Run<'a> {
     cluster: &'a Cluster,
     fabric: &'a Fabric,
     recorder: &'a Recorder,
+    /// How long the cluster took until it was ready.
+    setup: Duration,
     /// Names of the nodes that died by themselves.
     dead: &'a Mutex<BTreeSet<String>>,
     logs: &'a Mutex<LogWatch>,
@@ -518,17 +529,16 @@ impl Run<'_> {
         let quorum =
             quorum.map(|quorum| if self.plan.system.forgets() { quorum.without_kills() } else { quorum });
         let starved = || probe.max().max(Duration::from_secs_f64(self.fabric.lag_ms_max() / 1_000.0));
+        let within = settle::within(self.setup);
         if let Some(quorum) = quorum
-            && let Some(held) = quorum.hold(self.cluster, self.fabric, &mut pinned, &mut workload, &starved)
+            && let Some(held) =
+                quorum.hold(self.cluster, self.fabric, &mut pinned, &mut workload, within, &starved)
         {
             self.recorder.nemesis("quorum", held.to_json());
             observe(Stage::Held { held: &held });
-            if !held.served() {
-                self.recorder.nemesis("settle", held.to_json());
-                return Ok((held, Vec::new()));
-            }
+            // If it did not serve that is a violation; whether writes are lost as well, only those can tell who serve again.
         }
-        let settled = settle::serve(self.cluster, &mut pinned, &mut workload, &starved);
+        let settled = settle::serve(self.cluster, &mut pinned, &mut workload, within, &starved);
         self.recorder.nemesis("settle", settled.to_json());
         if !settled.served() {
             return Ok((settled, Vec::new()));

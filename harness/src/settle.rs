@@ -18,8 +18,12 @@ use crate::run_dir::node_name;
 use crate::worker::Worker;
 use crate::workload::Workload;
 
-/// A healed cluster that does not serve within this time is broken.
+/// A healed cluster that does not serve within this time is broken, if this machine starts it as fast as most.
 const SERVE_WITHIN: Duration = Duration::from_secs(30);
+/// Where this machine takes long to start it, it has so many times that: an election is a part of a start.
+const STARTS: u32 = 20;
+/// Nobody waits longer.
+const SERVE_WITHIN_MAX: Duration = Duration::from_secs(300);
 /// A harness that got no CPU for this long says nothing about the cluster.
 pub(crate) const STARVED_LAG: Duration = Duration::from_secs(2);
 /// Pause between two attempts.
@@ -100,16 +104,31 @@ impl State {
     }
 }
 
+/// How long a healed cluster may take to serve, when it took so long from its start until it was ready.
+pub fn within(setup: Duration) -> Duration {
+    setup.saturating_mul(STARTS).clamp(SERVE_WITHIN, SERVE_WITHIN_MAX)
+}
+
+/// What to say of a cluster that served or did not, while the harness itself got no CPU for `lag`.
+fn outcome(served: bool, lag: Duration) -> Outcome {
+    match served {
+        true => Outcome::Served,
+        false if lag > STARVED_LAG => Outcome::Starved,
+        false => Outcome::NotServed,
+    }
+}
+
 /// Waits until each pinned node serves a fresh write and a read of it, and all nodes applied the same index. `lag` tells the
 /// longest time that the harness got no CPU.
 pub fn serve(
     cluster: &Cluster,
     pinned: &mut [Pinned<'_>],
     workload: &mut Workload,
+    within: Duration,
     lag: &dyn Fn() -> Duration,
 ) -> Settled {
     let started = Instant::now();
-    let deadline = started + SERVE_WITHIN;
+    let deadline = started + within;
     let key = workload.probe_key();
     let workload = Mutex::new(workload);
     let silent = silent(pinned.iter_mut().collect(), &workload, &key, deadline);
@@ -121,14 +140,12 @@ pub fn serve(
     } else {
         Ok("every node serves".to_owned())
     };
-    let (outcome, detail) = match agreed {
-        Ok(detail) => (Outcome::Served, detail),
-        Err(detail) if lag() > STARVED_LAG => (
-            Outcome::Starved,
-            format!("{detail}, but the harness itself got no CPU for {:.1} s", lag().as_secs_f64()),
-        ),
-        Err(detail) => (Outcome::NotServed, detail),
-    };
+    let lag = lag();
+    let outcome = outcome(agreed.is_ok(), lag);
+    let mut detail = agreed.unwrap_or_else(|detail| detail);
+    if outcome == Outcome::Starved {
+        detail += &format!(", but the harness itself got no CPU for {:.1} s", lag.as_secs_f64());
+    }
     Settled { outcome, waited: started.elapsed(), detail, nodes: pinned.len() }
 }
 
@@ -200,6 +217,7 @@ impl Quorum {
         fabric: &Fabric,
         pinned: &mut [Pinned<'_>],
         workload: &mut Workload,
+        within: Duration,
         lag: &dyn Fn() -> Duration,
     ) -> Option<Settled> {
         let confirmed = |seen: Result<Seen, ClusterError>| seen.is_ok_and(|seen| seen.confirmed);
@@ -213,7 +231,7 @@ impl Quorum {
             }
         };
         let started = Instant::now();
-        let deadline = started + SERVE_WITHIN;
+        let deadline = started + within;
         let key = workload.probe_key();
         let workload = Mutex::new(workload);
         let core = pinned.iter_mut().filter(|node| self.core.contains(&node.id)).collect();
@@ -224,15 +242,11 @@ impl Quorum {
             Broken::Paused => self.broken.iter().for_each(|node| drop(cluster.resume(*node))),
             Broken::CutOff => drop(fabric.remove(QUORUM_FAULT)),
         }
-        let (outcome, detail) = match silent.as_slice() {
-            [] => (Outcome::Served, self.sentence("serve")),
+        let outcome = outcome(silent.is_empty(), lag());
+        let detail = match silent.as_slice() {
+            [] => self.sentence("serve"),
             silent => {
-                let detail = format!(
-                    "{}: no write and read through {}",
-                    self.sentence("do not serve"),
-                    silent.join(", ")
-                );
-                (if lag() > STARVED_LAG { Outcome::Starved } else { Outcome::NotServed }, detail)
+                format!("{}: no write and read through {}", self.sentence("do not serve"), silent.join(", "))
             }
         };
         broken.then_some(Settled { outcome, waited, detail, nodes: self.core.len() })
@@ -336,6 +350,16 @@ fn state(node: &mut Pinned<'_>, keys: &[String]) -> Option<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_starts_slowly_may_serve_slowly_and_a_starved_harness_says_nothing() {
+        let seconds = Duration::from_secs;
+        let bounds = [0, 1, 10, 1_000].map(|setup| within(seconds(setup)));
+        assert_eq!(bounds, [30, 30, 200, 300].map(seconds));
+        assert_eq!(outcome(true, seconds(60)), Outcome::Served);
+        assert_eq!(outcome(false, STARVED_LAG), Outcome::NotServed);
+        assert_eq!(outcome(false, STARVED_LAG + Duration::from_nanos(1)), Outcome::Starved);
+    }
 
     #[test]
     fn a_quorum_is_a_random_majority_and_the_others_are_broken_in_every_way() {

@@ -135,8 +135,9 @@ impl Printer {
                 "  leaders {elections} elected during the load   {elections_by_fault} by a fault"
             ));
         }
-        if !finished.sometimes.is_empty() {
-            self.say(&sometimes(&finished.sometimes));
+        // Of one run, that it never did this or that is no news.
+        for line in seen(&finished.sometimes) {
+            self.say(&line);
         }
         for warning in &finished.warnings {
             self.say(&format!("  warning {warning}"));
@@ -248,13 +249,16 @@ fn fault_lines(faults: &BTreeMap<String, FaultTally>) -> String {
     lines.join("\n")
 }
 
-/// Rare facts with their counts, and those that never were so; nothing where there are none to count.
-fn sometimes(facts: &BTreeMap<String, u64>) -> String {
-    let row = |word: &str, text: String| format!("  {word:<7} {text}\n");
+/// Rare facts that were so, with their counts.
+fn seen(facts: &BTreeMap<String, u64>) -> impl Iterator<Item = String> {
     let seen = facts.iter().filter(|(_, count)| **count > 0);
-    let seen = seen.map(|(name, count)| row("seen", format!("{name}: {count}")));
-    let never = facts.iter().filter(|(_, count)| **count == 0).map(|(name, _)| row("never", name.clone()));
-    seen.chain(never).collect()
+    seen.map(|(name, count)| format!("  seen    {name}: {count}"))
+}
+
+/// The same, and those that never were so.
+fn sometimes(facts: &BTreeMap<String, u64>) -> String {
+    let never = facts.iter().filter(|(_, count)| **count == 0).map(|(name, _)| format!("  never   {name}"));
+    seen(facts).chain(never).map(|line| line + "\n").collect()
 }
 
 /// A part of `harness list`.
