@@ -1,5 +1,6 @@
 //! Many runs, one table, one exit code; and what there is to run.
 
+use harness::anchor::Moment;
 use harness::fault::FaultKind;
 use harness::profile;
 use harness::spec::WorkloadKind;
@@ -37,6 +38,7 @@ fn the_list_names_every_workload_and_every_fault() {
     let workloads = WorkloadKind::ALL.map(WorkloadKind::name);
     let faults = FaultKind::ALL.map(FaultKind::name);
     let profiles = profile::SHIPPED.map(|(name, _)| name);
+    let anchors = Moment::ALL.map(Moment::name);
     let systems = description::SHIPPED.map(|(name, _)| name);
     let expected = [
         &["workloads"],
@@ -45,6 +47,8 @@ fn the_list_names_every_workload_and_every_fault() {
         &faults[..],
         &["profiles"],
         &profiles[..],
+        &["anchors"],
+        &anchors[..],
         &["systems"],
         &systems[..],
     ];
