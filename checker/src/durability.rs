@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::deadline::Deadline;
 use crate::history::{History, KeyHistory, Operation, Outcome, Phase, Value};
 use crate::linearizability;
 use crate::report::Durability;
+
+/// Acknowledged writes between two looks at the clock, each of which is looked for in every view.
+const CLOCK_WRITES: usize = 64;
 
 /// A node's own applied state at the end, as the harness wrote it down.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -59,6 +63,8 @@ pub struct Accounts {
     pub counts: Durability,
     /// One a key at most: the most telling.
     pub losses: Vec<Loss>,
+    /// The first key that was not, or not wholly, looked at before the deadline. The writes of these are indeterminate.
+    pub late: Option<String>,
 }
 
 /// A write that is gone, or something in a node's state that does not belong there.
@@ -76,6 +82,19 @@ pub struct Loss {
     pub events: Vec<String>,
 }
 
+/// Looks at the clock until it has passed.
+struct Look {
+    deadline: Deadline,
+    passed: bool,
+}
+
+impl Look {
+    fn passed(&mut self) -> bool {
+        self.passed = self.passed || self.deadline.passed();
+        self.passed
+    }
+}
+
 /// One look at a key after everything.
 struct View {
     value: Value,
@@ -90,16 +109,23 @@ enum Seer {
 }
 
 /// Accounts for every acknowledged write.
-pub fn judge(history: &History, states: &[NodeState]) -> Accounts {
+pub fn judge(history: &History, states: &[NodeState], deadline: Deadline) -> Accounts {
     let mut accounts = Accounts::default();
     for (key, of_key) in &history.keys {
+        if accounts.late.is_some() || deadline.passed() {
+            accounts.late.get_or_insert_with(|| key.clone());
+            accounts.counts.indeterminate += acknowledged(of_key).count() as u64;
+            continue;
+        }
         let views = views(key, of_key, states);
+        let mut look = Look { deadline, passed: false };
         let loss = if of_key.model.is_register() {
-            register(key, of_key, &views, &mut accounts.counts)
+            register(key, of_key, &views, &mut accounts.counts, &mut look)
         } else {
-            elements(key, of_key, &views, &mut accounts.counts)
+            elements(key, of_key, &views, &mut accounts.counts, &mut look)
         };
         accounts.losses.extend(loss);
+        accounts.late = look.passed.then(|| key.clone());
     }
     accounts
 }
@@ -180,11 +206,20 @@ fn acknowledged(of_key: &KeyHistory) -> impl Iterator<Item = (usize, &Operation,
     acked.filter_map(|(i, o)| Some((i, o, o.action.brings()?)))
 }
 
-fn register(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durability) -> Option<Loss> {
+fn register(
+    key: &str,
+    of_key: &KeyHistory,
+    views: &[View],
+    counts: &mut Durability,
+    look: &mut Look,
+) -> Option<Loss> {
     let operations = &of_key.operations;
     let mut found: Option<Loss> = None;
     let mut lost: HashSet<usize> = HashSet::new();
     for view in views {
+        if look.passed() {
+            break;
+        }
         let wrote = |o: &Operation| o.outcome != Outcome::Fail && o.action.brings() == Some(&view.value);
         let seen: Vec<usize> = (0..operations.len()).filter(|i| wrote(&operations[*i])).collect();
         if seen.is_empty() && view.value != of_key.model.initial() {
@@ -214,12 +249,14 @@ fn register(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durabil
             events: view.tell(key).into_iter().collect(),
         });
     }
+    let shown: HashSet<&Value> = views.iter().map(|view| &view.value).collect();
+    let latest = latest(of_key, views);
     for (i, write, value) in acknowledged(of_key) {
         let place = if lost.contains(&i) {
             &mut counts.lost
-        } else if views.iter().any(|view| view.value == *value) {
+        } else if shown.contains(value) {
             &mut counts.stable
-        } else if views.iter().any(|view| view.covers(of_key, write)) {
+        } else if !look.passed && latest.iter().any(|view| view.covers(of_key, write)) {
             &mut counts.overwritten
         } else {
             &mut counts.indeterminate
@@ -229,11 +266,40 @@ fn register(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durabil
     found
 }
 
-fn elements(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durability) -> Option<Loss> {
-    let held: Vec<Option<HashSet<&Value>>> =
-        views.iter().map(|view| Some(parts(of_key, view)?.iter().collect())).collect();
+/// The read and the state that cover what any of the views covers.
+fn latest<'a>(of_key: &KeyHistory, views: &'a [View]) -> Vec<&'a View> {
+    let read = |view: &&View| match view.seer {
+        Seer::Read(i) => Some(of_key.operations[i].invoke),
+        Seer::State(..) => None,
+    };
+    let state = |view: &&View| match view.seer {
+        Seer::Read(_) => None,
+        Seer::State(_, last_applied) => Some(last_applied),
+    };
+    let read = views.iter().filter(|view| read(view).is_some()).max_by_key(read);
+    let state = views.iter().filter(|view| state(view).is_some()).max_by_key(state);
+    read.into_iter().chain(state).collect()
+}
+
+fn elements(
+    key: &str,
+    of_key: &KeyHistory,
+    views: &[View],
+    counts: &mut Durability,
+    look: &mut Look,
+) -> Option<Loss> {
+    let mut held: Vec<Option<HashSet<&Value>>> = Vec::with_capacity(views.len());
+    for view in views {
+        if !look.passed() {
+            held.push(parts(of_key, view).map(|parts| parts.iter().collect()));
+        }
+    }
     let mut found = None;
-    for (i, write, element) in acknowledged(of_key) {
+    for (nth, (i, write, element)) in acknowledged(of_key).enumerate() {
+        if look.passed || (nth.is_multiple_of(CLOCK_WRITES) && look.passed()) {
+            counts.indeterminate += 1;
+            continue;
+        }
         let mut covering = views.iter().zip(&held).filter_map(|(view, held)| {
             let held = held.as_ref()?;
             view.covers(of_key, write).then_some((view, held))
@@ -265,6 +331,9 @@ fn elements(key: &str, of_key: &KeyHistory, views: &[View], counts: &mut Durabil
                 events: view.tell(key).into_iter().collect(),
             }
         });
+    }
+    if look.passed {
+        return found;
     }
     found.or_else(|| states_hold_each_element_once(key, of_key, views))
 }
@@ -383,6 +452,7 @@ mod tests {
                 warnings: Vec::new(),
             },
             states,
+            Deadline::NEVER,
         )
     }
 

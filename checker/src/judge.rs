@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::deadline::{Deadline, Net};
 use crate::history::{EventType, History, HistoryError, KeyHistory, Limit, Operation, Outcome, Value};
 use crate::interop::{self, Reading};
 use crate::invariant;
@@ -77,6 +78,15 @@ struct Recorded {
     states: Vec<durability::NodeState>,
     /// Nodes without a trace although others have one.
     untraced: Vec<String>,
+    /// Nodes whose traces were not read in time.
+    unread: Vec<String>,
+}
+
+impl Recorded {
+    fn bare(history: History) -> Recorded {
+        let (traces, states, untraced, unread) = Default::default();
+        Recorded { history, traces, states, untraced, unread }
+    }
 }
 
 /// Judges a run directory or a bare history.
@@ -84,7 +94,7 @@ struct Recorded {
 /// # Errors
 /// The files cannot be read, or are not what their formats say.
 pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
-    Ok(judged(path, options)?.0)
+    Ok(judged(path, options, false)?.0)
 }
 
 /// Judges a run directory or a bare history, and certifies what is said of each key: `verify` describes the second text.
@@ -92,7 +102,12 @@ pub fn check(path: &Path, options: &Options) -> Result<Report, CheckError> {
 /// # Errors
 /// As [`check`].
 pub fn certify(path: &Path, options: &Options) -> Result<(Report, String), CheckError> {
-    let (report, history, judgements, budget) = judged(path, options)?;
+    let (mut report, history, judgements, budget) = judged(path, options, true)?;
+    let text = certificate(&mut report, &history, judgements, budget);
+    Ok((report, text))
+}
+
+fn certificate(report: &mut Report, history: &History, judgements: Vec<Judgement>, budget: Budget) -> String {
     let mut text = format!("{{\"format\":{:?},\"version\":\"1.0\"}}\n", verify::FORMAT);
     for ((key, of_key), judgement) in history.keys.iter().zip(judgements) {
         let index = |i: usize| of_key.operations[i].index;
@@ -106,6 +121,11 @@ pub fn certify(path: &Path, options: &Options) -> Result<(Report, String), Check
         match judgement {
             Judgement::Valid => {
                 let order = linearizability::certify(of_key, budget);
+                if order.is_none() && budget.deadline.passed() {
+                    let warning =
+                        format!("key {key}: the wall clock ended the search for the order that certifies it");
+                    report.warnings.push(warning);
+                }
                 line.verdict = "valid".into();
                 line.order = order.map(|order| order.into_iter().map(index).collect());
             }
@@ -119,30 +139,34 @@ pub fn certify(path: &Path, options: &Options) -> Result<(Report, String), Check
         text += &serde_json::to_string(&line).expect("a line has no map with other keys than texts");
         text += "\n";
     }
-    Ok((report, text))
+    text
 }
 
 type Judged = (Report, History, Vec<Judgement>, Budget);
 
-fn judged(path: &Path, options: &Options) -> Result<Judged, CheckError> {
+fn judged(path: &Path, options: &Options, certified: bool) -> Result<Judged, CheckError> {
     let start = Instant::now();
-    // What was read has to be judged, and what was searched to be put away.
-    let limit = Limit { memory: options.memory, deadline: start.checked_add(options.time.mul_f64(0.75)) };
-    let deadline = start.checked_add(options.time.mul_f64(0.95));
+    let limit = Limit { memory: options.memory, deadline: Net::reading(start, options.time) };
     let recorded = read(path, &options.reading, &limit)?;
+    let net = Net::new(start, options.time, start.elapsed(), certified);
+    Ok(judged_within(path, options, recorded, net))
+}
+
+/// Judges what was read. The budget that is returned is for certificates.
+fn judged_within(path: &Path, options: &Options, recorded: Recorded, net: Net) -> Judged {
     let left = options.memory.saturating_sub(recorded.history.bytes).min(options.memory / 2);
     let budget = Budget {
         steps: options.steps,
         memory: left / recorded.history.keys.len().clamp(1, WORKERS) as u64,
-        deadline,
+        deadline: net.judging,
     };
     let mut report = Report::new(path);
     report.warnings.clone_from(&recorded.history.warnings);
     report.clock = recorded.history.clock;
     report.operations = count(&recorded.history);
     let judgements = linearizability(&mut report, &recorded.history, budget);
-    durability(&mut report, &recorded);
-    invariants(&mut report, &recorded);
+    durability(&mut report, &recorded, net.rest);
+    invariants(&mut report, &recorded, net.rest);
     system(&mut report, &recorded.history);
     let gaps = coverage::gaps(&recorded.history);
     let verdict = if gaps.is_empty() { Verdict::Valid } else { Verdict::Unknown };
@@ -150,7 +174,8 @@ fn judged(path: &Path, options: &Options) -> Result<Judged, CheckError> {
 
     sort_violations(&mut report.violations);
     report.class = report.violations.first().map(|violation| violation.class.clone());
-    Ok((report, recorded.history, judgements, budget))
+    let budget = Budget { deadline: net.certifying, ..budget };
+    (report, recorded.history, judgements, budget)
 }
 
 /// Most telling first: keys that lost a write, then other keys, then nodes. What is wrong with one key stands together.
@@ -173,24 +198,28 @@ fn read(path: &Path, reading: &Reading, limit: &Limit) -> Result<Recorded, Check
     }
     if !path.is_dir() {
         let history = interop::read_within(path, reading, limit)?;
-        return Ok(Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() });
+        return Ok(Recorded::bare(history));
     }
     let clients = interop::clients(path);
     if !clients.is_empty() {
         let history = interop::read_all(&clients, limit)?;
-        return Ok(Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() });
+        return Ok(Recorded::bare(history));
     }
     let candidates = [path.join(HISTORY), path.join(format!("{HISTORY}.gz"))];
     let file = candidates.iter().find(|file| file.is_file());
     let file = file.ok_or_else(|| CheckError::NoHistory(path.to_owned()))?;
     let history = interop::read_within(file, reading, limit)?;
-    let mut recorded = Recorded { history, traces: Vec::new(), states: Vec::new(), untraced: Vec::new() };
+    let mut recorded = Recorded::bare(history);
     for node in nodes(&path.join("nodes"))? {
+        let name = node.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let trace_file = node.join("trace.jsonl");
         if trace_file.is_file() {
-            recorded.traces.push(trace::read(&trace_file)?);
+            match trace::read_within(&trace_file, limit.deadline)? {
+                Some(trace) => recorded.traces.push(trace),
+                None => recorded.unread.push(name),
+            }
         } else {
-            recorded.untraced.push(node.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            recorded.untraced.push(name);
         }
         let state_file = node.join("state.json");
         if state_file.is_file() {
@@ -249,6 +278,11 @@ fn linearizability(report: &mut Report, history: &History, budget: Budget) -> Ve
             Judgement::Valid => report.keys.valid += 1,
             Judgement::Invalid(finding) => {
                 report.keys.invalid += 1;
+                if finding.late {
+                    report.warnings.push(format!(
+                        "key {key}: the wall clock ended the shrinking, so fewer operations may show what is wrong"
+                    ));
+                }
                 let operations: Vec<Evidence> = finding
                     .core
                     .iter()
@@ -325,15 +359,23 @@ fn judge_keys(keys: &[(&String, &KeyHistory)], budget: Budget) -> Vec<Judgement>
     })
 }
 
-fn durability(report: &mut Report, recorded: &Recorded) {
-    let accounts = durability::judge(&recorded.history, &recorded.states);
+fn durability(report: &mut Report, recorded: &Recorded, deadline: Deadline) {
+    let accounts = durability::judge(&recorded.history, &recorded.states, deadline);
     report.durability = accounts.counts;
     let reason = match (report.durability.lost, accounts.losses.len()) {
         (0, 0) => None,
         (0, wrong) => Some(format!("{wrong} keys hold what they must not")),
         (lost, _) => Some(format!("{lost} acknowledged writes are lost")),
     };
-    report.add("durability", if reason.is_some() { Verdict::Invalid } else { Verdict::Valid }, reason);
+    let late = accounts.late.map(|key| format!("the wall clock ended the accounting at key {key}"));
+    match (reason, late) {
+        (Some(reason), late) => {
+            report.warnings.extend(late);
+            report.add("durability", Verdict::Invalid, Some(reason));
+        }
+        (None, Some(late)) => report.add("durability", Verdict::Unknown, Some(late)),
+        (None, None) => report.add("durability", Verdict::Valid, None),
+    }
     for loss in accounts.losses {
         let of_key = &recorded.history.keys[&loss.key];
         let operations: Vec<Evidence> = loss
@@ -354,11 +396,11 @@ fn durability(report: &mut Report, recorded: &Recorded) {
     }
 }
 
-fn invariants(report: &mut Report, recorded: &Recorded) {
-    if recorded.traces.is_empty() {
+fn invariants(report: &mut Report, recorded: &Recorded, deadline: Deadline) {
+    if recorded.traces.is_empty() && recorded.unread.is_empty() {
         return;
     }
-    for outcome in invariant::judge(&recorded.traces) {
+    for outcome in invariant::judge(&recorded.traces, deadline) {
         match outcome.breach {
             Some(breach) => {
                 report.add(outcome.name, Verdict::Invalid, Some(breach.reason.clone()));
@@ -370,6 +412,15 @@ fn invariants(report: &mut Report, recorded: &Recorded) {
                     operations: Vec::new(),
                     events: breach.events,
                 });
+            }
+            None if !recorded.unread.is_empty() => {
+                let nodes = recorded.unread.join(", ");
+                let reason = format!("the wall clock ended the reading before the traces of {nodes}");
+                report.add(outcome.name, Verdict::Unknown, Some(reason));
+            }
+            None if outcome.late => {
+                let reason = "the wall clock ended the judging of the traces".to_owned();
+                report.add(outcome.name, Verdict::Unknown, Some(reason));
             }
             None if recorded.untraced.is_empty() => report.add(outcome.name, Verdict::Valid, None),
             None => {
@@ -456,6 +507,82 @@ fn faults_between(history: &History, operations: &[Evidence]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Registers of which one loses a write, in sight of many final reads, a counter that nothing decides, and traces.
+    fn recorded() -> Recorded {
+        let mut text = String::from(
+            r#"{"format":"whitewater-history","version":"1.0","workload":"many","models":{"c":"counter","":"cas-register"},"clock":"monotonic-ns","nodes":["n1"]}"#,
+        ) + "\n";
+        let mut index = 0;
+        let mut operation = |process: u64, key: &str, f: &str, value: i64, outcome: &str, phase: &str| {
+            let asked = if f == "read" { "null".to_owned() } else { value.to_string() };
+            for (kind, value) in [("invoke", asked), (outcome, value.to_string())] {
+                text += &format!(
+                    r#"{{"index":{index},"time":{index},"process":{process},"type":"{kind}","f":"{f}","key":"{key}","value":{value},"phase":"{phase}"}}"#
+                );
+                text += "\n";
+                index += 1;
+            }
+        };
+        for n in 1..40 {
+            operation(1, "r", "write", n % 7, "ok", "load");
+            operation(2, "s", "write", n, "ok", "load");
+            operation(100 + n as u64, "c", "add", 1 << n, if n % 2 == 0 { "ok" } else { "info" }, "load");
+        }
+        operation(1, "c", "read", -1, "ok", "load");
+        for _ in 0..5 {
+            operation(1, "r", "read", 39 % 7, "ok", "final");
+            operation(2, "s", "read", 7, "ok", "final");
+        }
+        let path = Path::new("history.jsonl");
+        let history = crate::history::parse(path, &mut text.as_bytes()).unwrap();
+        let lines =
+            (1..5000).map(|at| trace::Line { at, event: trace::Event::Durable { lsn: at } }).collect();
+        Recorded { traces: vec![Trace { node: "n1".into(), lines }], ..Recorded::bare(history) }
+    }
+
+    #[test]
+    fn wherever_the_clock_fires_nothing_false_is_said_and_little_is_done_after() {
+        let options = Options { steps: 20_000, ..Options::default() };
+        let judged_with = |deadline: Deadline| {
+            let net = Net { judging: deadline, certifying: deadline, rest: deadline };
+            let (mut report, history, judgements, budget) =
+                judged_within(Path::new("run"), &options, recorded(), net);
+            let text = certificate(&mut report, &history, judgements, budget);
+            (report, text)
+        };
+        let (full, certified) = judged_with(Deadline::NEVER);
+        assert_eq!((full.keys.valid, full.keys.invalid, full.keys.unknown), (1, 1, 1), "{}", full.render());
+        let writes = |d: &crate::report::Durability| d.stable + d.overwritten + d.lost + d.indeterminate;
+        let mut seen = BTreeSet::new();
+        for looks in 0.. {
+            let (deadline, count) = Deadline::after_looks(looks);
+            let (report, text) = judged_with(deadline);
+            assert!(count.in_vain() <= 16, "{} looks after {looks}", count.in_vain());
+            assert_eq!(writes(&report.durability), writes(&full.durability), "after {looks}");
+            for (name, check) in &report.checks {
+                let verdict = full.checks[name].verdict;
+                assert!([verdict, Verdict::Unknown].contains(&check.verdict), "{name} after {looks}");
+            }
+            let json = report.to_json();
+            let told: Vec<&str> = [
+                "the time of its budget",
+                "the wall clock ended the search for the order",
+                "the wall clock ended the shrinking",
+                "the wall clock ended the accounting",
+                "the wall clock ended the judging of the traces",
+            ]
+            .into_iter()
+            .filter(|words| json.contains(words))
+            .collect();
+            if told.is_empty() {
+                assert_eq!((json, text), (full.to_json(), certified), "after {looks}");
+                break;
+            }
+            seen.extend(told);
+        }
+        assert_eq!(seen.len(), 5, "{seen:?}");
+    }
 
     #[test]
     fn lost_writes_are_told_first_and_keys_stay_together() {

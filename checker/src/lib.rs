@@ -11,6 +11,7 @@ use std::time::Duration;
 pub mod bench;
 pub mod cli;
 pub mod coverage;
+pub mod deadline;
 pub mod durability;
 pub mod explain;
 pub mod follow;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::deadline::Deadline;
+
 /// The `format` of the header line.
 pub const FORMAT: &str = "whitewater-trace";
 /// The `version` that this crate understands. Another major version is refused.
@@ -365,21 +367,35 @@ pub struct Trace {
     pub lines: Vec<Line>,
 }
 
-/// Reads a trace. A last line without its newline is what SIGKILL leaves, and is left out if it does not parse.
+/// Lines between two looks at the clock.
+const CLOCK_LINES: u64 = 1024;
+
+/// Reads a trace, however long it takes.
+///
+/// # Errors
+/// As of a trace that is damaged: no header, one of another major version, or a line in the middle that is none; or no file.
+pub fn read(path: &Path) -> Result<Trace, TraceError> {
+    read_within(path, Deadline::NEVER).map(|trace| trace.expect("a deadline that never comes"))
+}
+
+/// Reads a trace, as a whole or, if the deadline comes first, not at all: `None`. A last line without its newline is what SIGKILL leaves, and is left out if it does not parse.
 ///
 /// # Errors
 /// The file cannot be read, the header is missing or of another major version, or a line in the middle is malformed.
-pub fn read(path: &Path) -> Result<Trace, TraceError> {
+pub(crate) fn read_within(path: &Path, deadline: Deadline) -> Result<Option<Trace>, TraceError> {
     let io = |source| TraceError::Io { path: path.to_owned(), source };
     let bad = |line, reason| TraceError::Line { path: path.to_owned(), line, reason };
     let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
-    let (mut bytes, mut number) = (Vec::new(), 0);
+    let (mut bytes, mut number) = (Vec::new(), 0u64);
     let mut node = None;
     let mut lines = Vec::new();
     loop {
         bytes.clear();
         if reader.read_until(b'\n', &mut bytes).map_err(io)? == 0 {
             break;
+        }
+        if number.is_multiple_of(CLOCK_LINES) && deadline.passed() {
+            return Ok(None);
         }
         number += 1;
         let torn = bytes.last() != Some(&b'\n');
@@ -403,7 +419,7 @@ pub fn read(path: &Path) -> Result<Trace, TraceError> {
         }
     }
     match node {
-        Some(node) => Ok(Trace { node, lines }),
+        Some(node) => Ok(Some(Trace { node, lines })),
         None => Err(bad(1, "empty file, a trace begins with its header".into())),
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use checker::deadline::Deadline;
 use checker::history::{
     Action, Clock, FORMAT, Header, History, KeyHistory, Operation, Outcome, Phase, VERSION, Value,
 };
@@ -17,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// Histories of a run that nobody asked to be longer.
 const HISTORIES: u64 = 1_000;
-const AMPLE: Budget = Budget { steps: 10_000_000, memory: 1 << 28, deadline: None };
+const AMPLE: Budget = Budget { steps: 10_000_000, memory: 1 << 28, deadline: Deadline::NEVER };
 /// Operations of a core of puts and gets.
 const CORE_MAX: usize = 6;
 

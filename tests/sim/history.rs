@@ -7,7 +7,8 @@ use checker::linearizability::{Budget, Engine, Judgement, judge};
 use checker::model::ModelKind;
 
 /// Generous for the few hundred operations of a key.
-const BUDGET: Budget = Budget { steps: 5_000_000, memory: 256 << 20, deadline: None };
+const BUDGET: Budget =
+    Budget { steps: 5_000_000, memory: 256 << 20, deadline: checker::deadline::Deadline::NEVER };
 
 /// What a key is, by its name.
 pub(crate) fn model_of(key: &str) -> ModelKind {

@@ -4,13 +4,13 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
 
 use super::ahead::Ahead;
 use super::pair::Pairing;
 use super::{Event, FORMAT, Header, History, VERSION, scan};
+use crate::deadline::Deadline;
 
 /// Bytes of a file that is read as it is wanted.
 const SHORT: u64 = 1 << 18;
@@ -84,12 +84,12 @@ pub(crate) struct Limit {
     /// Bytes of what was understood; deterministic.
     pub(crate) memory: u64,
     /// Outer net.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadline: Deadline,
 }
 
 impl Limit {
     /// All of it.
-    pub(crate) const NONE: Limit = Limit { memory: u64::MAX, deadline: None };
+    pub(crate) const NONE: Limit = Limit { memory: u64::MAX, deadline: Deadline::NEVER };
 
     /// What has run out after so many lines.
     fn over(&self, lines: u64, bytes: u64) -> Option<&'static str> {
@@ -97,7 +97,7 @@ impl Limit {
             return Some("memory");
         }
         let look = lines.is_multiple_of(CLOCK_LINES);
-        (look && self.deadline.is_some_and(|deadline| Instant::now() > deadline)).then_some("time")
+        (look && self.deadline.passed()).then_some("time")
     }
 }
 

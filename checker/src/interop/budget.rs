@@ -2,8 +2,8 @@
 //! file, so a file that is too large is not judged in part: it is left.
 
 use std::io::{self, BufRead};
-use std::time::Instant;
 
+use crate::deadline::Deadline;
 use crate::history::Limit;
 
 /// Bytes of memory that one thing in a file becomes at most, with the operations that are made of it.
@@ -22,7 +22,7 @@ pub(super) struct Scale {
 /// What is left of a budget.
 pub(super) struct Budget {
     memory: u64,
-    deadline: Option<Instant>,
+    deadline: Deadline,
     /// What was given out.
     taken: u64,
 }
@@ -49,7 +49,7 @@ impl Budget {
 
     /// Whether there is no time left to go on behind this line.
     pub(super) fn late(&self, line: u64) -> Result<(), Ended> {
-        let late = self.deadline.is_some_and(|deadline| Instant::now() > deadline);
+        let late = self.deadline.passed();
         if late { Err(Ended { bound: "time", line }) } else { Ok(()) }
     }
 

@@ -8,6 +8,9 @@ use crate::model::ModelKind;
 /// What took effect, in order, by position in the operations of a valid key. `None` if the search that has to find it again
 /// ends before: it keeps more than the one that only answers.
 pub fn certify(key: &KeyHistory, budget: Budget) -> Option<Vec<usize>> {
+    if budget.deadline.passed() {
+        return None;
+    }
     let (model, initial) = (key.model, key.model.initial());
     if model.is_register() {
         let items = counted(&key.operations).map(|(id, o)| chains::Item {
@@ -27,7 +30,7 @@ pub fn certify(key: &KeyHistory, budget: Budget) -> Option<Vec<usize>> {
     {
         return Some(ids(&ops, order::order(model, &ops)));
     }
-    if let Some(order) = hint::order(key, &ops) {
+    if let Some(order) = hint::order(key, &ops, budget.deadline) {
         return Some(ids(&ops, order));
     }
     // Operations of several objects: each at the first moment at which all before it had begun.

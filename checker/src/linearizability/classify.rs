@@ -1,23 +1,33 @@
 //! Tells a contradiction as a person would: its class, a sentence, and each operation's part in it.
 //! That it is one was shown by the engines; this file only finds the words.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use super::core::Closure;
 use super::order::{Fault, Kind};
 use super::{Finding, Op, Witness};
+use crate::deadline::Deadline;
 use crate::history::{Action, KeyHistory, Outcome, Value};
 use crate::model::ModelKind;
 
 /// Sums of a counter that are told apart before its violation is left without a name.
 const SUMS_MAX: usize = 10_000;
+/// From so many on the clock is looked at for each add.
+const SUMS_LATE: usize = 100;
+/// Sums that are made for one violation.
+const SUMMING_MAX: usize = 20_000_000;
+/// Operations of a core of registers that are held against each other for a name.
+const PAIRED_MAX: usize = 5_000;
+/// Operations of a core that still gets a name when the time is over.
+const LATE_MAX: usize = 64;
 
 /// The operations of a key as they were recorded, and as they were judged.
 pub(crate) struct About<'a> {
     pub(crate) key: &'a KeyHistory,
     pub(crate) ops: &'a [Op],
     /// Ends the shrinking of a contradiction; the verdict stands.
-    pub(crate) deadline: Option<std::time::Instant>,
+    pub(crate) deadline: Deadline,
 }
 
 /// Class, sentence, and notes by position in `ops`.
@@ -26,7 +36,11 @@ pub(super) type Story = (&'static str, String, Vec<(usize, String)>);
 impl About<'_> {
     /// Shrinks a set of operations that has no valid order, and tells what is left.
     pub(crate) fn explain(&self, seed: Vec<usize>) -> Finding {
-        let core = Closure::new(self.key.model, self.ops, self.deadline).shrink(seed);
+        let (core, late) = Closure::new(self.key.model, self.ops, self.deadline).shrink(seed);
+        if late && core.len() > LATE_MAX {
+            let (class, reason, notes) = self.no_order(&core);
+            return Finding { late, ..self.finding(class, reason, notes, core, None) };
+        }
         let told = match self.key.model {
             ModelKind::Mutex => Some(self.lock_story(&core)),
             _ => self.never_written(&core),
@@ -41,7 +55,8 @@ impl About<'_> {
                 .or_else(|| self.old_value(&core))
                 .unwrap_or_else(|| self.no_order(&core)),
         });
-        self.finding(class, reason, notes, core, None)
+        let late = late || self.deadline.passed();
+        Finding { late, ..self.finding(class, reason, notes, core, None) }
     }
 
     /// Tells a contradiction between a few elements of a list or set.
@@ -76,7 +91,7 @@ impl About<'_> {
             note: notes.iter().find(|(op, _)| *op == i).map(|(_, note)| note.clone()).unwrap_or_default(),
         };
         let core = core.into_iter().map(witness).collect();
-        Finding { class, reason, core, elements }
+        Finding { class, reason, core, elements, late: false }
     }
 
     /// An operation that saw what nobody can have written before it ended.
@@ -158,6 +173,7 @@ impl About<'_> {
             Action::Add(Value::Int(n)) => Some(*n),
             _ => None,
         };
+        let summed = Cell::new(0);
         let sums = |may: &dyn Fn(&Op) -> bool, must: &dyn Fn(&Op) -> bool| {
             let mut sums = BTreeSet::from([0i64]);
             for op in self.ops.iter().filter(|op| may(op)) {
@@ -168,7 +184,9 @@ impl About<'_> {
                 } else {
                     sums.extend(with);
                 }
-                if sums.len() > SUMS_MAX {
+                summed.set(summed.get() + sums.len());
+                let late = sums.len() > SUMS_LATE && self.deadline.passed();
+                if late || sums.len() > SUMS_MAX || summed.get() > SUMMING_MAX {
                     return None;
                 }
             }
@@ -246,6 +264,9 @@ impl About<'_> {
 
     /// Two compare-and-sets that both replaced one value that was there once.
     fn lost_update(&self, core: &[usize]) -> Option<Story> {
+        if core.len() > PAIRED_MAX {
+            return None;
+        }
         for (n, &a) in core.iter().enumerate() {
             for &b in &core[n + 1..] {
                 let (Action::Cas(from, first), Action::Cas(other, second)) =
@@ -274,7 +295,7 @@ impl About<'_> {
 
     /// An operation that saw a value after another had replaced it.
     fn old_value(&self, core: &[usize]) -> Option<Story> {
-        if !self.key.model.is_register() {
+        if !self.key.model.is_register() || core.len() > PAIRED_MAX {
             return None;
         }
         let op = |i: usize| &self.ops[i];
@@ -464,7 +485,7 @@ mod tests {
                 phase: Phase::Load,
             })
             .collect();
-        let budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: None };
+        let budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: crate::deadline::Deadline::NEVER };
         let key = KeyHistory { model, clock: Clock::Lines, operations };
         match judge(&key, Engine::Portfolio, budget) {
             Judgement::Invalid(finding) => finding,

@@ -6,16 +6,16 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
 
 use super::{Budget, Op, run, search::Answer};
+use crate::deadline::Deadline;
 use crate::history::{Action, Value};
 use crate::model::ModelKind;
 
 /// Operations looked at for one core, over all probes; beyond it the core stays as large as it is.
 const WORK: usize = 400_000;
 /// Bounds of each probe: one that takes longer keeps what it wanted to leave out.
-const PROBE: Budget = Budget { steps: 50_000, memory: 1 << 26, deadline: None };
+const PROBE: Budget = Budget { steps: 50_000, memory: 1 << 26, deadline: Deadline::NEVER };
 
 /// The operations of a key, and who may have written what.
 pub(crate) struct Closure<'a> {
@@ -27,11 +27,11 @@ pub(crate) struct Closure<'a> {
     /// another value than that one.
     replacing: Vec<(u64, usize, Option<usize>)>,
     /// Ends the shrinking, which no verdict depends on.
-    deadline: Option<Instant>,
+    deadline: Deadline,
 }
 
 impl<'a> Closure<'a> {
-    pub(crate) fn new(model: ModelKind, ops: &'a [Op], deadline: Option<Instant>) -> Self {
+    pub(crate) fn new(model: ModelKind, ops: &'a [Op], deadline: Deadline) -> Self {
         let mut writers: HashMap<(&str, &Value), Vec<usize>> = HashMap::new();
         for (i, op) in ops.iter().enumerate() {
             for brought in op.action.brought() {
@@ -125,8 +125,9 @@ impl<'a> Closure<'a> {
         if self.ops[latest].action.brings() == Some(value) { other } else { Some(latest) }
     }
 
-    /// A closed subset of the closure of `seed` that still has no valid order, from which nothing can be left out.
-    pub(crate) fn shrink(&self, seed: Vec<usize>) -> Vec<usize> {
+    /// A closed subset of the closure of `seed` that still has no valid order, from which nothing can be left out; and whether the
+    /// clock ended that before it was certain.
+    pub(crate) fn shrink(&self, seed: Vec<usize>) -> (Vec<usize>, bool) {
         let mut work = 0;
         let mut core = self.recent(seed, &mut work);
         let mut chunk = core.len().div_ceil(2).max(1);
@@ -147,6 +148,9 @@ impl<'a> Closure<'a> {
             if chunk == 1 && !shrunk {
                 // What is left out may also be a value with all that uses it.
                 for value in self.values(&core) {
+                    if work >= WORK || self.late() {
+                        break;
+                    }
                     let rest = core.iter().copied().filter(|i| !self.touches(*i, value));
                     let candidate = self.close(rest);
                     work += candidate.len() + 1;
@@ -157,8 +161,9 @@ impl<'a> Closure<'a> {
                     }
                 }
             }
-            if work >= WORK || self.late() || (chunk == 1 && !shrunk) {
-                return core;
+            let late = self.late();
+            if work >= WORK || late || (chunk == 1 && !shrunk) {
+                return (core, late);
             }
             if !shrunk {
                 chunk = chunk.div_ceil(2);
@@ -197,7 +202,7 @@ impl<'a> Closure<'a> {
     }
 
     fn late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() > deadline)
+        self.deadline.passed()
     }
 
     /// Whether the operations have no valid order by themselves.
@@ -210,7 +215,10 @@ impl<'a> Closure<'a> {
             }
             _ => PROBE.steps,
         };
-        matches!(run(self.model, &ops, Budget { steps, ..PROBE }, false), Answer::Invalid { .. })
+        matches!(
+            run(self.model, &ops, Budget { steps, deadline: self.deadline, ..PROBE }, false),
+            Answer::Invalid { .. }
+        )
     }
 }
 
@@ -259,13 +267,14 @@ mod tests {
             .enumerate()
             .map(|(id, (call, ret, action))| Op { id, call, ret, action })
             .collect();
-        let closure = Closure::new(ModelKind::CasRegister, &ops, None);
+        let closure = Closure::new(ModelKind::CasRegister, &ops, Deadline::NEVER);
         assert_eq!(
             closure.close([5]),
             [0, 3, 5],
             "a write that begins after the read is no possible writer of it"
         );
-        let core = closure.shrink((0..6).collect());
+        let (core, late) = closure.shrink((0..6).collect());
+        assert!(!late);
         assert_eq!(core.len(), 3, "{core:?}");
         assert!(core.contains(&0) && core.contains(&5), "{core:?}");
         assert!(closure.contradicts(&core));

@@ -3,6 +3,7 @@
 //! a system may well log one order and show clients another, or the reverse.
 
 use super::Op;
+use crate::deadline::Deadline;
 use crate::history::KeyHistory;
 use crate::model::{Counter, Kv, List, Model, ModelKind, Mutex, Queue, Register, Set, Txn};
 
@@ -10,26 +11,30 @@ use crate::model::{Counter, Kv, List, Model, ModelKind, Mutex, Queue, Register, 
 const TOGETHER_MAX: usize = 2;
 /// Places that are tried for indeterminate operations, over the whole history.
 const TRIES_MAX: usize = 200_000;
+/// Tries between two looks at the clock.
+const CLOCK_TRIES: usize = 256;
 
 /// The operations in the order of their positions, if that is a valid order: of those that are known to have happened each has to
 /// tell its own. Indeterminate ones without a position are put right before what would not be possible without them. O(n log n)
 /// and one replay, but for those.
-pub(super) fn order(key: &KeyHistory, ops: &[Op]) -> Option<Vec<usize>> {
+pub(super) fn order(key: &KeyHistory, ops: &[Op], deadline: Deadline) -> Option<Vec<usize>> {
     match key.model {
         ModelKind::CasRegister | ModelKind::RegisterFrom(_) => {
-            replayed(&Register { initial: key.model.initial() }, key, ops)
+            replayed(&Register { initial: key.model.initial() }, key, ops, deadline)
         }
-        ModelKind::ListAppend => replayed(&List, key, ops),
-        ModelKind::Set => replayed(&Set, key, ops),
-        ModelKind::Kv => replayed(&Kv::of(ops.iter().map(|op| &op.action)), key, ops),
-        ModelKind::Counter => replayed(&Counter, key, ops),
-        ModelKind::Mutex => replayed(&Mutex, key, ops),
-        ModelKind::FifoQueue => replayed(&Queue, key, ops),
-        ModelKind::Txn | ModelKind::TxnFrom(_) => replayed(&Txn { initial: key.model.initial() }, key, ops),
+        ModelKind::ListAppend => replayed(&List, key, ops, deadline),
+        ModelKind::Set => replayed(&Set, key, ops, deadline),
+        ModelKind::Kv => replayed(&Kv::of(ops.iter().map(|op| &op.action)), key, ops, deadline),
+        ModelKind::Counter => replayed(&Counter, key, ops, deadline),
+        ModelKind::Mutex => replayed(&Mutex, key, ops, deadline),
+        ModelKind::FifoQueue => replayed(&Queue, key, ops, deadline),
+        ModelKind::Txn | ModelKind::TxnFrom(_) => {
+            replayed(&Txn { initial: key.model.initial() }, key, ops, deadline)
+        }
     }
 }
 
-fn replayed<M: Model>(model: &M, key: &KeyHistory, ops: &[Op]) -> Option<Vec<usize>> {
+fn replayed<M: Model>(model: &M, key: &KeyHistory, ops: &[Op], deadline: Deadline) -> Option<Vec<usize>> {
     let mut placed: Vec<(u64, bool, u64, usize)> = Vec::with_capacity(ops.len());
     let mut replay = Replay {
         model,
@@ -39,6 +44,7 @@ fn replayed<M: Model>(model: &M, key: &KeyHistory, ops: &[Op]) -> Option<Vec<usi
         latest: 0,
         open: Vec::new(),
         tries: 0,
+        deadline,
     };
     for (i, op) in ops.iter().enumerate() {
         match key.operations[op.id].position {
@@ -68,6 +74,7 @@ struct Replay<'a, M: Model> {
     /// Indeterminate operations that are not placed.
     open: Vec<usize>,
     tries: usize,
+    deadline: Deadline,
 }
 
 impl<M: Model> Replay<'_, M> {
@@ -89,6 +96,10 @@ impl<M: Model> Replay<'_, M> {
         for at in 0..self.open.len() {
             let first = self.open[at];
             self.tries += 1;
+            if self.tries.is_multiple_of(CLOCK_TRIES) && self.deadline.passed() {
+                self.tries = TRIES_MAX;
+                return false;
+            }
             // Who began after the operation had ended is not before it.
             if self.tries > TRIES_MAX || self.ops[first].call > self.ops[i].ret {
                 continue;
@@ -135,7 +146,11 @@ mod tests {
         let op =
             |(id, o): (usize, &Operation)| Op { id, call: o.invoke, ret: o.end(), action: o.action.clone() };
         let ops: Vec<Op> = operations.iter().enumerate().map(op).collect();
-        order(&KeyHistory { model: ModelKind::Counter, clock: Clock::Lines, operations }, &ops)
+        order(
+            &KeyHistory { model: ModelKind::Counter, clock: Clock::Lines, operations },
+            &ops,
+            Deadline::NEVER,
+        )
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub use certificate::certify;
 use relevant::relevant;
 
 use std::borrow::Cow;
-use std::time::Instant;
 
+use crate::deadline::Deadline;
 use crate::history::{Action, KeyHistory, Operation, Outcome, Value};
 use crate::model::{Counter, Kv, List, ModelKind, Mutex, Queue, Register, Set, Txn};
 
@@ -34,7 +34,7 @@ pub struct Budget {
     /// Bytes of configurations.
     pub memory: u64,
     /// Outer net; the only bound that is not deterministic.
-    pub deadline: Option<Instant>,
+    pub deadline: Deadline,
 }
 
 /// Which engine decides.
@@ -68,6 +68,8 @@ pub struct Finding {
     pub core: Vec<Witness>,
     /// Elements of a list or set to which its reads are reduced.
     pub elements: Option<Vec<Value>>,
+    /// The clock ended the shrinking, so that the core may hold more than it needs, or the violation have no name.
+    pub late: bool,
 }
 
 /// One operation of a finding.
@@ -139,6 +141,9 @@ impl Op {
 /// Judges the operations of one key, sorted by invoke.
 pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
     let model = key.model;
+    if budget.deadline.passed() {
+        return Judgement::Unknown(Spent { bound: Bound::Time, reached: 0, open_unknown: 0, steps: 0 });
+    }
     let mut violation = None;
     if engine == Engine::Portfolio && model.is_register() {
         let items = counted(&key.operations).map(|(id, o)| chains::Item {
@@ -154,7 +159,7 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
         }
     }
     let ops = relevant(model, &key.operations);
-    let about = classify::About { key, ops: &ops, deadline: budget.deadline };
+    let about = classify::About { key, ops: &ops, deadline: budget.deadline.for_explaining() };
     if let Some(seed) = violation {
         let place = |id: &usize| ops.binary_search_by_key(id, |op| op.id).ok();
         return Judgement::Invalid(about.explain(seed.iter().filter_map(place).collect()));
@@ -174,7 +179,7 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
         }
     }
     if engine == Engine::Portfolio {
-        if hint::order(key, &ops).is_some() {
+        if hint::order(key, &ops, budget.deadline).is_some() {
             return Judgement::Valid;
         }
         if let Some(seed) = projection::wrong_key(model, &ops, budget) {
@@ -256,6 +261,7 @@ fn counted(operations: &[Operation]) -> impl Iterator<Item = (usize, &Operation)
 pub(crate) fn closed(key: &KeyHistory, seed: impl IntoIterator<Item = usize>) -> Vec<usize> {
     let ops = relevant(key.model, &key.operations);
     let place = |id: usize| ops.binary_search_by_key(&id, |op| op.id).ok();
-    let closure = core::Closure::new(key.model, &ops, None).close(seed.into_iter().filter_map(place));
+    let closure =
+        core::Closure::new(key.model, &ops, Deadline::NEVER).close(seed.into_iter().filter_map(place));
     closure.into_iter().map(|i| ops[i].id).collect()
 }

@@ -77,7 +77,8 @@ fn keys<'a>(ops: &'a [Op], initial: &Value) -> BTreeMap<&'a str, Vec<Op>> {
 mod tests {
     use super::*;
 
-    const AMPLE: Budget = Budget { steps: 100_000, memory: 1 << 26, deadline: None };
+    const AMPLE: Budget =
+        Budget { steps: 100_000, memory: 1 << 26, deadline: crate::deadline::Deadline::NEVER };
 
     fn op(id: usize, call: u64, ret: u64, steps: &[Micro]) -> Op {
         Op { id, call, ret, action: Action::Txn(steps.into()) }

@@ -19,12 +19,12 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::frontier::{Configuration, Frontier, Goal, Slots, Supply, Used};
 use super::path::{NO_PATH, Placed, What, order};
 use super::space::Space;
 use super::{Bound, Budget, Op, Spent};
+use crate::deadline::Watch;
 use crate::hash::FastMap;
 use crate::history::Action;
 use crate::model::Model;
@@ -151,6 +151,11 @@ struct Searcher<'a, M: Model> {
     supply: Supply,
     budget: Budget,
     steps: u64,
+    /// Looks at the clock, next after so many steps.
+    watch: Watch,
+    look: u64,
+    /// About what is held, when that was last asked.
+    bytes: u64,
     record: bool,
     paths: Vec<Placed>,
     /// Configurations that an operation that completes has met so far, beside those that are being looked at.
@@ -227,6 +232,9 @@ impl<'a, M: Model> Searcher<'a, M> {
             supply,
             budget,
             steps: 0,
+            watch: Watch::new(budget.deadline),
+            look: 0,
+            bytes: 0,
             record,
             paths: Vec::new(),
             held: 0,
@@ -579,10 +587,11 @@ impl<'a, M: Model> Searcher<'a, M> {
         if self.steps > self.budget.steps {
             return Err(Bound::Steps);
         }
-        if self.steps.is_multiple_of(CLOCK_STEPS)
-            && self.budget.deadline.is_some_and(|deadline| Instant::now() > deadline)
-        {
-            return Err(Bound::Time);
+        if self.steps >= self.look {
+            self.look = self.steps + CLOCK_STEPS;
+            if self.watch.passed(self.bytes) {
+                return Err(Bound::Time);
+            }
         }
         let Some(state) = self.space.step(from.state, candidate.action) else { return Ok(None) };
         let mut reached = Configuration { state, done: from.done | bit, ..from.clone() };
@@ -649,11 +658,12 @@ impl<'a, M: Model> Searcher<'a, M> {
     }
 
     /// Refuses to hold more than the budget: these configurations and the others.
-    fn afford(&self, configurations: usize) -> Result<(), Bound> {
+    fn afford(&mut self, configurations: usize) -> Result<(), Bound> {
         let each = CONFIGURATION_BYTES + 2 * 4 * self.classes.len();
         let bytes = ((self.held + configurations) * each + self.ops.len() * OPERATION_BYTES) as u64
             + self.space.bytes()
             + (2 * self.paths.len() * size_of::<Placed>()) as u64;
+        self.bytes = bytes;
         if bytes > self.budget.memory { Err(Bound::Memory) } else { Ok(()) }
     }
 
@@ -683,10 +693,11 @@ fn another_goes_first(from: &Configuration, candidate: &Candidate, all: &[Candid
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::Deadline;
     use crate::history::Value;
     use crate::model::{Counter, Register};
 
-    const BUDGET: Budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: None };
+    const BUDGET: Budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: Deadline::NEVER };
 
     fn op(id: usize, call: u64, ret: u64, action: Action) -> Op {
         Op { id, call, ret, action }
@@ -756,7 +767,7 @@ mod tests {
         };
         assert_eq!(bound(Budget { steps: 10_000, ..BUDGET }), Bound::Steps);
         assert_eq!(bound(Budget { memory: 10_000, ..BUDGET }), Bound::Memory);
-        assert_eq!(bound(Budget { deadline: Some(Instant::now()), ..BUDGET }), Bound::Time);
+        assert_eq!(bound(Budget { deadline: Deadline::after_looks(1).0, ..BUDGET }), Bound::Time);
         let wide: Vec<Op> = (0..129).map(|i| op(i, 0, 100, Action::Write(1.into()))).collect();
         assert_eq!(answer(&wide[..128], BUDGET), Answer::Valid(None));
         assert!(matches!(answer(&wide, BUDGET), Answer::Unknown(Spent { bound: Bound::Open, .. })));

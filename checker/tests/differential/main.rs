@@ -8,8 +8,9 @@ mod oracle;
 
 use std::collections::BTreeMap;
 
+use checker::deadline::Deadline;
 use checker::history::{Action, Clock, KeyHistory, Operation, Outcome, Value};
-use checker::linearizability::{Budget, Engine, Finding, Judgement, judge};
+use checker::linearizability::{Bound, Budget, Engine, Finding, Judgement, judge};
 use checker::model::ModelKind;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +19,7 @@ use oracle::{orderable, plain};
 
 /// Histories of a run that nobody asked to be longer.
 const HISTORIES: u64 = 60_000;
-const AMPLE: Budget = Budget { steps: 10_000_000, memory: 1 << 28, deadline: None };
+const AMPLE: Budget = Budget { steps: 10_000_000, memory: 1 << 28, deadline: Deadline::NEVER };
 const MODELS: [ModelKind; 10] = [
     ModelKind::CasRegister,
     ModelKind::RegisterFrom(1),
@@ -85,6 +86,7 @@ fn all_engines_agree_with_brute_force() {
     let first = number("CHECKER_FIRST").unwrap_or(0);
     let mut counts: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
     let (mut cut_short, mut tried_short) = (0, 0);
+    let (mut fired, mut unshrunk) = (0, 0);
     let mut given_up: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in first..first + histories {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -114,6 +116,21 @@ fn all_engines_agree_with_brute_force() {
             Judgement::Unknown(_) => cut_short += 1,
             answer => assert_eq!(answer == Judgement::Valid, valid, "under a short budget\n{context}"),
         }
+        // Wherever the clock fires, what is said is true, and nobody goes on for long.
+        let (deadline, looks) = Deadline::after_looks(rng.random_range(0..8));
+        match judge(&key, Engine::Portfolio, Budget { deadline, ..AMPLE }) {
+            Judgement::Unknown(spent) => {
+                assert_eq!(spent.bound, Bound::Time, "{context}");
+                fired += 1;
+            }
+            Judgement::Invalid(finding) => {
+                assert!(!valid, "invalid, late\n{context}");
+                check_core(model, &key.operations, &finding, &context);
+                unshrunk += u64::from(finding.late);
+            }
+            Judgement::Valid => assert!(valid, "valid, late\n{context}"),
+        }
+        assert!(looks.in_vain() <= 8, "{} looks after the end\n{context}", looks.in_vain());
         counts.entry(model.name()).or_default()[usize::from(valid)] += 1;
         if seed % 4 == 0 {
             failed_operations_say_nothing(&key, valid, &context);
@@ -126,6 +143,8 @@ fn all_engines_agree_with_brute_force() {
         let few = (invalid + valid) / 15;
         assert!(*invalid >= few && *valid >= few, "{model}: {invalid} invalid, {valid} valid");
     }
+    println!("the clock ended {fired} judgements and left {unshrunk} cores unshrunk");
+    assert!(fired * 20 >= histories && unshrunk * 50 >= histories, "{fired} and {unshrunk} of {histories}");
     assert!(
         cut_short * 10 >= tried_short && cut_short < tried_short,
         "{cut_short} of {tried_short} cut short"
