@@ -185,6 +185,20 @@ mod tests {
     }
 
     #[test]
+    fn it_is_over_when_there_is_only_time_to_put_away_and_to_explain() {
+        let (start, seconds) = (Instant::now(), Duration::from_secs);
+        let grown = |spare| {
+            let mut watch = Watch::new(Deadline::at(start, seconds(100), seconds(spare)));
+            watch.grow(1, start);
+            watch.grow(1 << 35, start + seconds(400));
+            watch
+        };
+        // It took 400 s to make them: putting them away takes 120.
+        assert!(grown(0).passed(1 << 35) && !grown(0).passed(1000));
+        assert!(grown(101).passed(1000) && !grown(10).passed(1000));
+    }
+
+    #[test]
     fn looks_are_counted() {
         let (deadline, looks) = Deadline::after_looks(2);
         let seen: Vec<bool> = (0..4).map(|_| deadline.passed()).collect();

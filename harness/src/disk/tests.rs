@@ -196,11 +196,14 @@ fn reads_writes_and_flushes_are_refused_and_heal() {
 #[test]
 fn a_full_disk_says_so_and_takes_what_needs_no_space() {
     let Some(bench) = Bench::new() else { return };
-    bench.says("head -c 8192 /dev/zero > f && sync f");
+    bench.says("head -c 8192 /dev/zero > f && cp f g && sync");
     bench.disk().set_full(true);
     assert!(bench.fails("head -c 8192 /dev/zero >> f").contains("No space left on device"));
     assert_eq!(bench.says("df --output=avail . | tail -n 1"), "0");
     bench.says("echo x | dd of=f conv=notrunc status=none && sync f");
+    // What becomes free goes to whoever filled it.
+    bench.says("rm g");
+    assert!(bench.fails("head -c 8192 /dev/zero >> f").contains("No space left on device"));
     assert!(bench.disk().set_full(false) > 0);
     bench.says("head -c 8192 /dev/zero >> f && sync f && rm f");
     assert_eq!(bench.disk().answers().errors.keys().collect::<Vec<_>>(), ["write ENOSPC"]);

@@ -18,8 +18,8 @@ use super::content::{Content, PAGE};
 pub(super) type Ino = u64;
 /// The root directory.
 pub(super) const ROOT: Ino = 1;
-/// What a volume holds unless it is made smaller, bytes.
-const CAPACITY: u64 = 8 << 30;
+/// Pages that a volume holds: 8 GiB.
+const PAGES: u64 = (8 << 30) / PAGE as u64;
 
 type Names = BTreeMap<OsString, Ino>;
 
@@ -69,10 +69,10 @@ pub enum Entries {
 pub(super) struct Volume {
     inodes: BTreeMap<Ino, Inode>,
     next: Ino,
-    /// Pages that there may be.
-    capacity: u64,
     /// Pages that there are.
     used: u64,
+    /// Whether others took all free pages, and take what becomes free.
+    full: bool,
     /// Writes that were refused because there was no page left.
     pub(super) refused_full: u64,
     /// Whether they were counted alone.
@@ -83,14 +83,7 @@ impl Volume {
     pub(super) fn new() -> Volume {
         let root = Inode::new(Kind::Directory(Directory::default()), 0o755);
         let inodes = BTreeMap::from([(ROOT, Inode { held: 1, ..root })]);
-        Volume {
-            inodes,
-            next: ROOT + 1,
-            capacity: CAPACITY / PAGE as u64,
-            used: 0,
-            refused_full: 0,
-            dud: false,
-        }
+        Volume { inodes, next: ROOT + 1, used: 0, full: false, refused_full: 0, dud: false }
     }
 
     pub(super) fn inode(&self, ino: Ino) -> Result<&Inode, Errno> {
@@ -281,7 +274,7 @@ impl Volume {
     }
 
     fn take_pages(&mut self, added: u64) -> Result<(), Errno> {
-        if added > 0 && self.used + added > self.capacity {
+        if added > 0 && (self.full || self.used + added > PAGES) {
             self.refused_full += 1;
             if !self.dud {
                 return Err(Errno::ENOSPC);
@@ -485,8 +478,7 @@ impl Volume {
 
     /// Removes everything, durably.
     pub(super) fn clear(&mut self) {
-        let capacity = self.capacity;
-        *self = Volume { capacity, next: self.next, ..Volume::new() };
+        *self = Volume { full: self.full, next: self.next, ..Volume::new() };
     }
 
     /// Changes a file and its durable image alike.
@@ -516,12 +508,12 @@ impl Volume {
 
     /// Pages that there may be, and that are free.
     pub(super) fn space(&self) -> (u64, u64) {
-        (self.capacity, self.capacity.saturating_sub(self.used))
+        (PAGES, if self.full { 0 } else { PAGES.saturating_sub(self.used) })
     }
 
-    /// Takes all free pages away, or gives them back.
+    /// Takes all free pages away, and those that become free, or gives them back.
     pub(super) fn set_full(&mut self, full: bool) {
-        self.capacity = if full { self.used } else { CAPACITY / PAGE as u64 };
+        self.full = full;
     }
 }
 
