@@ -248,6 +248,8 @@ pub fn run(
     };
     let watch = LagProbe::start();
     let workload = run.load(workload, interrupted, observe)?;
+    // Later the wait for a quorum says by itself that it was starved.
+    let lag = watch.max();
     recorder.nemesis("phase", json!({"phase": "settle"}));
     let settling = Instant::now();
     let (settled, states) = run.settle(workload, observe)?;
@@ -258,7 +260,7 @@ pub fn run(
     cluster.stop_all();
     cluster.put_disks_away()?;
     let mut warnings = fabric_warnings(&fabric);
-    let own_fault = own_fault(fabric.overflow(), watch.max());
+    let own_fault = own_fault(fabric.overflow(), lag);
     let (places, damages) = (cluster.places(), cluster.damages());
     drop(cluster);
     drop(fabric);
