@@ -61,6 +61,8 @@ struct Inner {
     refusal: Option<Refusal>,
     /// Bytes that all files may have together.
     capacity: u64,
+    /// Whether no file can be opened.
+    closed: bool,
     entropy: ChaCha8Rng,
 }
 
@@ -106,6 +108,7 @@ impl MemoryDisk {
             operations: 0,
             refusal: None,
             capacity: u64::MAX,
+            closed: false,
             entropy: ChaCha8Rng::seed_from_u64(seed),
         };
         MemoryDisk { inner: Arc::new(Mutex::new(inner)) }
@@ -157,6 +160,11 @@ impl MemoryDisk {
         self.inner().capacity = bytes;
     }
 
+    /// Opens nothing from now on, or again: whatever needs a descriptor is refused with `EMFILE`, what is open goes on.
+    pub fn set_closed(&self, closed: bool) {
+        self.inner().closed = closed;
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the maps whole: no method panics between two changes that belong together.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,6 +175,12 @@ impl MemoryDisk {
         let mut inner = self.inner();
         inner.count()?;
         Ok(inner)
+    }
+
+    /// The same, of one that opens something.
+    fn opening(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let inner = self.operate()?;
+        if inner.closed { Err(Errno::EMFILE.into()) } else { Ok(inner) }
     }
 }
 
@@ -333,13 +347,13 @@ fn parent(path: &Path) -> Option<&Path> {
 
 impl Disk for MemoryDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let inner = self.operate()?;
+        let inner = self.opening()?;
         let id = inner.file_id(path)?;
         inner.files.get(&id).map(|file| file.current.clone()).ok_or_else(|| Errno::ENOENT.into())
     }
 
     fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let inner = self.operate()?;
+        let inner = self.opening()?;
         let id = inner.file_id(path)?;
         let bytes = inner.files.get(&id).map(|file| file.current.as_slice()).ok_or(Errno::ENOENT)?;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -349,13 +363,13 @@ impl Disk for MemoryDisk {
     fn forget(&self, _path: &Path) {}
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let inner = self.operate()?;
+        let inner = self.opening()?;
         let file = inner.file_id(path)?;
         Ok(Box::new(Handle { disk: self.clone(), file, life: inner.life }))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut inner = self.operate()?;
+        let mut inner = self.opening()?;
         inner.check_free(path)?;
         let file = inner.next_file;
         inner.next_file += 1;
@@ -383,7 +397,7 @@ impl Disk for MemoryDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let inner = self.operate()?;
+        let inner = self.opening()?;
         inner.check_dir(named(dir))?;
         let inside = inner.names.keys().filter(|path| parent(path) == named(dir));
         Ok(inside.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect())
@@ -397,7 +411,7 @@ impl Disk for MemoryDisk {
     }
 
     fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut inner = self.operate()?;
+        let mut inner = self.opening()?;
         inner.check_dir(named(dir))?;
         let changes = mem::take(&mut inner.unsynced_names);
         let (synced, kept): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.is_in(dir));
@@ -409,7 +423,7 @@ impl Disk for MemoryDisk {
     }
 
     fn lock(&self, dir: &Path) -> io::Result<Lock> {
-        let mut inner = self.operate()?;
+        let mut inner = self.opening()?;
         inner.check_dir(named(dir))?;
         if !inner.locks.insert(dir.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -418,7 +432,7 @@ impl Disk for MemoryDisk {
     }
 
     fn entropy(&self) -> io::Result<u64> {
-        Ok(self.operate()?.entropy.next_u64())
+        Ok(self.opening()?.entropy.next_u64())
     }
 }
 

@@ -7,7 +7,8 @@
 //! record that needs it is written. Then records wait, in their order, and nothing is lost. Votes do not wait: term and vote
 //! overtake what waits, out of a reserve at the end of each segment and a spare segment behind it. That is safe, because
 //! term and vote on the one side and the log on the other are read back independently of each other. What waits up to a
-//! snapshot mark may use the reserve too: that mark is what makes space.
+//! snapshot mark may use the reserve too: that mark is what makes space. A process that may open no more files is out of space
+//! in the same sense: a segment cannot be made, and what fits into the open one goes on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -53,7 +54,7 @@ pub struct Progress {
     /// Every record up to here that a vote waits for is durable: `HardState`, and a mark at index 0. Further than `durable`
     /// only while space lacks.
     pub hard_state: Lsn,
-    /// Records wait for space. The next [`Wal::sync`] tries again.
+    /// Records wait for space, or for a file to be opened. The next [`Wal::sync`] tries again.
     pub out_of_space: bool,
 }
 
@@ -245,7 +246,7 @@ impl Wal {
                 self.spare = true;
                 Ok(())
             }
-            Err(error) if lacks_space(&error) => open::remove(self.disk.as_ref(), &self.dir.join(SPARE)),
+            Err(error) if lacks_room(&error) => open::remove(self.disk.as_ref(), &self.dir.join(SPARE)),
             Err(error) => Err(self.fail(error)),
         }
     }
@@ -385,7 +386,7 @@ impl Wal {
                 self.open.zeroed = zeroed;
                 Ok(true)
             }
-            Err(error) if lacks_space(&error) => Ok(false),
+            Err(error) if lacks_room(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -420,20 +421,25 @@ impl Wal {
                 self.rolled(header, open);
                 Ok(true)
             }
-            Err(error) if lacks_space(&error) => Ok(false),
+            Err(error) if lacks_room(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Goes on in the spare segment, if there is one.
     fn roll_to_spare(&mut self) -> Result<bool, StorageError> {
-        if !std::mem::take(&mut self.spare) {
+        if !self.spare {
             return Ok(false);
         }
         let header = self.next_header();
         let bytes = open::new_segment(&header, self.sum.checkpoint());
         let path = self.dir.join(SPARE);
-        let file = self.disk.open(&path).map_err(StorageError::io("open", &path))?;
+        let file = match self.disk.open(&path).map_err(StorageError::io("open", &path)) {
+            Ok(file) => file,
+            Err(error) if lacks_room(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        self.spare = false;
         file.write_at(0, &bytes).map_err(StorageError::io("write", &path))?;
         file.fdatasync().map_err(StorageError::io("sync", &path))?;
         let named = self.dir.join(segment::file_name(header.sequence));
@@ -488,9 +494,10 @@ impl Wal {
     }
 }
 
-/// Whether the disk, or a quota on it, is full. A sync that says so has lost what it was to make durable: that is a failure.
-fn lacks_space(error: &StorageError) -> bool {
-    let full = [Errno::ENOSPC, Errno::EDQUOT].map(|errno| Some(errno as i32));
+/// Whether the disk, or a quota on it, is full, or the process, or the machine, may open no more files: what was refused then can be
+/// tried again. A sync that says so has lost what it was to make durable, or may have: that is a failure.
+fn lacks_room(error: &StorageError) -> bool {
+    let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32));
     matches!(error, StorageError::Io { action, source, .. }
         if *action != "sync" && full.contains(&source.raw_os_error()))
 }

@@ -170,6 +170,24 @@ fn a_node_starts_on_a_full_disk() {
     assert_eq!(wal.sync().unwrap().hard_state, recovered.last_lsn + 1);
 }
 
+#[test]
+fn a_process_that_may_open_no_more_files_waits_as_on_a_full_disk() {
+    let mut full = Full::new(u64::MAX / 2);
+    full.disk.set_closed(true);
+    let durable = full.fill();
+    assert!(durable > 3, "only {durable} entries fitted into the open segment");
+    assert!(full.vote(2).unwrap().hard_state == full.last_lsn(), "votes go on");
+    // In an idle moment, too, nothing breaks.
+    full.wal.prepare().unwrap();
+    full.disk.set_closed(false);
+    let last = full.last_lsn();
+    assert_eq!(full.wal.sync().unwrap(), Progress { durable: last, hard_state: last, out_of_space: false });
+    full.write(entry(2, durable + 2, 300)).unwrap();
+    let appended = full.appended.clone();
+    let recovered = full.restart();
+    assert_eq!((recovered.entries, recovered.condition), (entries(&appended), Condition::Sound));
+}
+
 /// What a node on a full disk goes through. Says what it was told to be durable.
 fn life(full: &mut Full, told: &mut Progress) -> Result<(), StorageError> {
     let durable = 8;
