@@ -3,18 +3,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::disk::{self, SOURCE};
-
-/// Control groups of runs begin with it.
-const GROUP_PREFIX: &str = "whitewater-";
-/// Where control groups are.
-const GROUPS: &str = "/sys/fs/cgroup";
+use crate::group::{self, Groups};
 
 /// Something that a machine may allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,16 +50,10 @@ pub fn examine() -> Vec<Finding> {
             "run as root, or with CAP_SYS_ADMIN",
         ),
         finding(
-            "cgroup v1",
-            "limits of processor and memory",
-            told("/sys/fs/cgroup/cpu", group_in(Path::new("/sys/fs/cgroup/cpu"))),
-            "one of the two versions is enough",
-        ),
-        finding(
-            "cgroup v2",
-            "limits of processor and memory",
-            group_v2().err().map(|error| error.to_string()),
-            "one of the two versions is enough; v2 needs its cpu and memory controllers",
+            "cgroup",
+            "a control group for each node: memory_limit",
+            Groups::probe().err().map(|error| error.to_string()),
+            "run as root, where version 1 of control groups is mounted with its memory, or a group above this process's own has memory in its cgroup.subtree_control (in a container, --privileged)",
         ),
         finding(
             "ptrace",
@@ -92,28 +82,6 @@ fn runs(program: &str) -> io::Result<()> {
     command.status().map(drop)
 }
 
-/// Makes a control group below `path` and removes it.
-fn group_in(path: &Path) -> io::Result<()> {
-    if !path.join("cgroup.procs").exists() {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let group = path.join(format!("{GROUP_PREFIX}probe-{}", std::process::id()));
-    fs::create_dir(&group)?;
-    fs::remove_dir(&group)
-}
-
-fn group_v2() -> io::Result<()> {
-    let roots = [Path::new(GROUPS).to_owned(), Path::new(GROUPS).join("unified")];
-    let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists());
-    let root = root.ok_or_else(|| io::Error::other("it is not mounted"))?;
-    let controllers = fs::read_to_string(root.join("cgroup.controllers"))?;
-    let has = |name| controllers.split_whitespace().any(|controller| controller == name);
-    if !has("cpu") || !has("memory") {
-        return Err(io::Error::other(format!("it has the controllers {:?} alone", controllers.trim())));
-    }
-    group_in(&root)
-}
-
 /// Opens the memory of a child for writing.
 fn child_memory() -> io::Result<()> {
     let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
@@ -124,7 +92,7 @@ fn child_memory() -> io::Result<()> {
 }
 
 /// Removes what an earlier run left in this mount namespace and among the control groups: mounts whose file system has ended, groups
-/// without a process. What was removed.
+/// whose harness has ended. What was removed.
 ///
 /// # Errors
 /// The list of mounts cannot be read.
@@ -135,16 +103,7 @@ pub fn sweep() -> io::Result<Vec<String>> {
             swept.push(format!("mount {}", path.display()));
         }
     }
-    let hierarchies = fs::read_dir(GROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
-    for hierarchy in hierarchies.chain([PathBuf::from(GROUPS)]) {
-        let groups = fs::read_dir(&hierarchy).into_iter().flatten().flatten();
-        for group in groups.filter(|group| group.file_name().to_string_lossy().starts_with(GROUP_PREFIX)) {
-            // A group in which a process lives cannot be removed.
-            if fs::remove_dir(group.path()).is_ok() {
-                swept.push(format!("group {}", group.path().display()));
-            }
-        }
-    }
+    swept.extend(group::sweep());
     Ok(swept)
 }
 
@@ -171,10 +130,8 @@ mod tests {
     fn everything_is_tried_and_what_is_refused_has_a_way_out() {
         let found = examine();
         let names: Vec<_> = found.iter().map(|finding| finding.name).collect();
-        assert_eq!(names, ["fuse", "tun", "netns", "cgroup v1", "cgroup v2", "ptrace", "loop"]);
+        assert_eq!(names, ["fuse", "tun", "netns", "cgroup", "ptrace", "loop"]);
         assert!(found.iter().all(|finding| finding.hint.len() > 10 && finding.about.len() > 10));
-        let group = |path: &str| group_in(Path::new(path)).unwrap_err().kind();
-        assert_eq!(group("/nonexistent"), io::ErrorKind::NotFound);
         assert!(runs("no-such-program").is_err());
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Reach {
     Order,
     /// What a disk holds and answers.
     Disk,
+    /// What processes may use.
+    Limit,
 }
 
 #[cfg(not(any(test, debug_assertions)))]
@@ -114,6 +116,7 @@ mod enabled {
             | FaultKind::Garble
             | FaultKind::CutClients => &[Reach::Rule],
             FaultKind::Snapshot => &[Reach::Signal, Reach::Rule],
+            FaultKind::FdLimit | FaultKind::MemoryLimit => &[Reach::Limit],
             FaultKind::ClockJump | FaultKind::ClockRate => &[Reach::Clock],
             FaultKind::Membership | FaultKind::Transfer => &[Reach::Order],
             FaultKind::Wipe

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod dud;
 mod errand;
 pub mod fault;
+pub mod group;
 pub mod host;
 pub mod nemesis;
 pub mod net;

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use crate::NodeId;
 use crate::cluster::{Addresses, Cluster, ClusterError, Leader, LogWatch};
 use crate::disk::{Disks, Store};
+use crate::fault::Needs;
+use crate::group::Groups;
 use crate::host::{Host, LagProbe, monotonic_ns};
 use crate::nemesis;
 use crate::net::{Backend, Fabric};
@@ -152,6 +154,9 @@ pub enum RunError {
     /// The disks below the nodes.
     #[error("cannot set up the disks of nodes: {0}")]
     Disks(io::Error),
+    /// The control groups of the nodes.
+    #[error("cannot make control groups for the memory of nodes: {0}")]
+    Groups(io::Error),
     /// A client.
     #[error("cannot start a client: {0}")]
     Session(io::Error),
@@ -216,7 +221,11 @@ pub fn run(
             Some(Disks::create(&plan.dir, addresses.nodes(), kept).map_err(RunError::Disks)?)
         }
     };
-    let cluster = Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true, disks)?;
+    let groups = match plan.schedule.kinds().iter().any(|kind| kind.needs() == Needs::Memory) {
+        true => Some(Groups::create(addresses.nodes()).map_err(RunError::Groups)?),
+        false => None,
+    };
+    let cluster = Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true, disks, groups)?;
     let leader = cluster.wait_up(READY_WITHIN)?;
 
     let can_cas = plan.system.functions().iter().any(|function| function == "cas");

@@ -40,6 +40,7 @@ fn a_storm_of_every_fault_is_valid_and_every_kind_bites() {
         installs_snapshots: true,
         // Twenty seconds are too short for more kinds; `disks` has those.
         disks: false,
+        groups: harness::group::Groups::probe().is_ok(),
     };
     for kind in FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)) {
         let values = run.nemesis(kind.name());

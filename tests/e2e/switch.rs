@@ -50,6 +50,7 @@ fn a_storm_of_every_fault_over_the_switch_is_valid_and_every_kind_bites() {
         takes_orders: true,
         installs_snapshots: true,
         disks: false,
+        groups: harness::group::Groups::probe().is_ok(),
     };
     assert_all_bit(&run, FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)));
     assert!(run.operations("ok") >= 1_500, "{said}");

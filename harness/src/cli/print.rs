@@ -217,6 +217,7 @@ fn fault_words(kind: &str, tally: &FaultTally) -> String {
         "reset" => &["reset"],
         "starve" => &["stops"],
         "rolling_restart" => &["restarted"],
+        "memory_limit" => &["killed", "hits"],
         "eio" | "disk_full" | "slow_fsync" => &["answered"],
         _ => &[],
     };

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::cluster::Hosts;
 use crate::disk::{Store, refused as disk_refused};
 use crate::fault::{FaultKind, Shape};
+use crate::group::Groups;
 use crate::net::Backend;
 use crate::profile::{self, Profile};
 use crate::spec::{Spec, WorkloadKind};
@@ -262,6 +263,7 @@ impl SpecArgs {
         };
         let cluster = Shape {
             disks: wanted != Disk::Chosen(Store::Real),
+            groups: Groups::probe().is_ok(),
             nodes,
             hosts: net == Backend::Switch,
             clocks: clock::is_possible(),

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Cluster, ClusterError, Seen, SelfExit, Slot, is_stopped, lock, refused, status_text};
 use crate::NodeId;
 use crate::disk::{Backup, Difference, Disk, Disks, Entries, Moment};
+use crate::group::Counts;
 use crate::run_dir::node_name;
 use crate::translate::Damage;
 
@@ -48,6 +49,8 @@ pub(super) struct Excuse {
     held: bool,
     /// It ended as it said it would.
     fallen: Option<String>,
+    /// What the kernel had counted before the memory of the node was limited.
+    memory: Option<Counts>,
     /// What its disk held before it was damaged: what a node that refuses the rest gets back.
     backup: Option<Backup>,
 }
@@ -199,6 +202,18 @@ impl Cluster {
         lock(&self.excuses).insert(node, Excuse { held: true, ..Excuse::default() });
     }
 
+    /// The same, and from now on it is no violation either if the kernel kills the node for its memory.
+    pub(crate) fn excuse_killed(&self, node: NodeId) {
+        let memory = Some(self.memory_counts(node));
+        lock(&self.excuses).insert(node, Excuse { held: true, memory, ..Excuse::default() });
+    }
+
+    /// What the kernel counted of the memory of a node since then.
+    pub(crate) fn memory_counts_since(&self, node: NodeId) -> Counts {
+        let before = lock(&self.excuses).get(&node).and_then(|excuse| excuse.memory).unwrap_or_default();
+        self.memory_counts(node).since(before)
+    }
+
     /// Damages the disk of a node that is killed; how it differs then.
     pub(crate) fn damage_disk(
         &self,
@@ -254,7 +269,7 @@ impl Cluster {
     /// Starts a node again that ended because of a fault which is gone.
     pub(super) fn raise(&self, node: NodeId) {
         let (status, backup) = match lock(&self.excuses).get_mut(&node) {
-            Some(Excuse { held: false, fallen: Some(status), backup }) => (status.clone(), backup.take()),
+            Some(Excuse { held: false, fallen: Some(status), backup, .. }) => (status.clone(), backup.take()),
             _ => return,
         };
         let refused = self.system.refused_exits().iter().any(|code| status == format!("exit {code}"));
@@ -277,12 +292,15 @@ impl Cluster {
         }
     }
 
-    /// Whether an exit is one that the system declares and a fault explains; it is remembered then.
+    /// Whether an exit is one that the system declares and a fault explains, or the kernel's doing where it was given little memory; it is
+    /// remembered then.
     pub(super) fn explains(&self, exit: &SelfExit) -> bool {
         let is_one_of = |codes: &[i32]| codes.iter().any(|code| exit.status == format!("exit {code}"));
         let declared = |excuse: &Excuse| {
             is_one_of(self.system.expected_exits())
                 || (excuse.backup.is_some() && is_one_of(self.system.refused_exits()))
+                // However it ended: a script whose program was killed has an exit code of its own.
+                || excuse.memory.is_some_and(|before| self.memory_counts(exit.node).since(before).kills > 0)
         };
         match lock(&self.excuses).get_mut(&exit.node).filter(|excuse| declared(excuse)) {
             Some(excuse) => {

@@ -1,24 +1,36 @@
 //! A small process that outlives a harness which is killed, and ends what that leaves behind: the whole group of every node, because
 //! the parent-death signal reaches the first process of a group alone, and systems start through scripts.
 //!
-//! It holds a pipe. The harness writes which groups are alive; at the end of the pipe, however that comes, what is alive is killed.
+//! It holds a pipe. The harness writes which groups are alive; at the end of the pipe, however that comes, what is alive is killed. Control
+//! groups that are still there are removed then.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// Knows nothing but numbers of groups. `sh` is on every Linux, and needs no path of ours, which tests do not have.
+/// Knows nothing but numbers of process groups, and directories of control groups, which are empty once those are dead. `sh` is on every Linux, and needs no path of ours, which tests do not have.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 live=' '
+directories=
 while read -r word group; do
     case $word in
     +) live="$live$group " ;;
+    d) directories="$directories $group" ;;
     -) case $live in *" $group "*) live="${live%%" $group "*} ${live#*" $group "}" ;; esac ;;
     esac
 done
 for group in $live; do kill -KILL "-$group" 2>/dev/null; done
+for directory in $directories; do
+    tries=0
+    while [ -d "$directory" ] && ! rmdir "$directory" 2>/dev/null && [ $tries -lt 100 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+done
 "#;
 
 /// The guardian of one cluster. Dropping it ends it, and whatever it still guards.
@@ -46,11 +58,16 @@ impl Guardian {
         self.tell('-', group);
     }
 
-    fn tell(&self, word: char, group: u32) {
+    /// From now on this directory, whose name has no blank, is removed when the harness ends, if it is empty then.
+    pub(super) fn guard_directory(&self, path: &Path) {
+        self.tell('d', path.display());
+    }
+
+    fn tell(&self, word: char, what: impl Display) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipe) = &mut child.stdin {
             // Somebody killed the guardian: the parent-death signal is left.
-            let _ = pipe.write_all(format!("{word} {group}\n").as_bytes());
+            let _ = pipe.write_all(format!("{word} {what}\n").as_bytes());
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -39,6 +40,11 @@ impl Spawner {
             }
         })?;
         Ok(Spawner { requests, guardian: Arc::new(Guardian::start()?) })
+    }
+
+    /// From now on this directory of a control group is removed when the harness ends.
+    pub(crate) fn guard_group(&self, path: &Path) {
+        self.guardian.guard_directory(path);
     }
 
     /// Starts `command` in a process group of its own; it dies when this process dies, however that dies.

@@ -36,24 +36,28 @@ pub(super) fn off_disks(
     change: impl Fn(&Disk) -> u64,
     answered: impl Fn(&Answers) -> u64,
 ) -> (bool, Map<String, Value>) {
-    let (mut caused, mut seen, mut exits) = (0, 0, Map::new());
+    let (mut caused, mut seen) = (0, 0);
     for &node in &ongoing.nodes {
         if let Ok(disk) = cluster.disk(node) {
             let (own, answers) = disk.since_mark(change(disk));
             caused += own;
             seen += answered(&answers);
         }
-        if let Some(exit) = cluster.release(node) {
-            exits.insert(node_name(node), exit.into());
-        }
     }
     let mut evidence =
         Map::from_iter([("caused".to_owned(), caused.into()), ("answered".to_owned(), seen.into())]);
+    release(cluster, ongoing, &mut evidence);
+    // Most of what was caused must have been answered so: a flush may be late because the machine is busy, too.
+    (caused > 0 && seen > 0 && seen.saturating_mul(2) >= caused, evidence)
+}
+
+/// Starts again whoever ended because of a fault that is gone, and notes how.
+pub(super) fn release(cluster: &Cluster, ongoing: &Ongoing, evidence: &mut Map<String, Value>) {
+    let exit = |node: &NodeId| Some((node_name(*node), cluster.release(*node)?.into()));
+    let exits: Map<String, Value> = ongoing.nodes.iter().filter_map(exit).collect();
     if !exits.is_empty() {
         evidence.insert("exits".to_owned(), exits.into());
     }
-    // Most of what was caused must have been answered so: a flush may be late because the machine is busy, too.
-    (caused > 0 && seen > 0 && seen.saturating_mul(2) >= caused, evidence)
 }
 
 /// Why the first victim may lose nothing now, if so: too many others have not got back yet what they lost. From here on it counts.

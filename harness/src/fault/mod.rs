@@ -109,6 +109,10 @@ faults! {
     Wipe = wipe "wipe";
     /// Processes that get little CPU.
     Starve = starve "starve";
+    /// Processes that can open no more files.
+    FdLimit = fd_limit "fd_limit";
+    /// Processes that get less memory than they use.
+    MemoryLimit = memory_limit "memory_limit";
     /// Directed links that change a bit of some datagrams.
     Corrupt = corrupt "corrupt";
     /// Directed links that deliver old datagrams again.
@@ -149,7 +153,7 @@ faults! {
 
 mod disks;
 
-use disks::{damage, mend, off_disks, on_disks};
+use disks::{damage, mend, off_disks, on_disks, release};
 
 impl FaultKind {
     /// Whether one may wait for a moment of a node: what is done to a single process at once.
@@ -176,6 +180,7 @@ impl FaultKind {
             }
             Needs::Disks => cluster.disks,
             Needs::Damage => cluster.nodes > 2 && cluster.disks,
+            Needs::Memory => cluster.groups,
         }
     }
 }
@@ -217,6 +222,8 @@ pub enum Needs {
     Disks,
     /// Those, and three nodes or more, so that one may be damaged.
     Damage,
+    /// Control groups for the memory of processes.
+    Memory,
 }
 
 impl Needs {
@@ -246,6 +253,7 @@ impl std::fmt::Display for Needs {
             Needs::Damage => {
                 "it needs three nodes or more on disks of the harness's own: --disk fuse, and see `harness doctor`"
             }
+            Needs::Memory => "it needs control groups for memory, see `harness doctor`",
             Needs::Snapshots => {
                 "it needs three nodes or more that write snapshots often: --snapshot-entries 5000 or less"
             }
@@ -272,6 +280,8 @@ pub struct Shape {
     pub installs_snapshots: bool,
     /// Whether its nodes may be on disks of the harness's own.
     pub disks: bool,
+    /// Whether there are control groups for the memory of its processes.
+    pub groups: bool,
 }
 
 /// A name that is no kind of fault.
@@ -507,6 +517,7 @@ mod tests {
             takes_orders: ours,
             installs_snapshots: ours,
             disks: false,
+            groups: false,
         };
         let possible = FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)).map(FaultKind::name);
         assert_eq!(possible.collect::<Vec<_>>().join(" "), expected, "{shape:?}");
@@ -514,27 +525,27 @@ mod tests {
 
     #[test]
     fn a_cluster_has_the_faults_that_it_can_have() {
-        check(1, Transport::Udp, false, true, "kill pause restart rolling_restart kill_all starve");
+        check(1, Transport::Udp, false, true, "kill pause restart rolling_restart kill_all starve fd_limit");
         check(
             5,
             Transport::Udp,
             false,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve corrupt replay rate membership transfer snapshot",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit corrupt replay rate membership transfer snapshot",
         );
         check(
             3,
             Transport::Tcp,
             false,
             true,
-            "kill pause partition loss delay restart rolling_restart kill_all start_late wipe starve rate reset",
+            "kill pause partition loss delay restart rolling_restart kill_all start_late wipe starve fd_limit rate reset",
         );
         check(
             3,
             Transport::Direct,
             false,
             false,
-            "kill pause restart rolling_restart kill_all start_late starve",
+            "kill pause restart rolling_restart kill_all start_late starve fd_limit",
         );
     }
 
@@ -545,21 +556,21 @@ mod tests {
             Transport::Direct,
             true,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve replay rate garble cut_clients clock_jump clock_rate",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit replay rate garble cut_clients clock_jump clock_rate",
         );
         check(
             3,
             Transport::Tcp,
             true,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve replay rate reset garble cut_clients clock_jump clock_rate",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit replay rate reset garble cut_clients clock_jump clock_rate",
         );
         check(
             1,
             Transport::Udp,
             true,
             true,
-            "kill pause restart rolling_restart kill_all starve cut_clients clock_jump clock_rate",
+            "kill pause restart rolling_restart kill_all starve fd_limit cut_clients clock_jump clock_rate",
         );
     }
 

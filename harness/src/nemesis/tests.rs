@@ -9,10 +9,19 @@ use std::net::UdpSocket;
 /// Runs a schedule on `sleep` processes: every line as (`f`, value).
 fn check(schedule: &str, during: impl Fn(&Cluster, &Fabric, &Value)) -> Vec<(String, Value)> {
     let dir = tempfile::tempdir().unwrap();
+    check_on(cluster_of("exec sleep 1000", 3, dir.path()), schedule, during)
+}
+
+/// Runs a schedule on three processes.
+fn check_on(
+    (cluster, fabric): (Cluster, Fabric),
+    schedule: &str,
+    during: impl Fn(&Cluster, &Fabric, &Value),
+) -> Vec<(String, Value)> {
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("schedule.jsonl");
     std::fs::write(&path, schedule).unwrap();
     let schedule = Schedule::read(&path).unwrap();
-    let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
     let lines = RefCell::new(Vec::new());
     let sink = |f: &str, value: Value| {
         during(&cluster, &fabric, &value);
@@ -58,10 +67,16 @@ fn processes_are_hit_once_and_all_run_at_the_end() {
     assert_eq!(lines.len(), 6, "what was skipped is not healed: {lines:?}");
 }
 
-/// The heal of the only fault of a schedule, whose target is everyone, after `ms`.
+/// The injection and the heal of the only fault of a schedule, whose target is everyone, after `ms`.
 fn check_process(fault: &str, ms: u64) -> (Value, Value) {
+    let dir = tempfile::tempdir().unwrap();
+    check_process_on(cluster_of("exec sleep 1000", 3, dir.path()), fault, ms)
+}
+
+fn check_process_on(on: (Cluster, Fabric), fault: &str, ms: u64) -> (Value, Value) {
     let line = format!(r#"{{"id":1,"at_ms":0,"duration_ms":{ms},"target":"all","fault":{fault}}}"#);
-    let lines = check(&line, |_, _, _| {});
+    let lines = check_on(on, &line, |_, _, _| {});
+    assert!(lines.iter().all(|(f, _)| f != "self_exit"), "{lines:?}");
     (of(&lines, 1, "inject").clone(), of(&lines, 1, "heal").clone())
 }
 
@@ -116,6 +131,55 @@ fn no_dud_of_processes_bites() {
         let inject = of(&lines, 1, "inject");
         assert_eq!(inject["outcome"], "skipped", "{kind}: what was written is looked for: {inject}");
     }
+}
+
+/// Opens a file again and again, and says so when it is refused. What it has open begins at 0, without a gap.
+const OPENER: &str = "exec 3< /dev/null; while :; do (true < /dev/zero) 2> /dev/null || echo 'Too many open files' >&2; sleep 0.01; done";
+const FD_LIMIT: &str = r#"{"kind":"fd_limit"}"#;
+
+#[test]
+fn a_process_is_refused_files_as_long_as_it_lasts_and_keeps_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = |cluster: &Cluster| cluster.files(1).unwrap().limit;
+    let (on, seen) = (cluster_of(OPENER, 3, dir.path()), RefCell::new(Vec::new()));
+    let before = limit(&on.0);
+    let line = format!(r#"{{"id":1,"at_ms":100,"duration_ms":600,"target":"all","fault":{FD_LIMIT}}}"#);
+    let lines = check_on(on, &line, |cluster, _, value| {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", cluster.pids()[0])).unwrap().count();
+        seen.borrow_mut().push((value["phase"].clone(), limit(cluster), open));
+    });
+    let heal = of(&lines, 1, "heal");
+    assert_eq!(heal["bit"], true, "{lines:?}");
+    assert!(heal["evidence"]["refused"].as_u64() > Some(0), "{heal}");
+    let seen = seen.into_inner();
+    assert!(seen[0].1 <= seen[0].2 as u64 && seen[0].2 > 3, "{seen:?}");
+    assert_eq!(seen[1].1, before, "{seen:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let dud = || check_process_on(cluster_of(OPENER, 3, dir.path()), FD_LIMIT, 300);
+    let (inject, heal) = dud::tests::with(FaultKind::FdLimit, dud);
+    assert_eq!((&inject["outcome"], &heal["bit"]), (&json!("installed"), &json!(false)), "{inject} {heal}");
+    assert_eq!(heal["evidence"]["refused"], 0, "{heal}");
+}
+
+/// Wants more memory again and again.
+const EATER: &str = "x=; while :; do x=$x$(head -c 65536 /dev/zero | tr '\\0' x); sleep 0.005; done";
+const MEMORY_LIMIT: &str = r#"{"kind":"memory_limit","percent":80}"#;
+
+#[test]
+fn who_wants_more_memory_than_it_gets_is_killed_for_it_and_started_again() {
+    use crate::cluster::tests::cluster_in_groups;
+    let check = |script: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        Some(check_process_on(cluster_in_groups(script, 3, dir.path())?, MEMORY_LIMIT, 1_000))
+    };
+    let Some((inject, heal)) = check(EATER) else { return };
+    assert_eq!((&inject["outcome"], &heal["bit"]), (&json!("installed"), &json!(true)), "{inject} {heal}");
+    assert!(heal["evidence"]["killed"].as_u64() > Some(0), "{heal}");
+    let dud = dud::tests::with(FaultKind::MemoryLimit, || check(EATER)).unwrap();
+    assert_eq!((&dud.0["outcome"], &dud.1["bit"]), (&json!("installed"), &json!(false)), "{dud:?}");
+    // Who wants nothing misses nothing.
+    let (_, heal) = check("exec sleep 1000").unwrap();
+    assert_eq!(heal["evidence"]["killed"], 0, "{heal}");
 }
 
 #[test]
