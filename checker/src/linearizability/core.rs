@@ -28,6 +28,8 @@ pub(crate) struct Closure<'a> {
     replacing: Vec<(u64, usize, Option<usize>)>,
     /// Ends the shrinking, which no verdict depends on.
     deadline: Deadline,
+    /// [`WORK`].
+    work: usize,
 }
 
 impl<'a> Closure<'a> {
@@ -38,7 +40,7 @@ impl<'a> Closure<'a> {
                 writers.entry(brought).or_default().push(i);
             }
         }
-        Closure { model, ops, writers, replacing: replacing(ops), deadline }
+        Closure { model, ops, writers, replacing: replacing(ops), deadline, work: WORK }
     }
 
     /// The smallest closed set around `seed`, ascending.
@@ -56,7 +58,7 @@ impl<'a> Closure<'a> {
     /// What has to be in a closed set because this operation is.
     fn needs(&self, op: usize) -> Vec<usize> {
         let observer = &self.ops[op];
-        let possible = |other: &usize| *other != op && self.ops[*other].call <= observer.ret;
+        let possible = |other: &usize| self.ops[*other].call <= observer.ret;
         match self.model {
             // A text or a sum shows no seams: whoever changed it before may be in it.
             ModelKind::Kv | ModelKind::Counter if observer.action.observes().is_some() => {
@@ -110,11 +112,10 @@ impl<'a> Closure<'a> {
         let together = |other: &Op| {
             matches!(other.action, Action::Dequeue(None)) || (mine.is_some() && element(other) == mine)
         };
-        let same = |i: &usize| *i != op && together(&self.ops[*i]);
         if mine == Some(Value::Nil) {
             return Vec::new();
         }
-        (0..self.ops.len()).filter(same).collect()
+        (0..self.ops.len()).filter(|i| together(&self.ops[*i])).collect()
     }
 
     /// The latest operation that brought another value and was over before `time`: what was over before it began cannot be
@@ -128,42 +129,25 @@ impl<'a> Closure<'a> {
     /// A closed subset of the closure of `seed` that still has no valid order, from which nothing can be left out; and whether the
     /// clock ended that before it was certain.
     pub(crate) fn shrink(&self, seed: Vec<usize>) -> (Vec<usize>, bool) {
-        let mut work = 0;
-        let mut core = self.recent(seed, &mut work);
+        let mut left = self.work;
+        let mut core = self.recent(seed, &mut left);
         let mut chunk = core.len().div_ceil(2).max(1);
         loop {
-            let mut shrunk = false;
+            let before = core.len();
             let mut at = 0;
-            while at < core.len() && work < WORK && !self.late() {
-                let rest = core[..at].iter().chain(&core[(at + chunk).min(core.len())..]);
-                let candidate = self.close(rest.copied());
-                work += candidate.len() + 1;
-                if candidate.len() < core.len() && self.contradicts(&candidate) {
-                    core = candidate;
-                    shrunk = true;
-                } else {
-                    at += chunk;
+            while at < core.len() && self.goes_on(left) {
+                let rest = core[..at].iter().chain(core.iter().skip(at).skip(chunk));
+                match self.smaller(rest.copied(), core.len(), &mut left) {
+                    Some(smaller) => core = smaller,
+                    None => at += chunk,
                 }
             }
+            let shrunk = core.len() != before;
             if chunk == 1 && !shrunk {
-                // What is left out may also be a value with all that uses it.
-                for value in self.values(&core) {
-                    if work >= WORK || self.late() {
-                        break;
-                    }
-                    let rest = core.iter().copied().filter(|i| !self.touches(*i, value));
-                    let candidate = self.close(rest);
-                    work += candidate.len() + 1;
-                    if candidate.len() < core.len() && self.contradicts(&candidate) {
-                        core = candidate;
-                        shrunk = true;
-                        break;
-                    }
+                match self.without_a_value(&core, &mut left) {
+                    Some(smaller) => core = smaller,
+                    None => return (core, self.late()),
                 }
-            }
-            let late = self.late();
-            if work >= WORK || late || (chunk == 1 && !shrunk) {
-                return (core, late);
             }
             if !shrunk {
                 chunk = chunk.div_ceil(2);
@@ -172,19 +156,44 @@ impl<'a> Closure<'a> {
         }
     }
 
+    /// What is left out may also be a value with all that uses it.
+    fn without_a_value(&self, core: &[usize], left: &mut usize) -> Option<Vec<usize>> {
+        for value in self.values(core) {
+            if !self.goes_on(*left) {
+                break;
+            }
+            let rest = core.iter().copied().filter(|i| !self.touches(*i, value));
+            if let Some(smaller) = self.smaller(rest, core.len(), left) {
+                return Some(smaller);
+            }
+        }
+        None
+    }
+
     /// The closure of the last few operations of `seed` if it is wrong already, else of all: most contradictions are near.
-    fn recent(&self, mut seed: Vec<usize>, work: &mut usize) -> Vec<usize> {
+    fn recent(&self, mut seed: Vec<usize>, left: &mut usize) -> Vec<usize> {
         seed.sort_by_key(|i| Reverse((self.ops[*i].call, *i)));
         let mut count = 1;
-        while count < seed.len() && *work < WORK && !self.late() {
-            let candidate = self.close(seed[..count].iter().copied());
-            *work += candidate.len() + 1;
-            if self.contradicts(&candidate) {
-                return candidate;
+        loop {
+            if count >= seed.len() || !self.goes_on(*left) {
+                return self.close(seed);
+            }
+            if let Some(wrong) = self.smaller(seed[..count].iter().copied(), usize::MAX, left) {
+                return wrong;
             }
             count *= 2;
         }
-        self.close(seed)
+    }
+
+    /// The closure of these, if it is smaller than `than` and has no valid order by itself.
+    fn smaller(&self, of: impl Iterator<Item = usize>, than: usize, left: &mut usize) -> Option<Vec<usize>> {
+        let candidate = self.close(of);
+        *left = left.saturating_sub(candidate.len());
+        (candidate.len() < than && self.contradicts(&candidate)).then_some(candidate)
+    }
+
+    fn goes_on(&self, left: usize) -> bool {
+        left != 0 && !self.late()
     }
 
     /// Values that the operations bring or saw.
@@ -251,9 +260,14 @@ fn replacing(ops: &[Op]) -> Vec<(u64, usize, Option<usize>)> {
 mod tests {
     use super::*;
 
+    fn ops<const N: usize>(actions: [(u64, u64, Action); N]) -> Vec<Op> {
+        let op = |(id, (call, ret, action))| Op { id, call, ret, action };
+        actions.into_iter().enumerate().map(op).collect()
+    }
+
     #[test]
     fn a_core_is_closed_and_nothing_in_it_is_idle() {
-        let actions = [
+        let ops = ops([
             (0, 1, Action::Write(1.into())),
             (2, 3, Action::Read(1.into())),
             (4, 5, Action::Write(3.into())),
@@ -261,12 +275,7 @@ mod tests {
             (8, 9, Action::Read(2.into())),
             (10, 11, Action::Read(1.into())),
             (12, u64::MAX, Action::Write(1.into())),
-        ];
-        let ops: Vec<Op> = actions
-            .into_iter()
-            .enumerate()
-            .map(|(id, (call, ret, action))| Op { id, call, ret, action })
-            .collect();
+        ]);
         let closure = Closure::new(ModelKind::CasRegister, &ops, Deadline::NEVER);
         assert_eq!(
             closure.close([5]),
@@ -279,5 +288,101 @@ mod tests {
         assert!(core.contains(&0) && core.contains(&5), "{core:?}");
         assert!(closure.contradicts(&core));
         assert!(!closure.contradicts(&[0, 5]));
+    }
+
+    #[test]
+    fn whoever_can_have_brought_what_was_seen_belongs_to_it_and_nobody_else() {
+        let closed = |model, ops: &[Op], of| Closure::new(model, ops, Deadline::NEVER).close([of]);
+        let sums = ops([
+            (0, 1, Action::Add(1.into())),
+            (0, 1, Action::Read(0.into())),
+            (2, 5, Action::Read(1.into())),
+            (5, 6, Action::Add(2.into())),
+            (6, 7, Action::Add(2.into())),
+        ]);
+        assert_eq!(closed(ModelKind::Counter, &sums, 2), [0, 2, 3]);
+        assert_eq!(closed(ModelKind::Counter, &sums, 4), [4], "it saw nothing");
+        let lists = ops([
+            (0, 1, Action::Append(1.into())),
+            (0, 1, Action::Append(2.into())),
+            (2, 5, Action::Read(Value::List([1.into()].into()))),
+            (5, 6, Action::Append(1.into())),
+            (6, 7, Action::Append(1.into())),
+        ]);
+        assert_eq!(closed(ModelKind::ListAppend, &lists, 2), [0, 2, 3]);
+        let register = |over: u64, by: (u64, u64)| {
+            let ops = ops([
+                (0, over, Action::Write(1.into())),
+                (by.0, by.1, Action::Write(2.into())),
+                (8, 9, Action::Read(1.into())),
+            ]);
+            closed(ModelKind::CasRegister, &ops, 2)
+        };
+        assert_eq!(
+            register(2, (3, 7)),
+            [0, 1, 2],
+            "the last of those that were replaced, and what replaced it"
+        );
+        assert_eq!(register(3, (3, 7)), [0, 2], "it may have been written after 2");
+        assert_eq!(register(2, (3, 8)), [0, 2], "2 may be written after the read");
+        let between = |writes: &[(u64, u64, i64)]| {
+            let write = |(call, ret, v): &(u64, u64, i64)| (*call, *ret, Action::Write((*v).into()));
+            let read = (10, 11, Action::Read(1.into()));
+            let all = writes.iter().map(write).chain([read]).enumerate();
+            let ops: Vec<Op> = all.map(|(id, (call, ret, action))| Op { id, call, ret, action }).collect();
+            closed(ModelKind::CasRegister, &ops, writes.len())
+        };
+        assert_eq!(between(&[(0, 1, 1), (2, 3, 2), (4, 5, 1)]), [1, 2, 3], "the first is no more to be seen");
+        assert_eq!(between(&[(0, 1, 1), (4, 5, 1), (3, 6, 2)]), [1, 2, 3], "nor if 2 takes longer");
+        assert_eq!(between(&[(0, 1, 1), (4, 5, 1), (3, 6, 1)]), [0, 1, 2, 3], "nothing replaces 1");
+        assert_eq!(
+            between(&[(0, 3, 1), (6, 7, 1), (4, 8, 2), (3, 9, 3)]),
+            [1, 2, 4],
+            "of two that replace it the one that began later"
+        );
+    }
+
+    #[test]
+    fn an_element_is_left_out_with_all_that_uses_it() {
+        let element = |n: i64| Some(n.into());
+        let queue = ops([
+            (0, 1, Action::Enqueue(1.into())),
+            (2, 3, Action::Enqueue(2.into())),
+            (4, 5, Action::Enqueue(9.into())),
+            (6, 7, Action::Dequeue(element(2))),
+            (8, 9, Action::Dequeue(element(1))),
+            (10, 11, Action::Dequeue(element(9))),
+        ]);
+        let closure = Closure::new(ModelKind::FifoQueue, &queue, Deadline::NEVER);
+        assert_eq!(closure.shrink((0..6).collect()), (vec![0, 1, 3, 4], false));
+        let spent = Closure { work: 0, ..Closure::new(ModelKind::FifoQueue, &queue, Deadline::NEVER) };
+        assert_eq!(spent.shrink(vec![3, 4, 5]), ((0..6).collect(), false), "closed, if not small");
+        let late = Closure::new(ModelKind::FifoQueue, &queue, Deadline::after_looks(0).0);
+        assert_eq!(late.shrink(vec![3, 4, 5]), ((0..6).collect(), true));
+    }
+
+    #[test]
+    fn a_contradiction_is_looked_for_near_the_end_and_not_for_long() {
+        // Everybody reads what was written just before, but for one, seven pairs before the end.
+        let mut all = Vec::new();
+        for pair in 0..60 {
+            let (at, value) = (10 * pair as u64, pair as i64);
+            let seen = if pair == 52 { 50 } else { value };
+            for (call, action) in [(at, Action::Write(value.into())), (at + 5, Action::Read(seen.into()))] {
+                all.push(Op { id: all.len(), call, ret: call + 1, action });
+            }
+        }
+        let closure = Closure { work: 50, ..Closure::new(ModelKind::CasRegister, &all, Deadline::NEVER) };
+        let (core, late) = closure.shrink((0..all.len()).collect());
+        assert!(core.len() <= 20 && !late && closure.contradicts(&core), "{core:?}");
+
+        let sums = |adds: usize| {
+            let add = |id: usize| Op { id, call: 0, ret: 100, action: Action::Add((1i64 << id).into()) };
+            let read = Op { id: adds, call: 50, ret: 51, action: Action::Read((-1).into()) };
+            let ops: Vec<Op> = (0..adds).map(add).chain([read]).collect();
+            Closure::new(ModelKind::Counter, &ops, Deadline::NEVER)
+                .contradicts(&(0..=adds).collect::<Vec<_>>())
+        };
+        assert!(sums(3) && !sums(10), "few sums are tried, and many are given up");
     }
 }

@@ -346,10 +346,8 @@ impl<'a, M: Model> Searcher<'a, M> {
             self.steps += searcher.steps;
             match result {
                 Try::Died { cut: false, .. } => return Ok(Some(among)),
-                Try::Spent(spent) if spent.bound != Bound::Open => {
-                    return Err(Spent { steps: self.steps, ..spent });
-                }
-                Try::Died { .. } | Try::End(_) | Try::Spent(_) => {}
+                Try::Spent(spent) => return Err(Spent { steps: self.steps, ..spent }),
+                Try::Died { .. } | Try::End(_) => {}
             }
         }
         Ok(None)
@@ -483,7 +481,7 @@ impl<'a, M: Model> Searcher<'a, M> {
                 What::Slot(slot) => 1u128 << slot,
                 What::Class(_) => 0,
             };
-            let before = candidates.iter().filter(same).map(bit).fold(0, |mask, bit| mask | bit);
+            let before = candidates.iter().filter(same).map(bit).sum();
             let (overwrites, call) = (self.overwrites[i], self.call_of[i]);
             candidates.push(Candidate { what: What::Slot(slot), action, overwrites, call, before });
         }
@@ -594,7 +592,8 @@ impl<'a, M: Model> Searcher<'a, M> {
             }
         }
         let Some(state) = self.space.step(from.state, candidate.action) else { return Ok(None) };
-        let mut reached = Configuration { state, done: from.done | bit, ..from.clone() };
+        let mut reached = Configuration { state, ..from.clone() };
+        reached.done |= bit;
         if let What::Class(class) = candidate.what
             && !self.take(&mut reached, class, now.event, hidden)
         {
@@ -691,85 +690,4 @@ fn another_goes_first(from: &Configuration, candidate: &Candidate, all: &[Candid
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deadline::Deadline;
-    use crate::history::Value;
-    use crate::model::{Counter, Register};
-
-    const BUDGET: Budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: Deadline::NEVER };
-
-    fn op(id: usize, call: u64, ret: u64, action: Action) -> Op {
-        Op { id, call, ret, action }
-    }
-
-    fn answer(ops: &[Op], budget: Budget) -> Answer {
-        search(&Register { initial: Value::Nil }, ops, budget, false)
-    }
-
-    #[test]
-    fn an_indeterminate_write_takes_effect_late_or_never_but_once() {
-        let write = |id, call, ret, v: i64| op(id, call, ret, Action::Write(v.into()));
-        let read = |id, call, ret, v: i64| op(id, call, ret, Action::Read(v.into()));
-        let info = write(0, 0, u64::MAX, 1);
-        let two = write(1, 1, 2, 2);
-        assert_eq!(answer(&[info.clone(), two.clone(), read(2, 3, 4, 1)], BUDGET), Answer::Valid(None));
-        assert_eq!(answer(&[info.clone(), two.clone(), read(2, 3, 4, 2)], BUDGET), Answer::Valid(None));
-        let again = [info, two, read(2, 3, 4, 1), write(3, 5, 6, 3), read(4, 7, 8, 1)];
-        assert_eq!(answer(&again, BUDGET), Answer::Invalid { among: vec![0, 1, 2, 3, 4] });
-    }
-
-    #[test]
-    fn the_order_that_was_found_is_told() {
-        // 2 is read while 3 is being written and 1 after both: one of them is hidden before the other.
-        let ops = [
-            op(0, 0, 9, Action::Write(1.into())),
-            op(1, 0, 9, Action::Write(2.into())),
-            op(2, 0, 3, Action::Write(3.into())),
-            op(3, 1, 8, Action::Read(2.into())),
-            op(4, 4, 5, Action::Read(3.into())),
-            op(5, 6, 7, Action::Cas(3.into(), 4.into())),
-            op(6, 0, u64::MAX, Action::Cas(4.into(), 5.into())),
-            op(7, 10, 11, Action::Read(5.into())),
-        ];
-        let answer = search(&Register { initial: Value::Nil }, &ops, BUDGET, true);
-        let Answer::Valid(Some(order)) = answer else { panic!("{answer:?}") };
-        assert_eq!(order, [1, 3, 0, 2, 4, 5, 6, 7]);
-    }
-
-    #[test]
-    fn a_proof_may_look_at_a_part_of_the_history() {
-        let write = |id, at: u64, v: i64| op(id, at, at + 5, Action::Write(v.into()));
-        let mut ops: Vec<Op> = (0..300).map(|i| write(i, 10 * i as u64, i as i64 % 3)).collect();
-        ops.push(op(300, 3000, 3001, Action::Read(1.into())));
-        let Answer::Invalid { among } = answer(&ops, BUDGET) else { panic!("299 wrote 2") };
-        assert_eq!(among.last(), Some(&300));
-        ops[300].action = Action::Read(2.into());
-        assert_eq!(answer(&ops, BUDGET), Answer::Valid(None));
-    }
-
-    #[test]
-    fn equal_times_are_concurrent() {
-        let ops = |call| [op(0, 0, 5, Action::Write(1.into())), op(1, call, 9, Action::Read(Value::Nil))];
-        assert_eq!(answer(&ops(5), BUDGET), Answer::Valid(None));
-        assert_eq!(answer(&ops(6), BUDGET), Answer::Invalid { among: vec![0, 1] });
-    }
-
-    #[test]
-    fn each_bound_ends_the_search_with_its_name() {
-        // Every choice of these has another sum, and none has this one.
-        let mut stuck: Vec<Op> =
-            (0..30).map(|i| op(i, 0, 100 + i as u64, Action::Add((1i64 << i).into()))).collect();
-        stuck.push(op(30, 90, 91, Action::Read((-1).into())));
-        let bound = |budget| match search(&Counter, &stuck, budget, false) {
-            Answer::Unknown(spent) => spent.bound,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(bound(Budget { steps: 10_000, ..BUDGET }), Bound::Steps);
-        assert_eq!(bound(Budget { memory: 10_000, ..BUDGET }), Bound::Memory);
-        assert_eq!(bound(Budget { deadline: Deadline::after_looks(1).0, ..BUDGET }), Bound::Time);
-        let wide: Vec<Op> = (0..129).map(|i| op(i, 0, 100, Action::Write(1.into()))).collect();
-        assert_eq!(answer(&wide[..128], BUDGET), Answer::Valid(None));
-        assert!(matches!(answer(&wide, BUDGET), Answer::Unknown(Spent { bound: Bound::Open, .. })));
-    }
-}
+mod tests;
