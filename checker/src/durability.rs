@@ -24,8 +24,23 @@ pub struct NodeState {
     pub node: String,
     /// Last log index in the state.
     pub last_applied: u64,
+    /// Last log index in any of the values, if they were not all read at one; as `last_applied` if they were.
+    #[serde(default)]
+    until: Option<u64>,
+    /// The whole state.
+    #[serde(default)]
+    pub(crate) image: Option<Image>,
     /// Keys that are present.
     values: BTreeMap<String, serde_json::Value>,
+}
+
+/// A whole state as bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Image {
+    /// Last log index in it.
+    pub(crate) index: u64,
+    /// Of its bytes, as the system itself makes it.
+    pub(crate) hash: String,
 }
 
 /// Why a node's state could not be read.
@@ -49,6 +64,22 @@ impl NodeState {
             Some((key, json)) => Err(error(format!("{json} is no value of key {key:?}"))),
             None => Ok(state),
         }
+    }
+
+    /// The one log index at which all values were read.
+    pub(crate) fn settled(&self) -> Option<u64> {
+        self.until.filter(|until| *until == self.last_applied)
+    }
+
+    /// The first key of which two nodes hold different values; null is absent.
+    pub(crate) fn first_difference<'a>(&'a self, other: &'a NodeState) -> Option<&'a str> {
+        let keys = self.values.keys().chain(other.values.keys());
+        keys.map(String::as_str).find(|key| self.told(key) != other.told(key))
+    }
+
+    /// What was written down of a key.
+    pub(crate) fn told(&self, key: &str) -> &serde_json::Value {
+        self.values.get(key).unwrap_or(&serde_json::Value::Null)
     }
 
     fn value(&self, key: &str) -> Value {

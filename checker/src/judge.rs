@@ -14,7 +14,7 @@ use crate::linearizability::{self, Bound, Budget, Engine, Judgement};
 use crate::report::{Evidence, Keys, Operations, Report, Violation};
 use crate::trace::{self, Trace, TraceError};
 use crate::verdict::Verdict;
-use crate::{Options, coverage, durability, liveness, verify};
+use crate::{Options, convergence, coverage, durability, liveness, verify};
 
 /// Threads that judge keys. The report does not depend on it.
 const WORKERS: usize = 2;
@@ -167,6 +167,7 @@ fn judged_within(path: &Path, options: &Options, recorded: Recorded, net: Net) -
     let judgements = linearizability(&mut report, &recorded.history, budget);
     durability(&mut report, &recorded, net.rest);
     invariants(&mut report, &recorded, net.rest);
+    convergence(&mut report, &recorded.states);
     system(&mut report, &recorded.history);
     let gaps = coverage::gaps(&recorded.history);
     let verdict = if gaps.is_empty() { Verdict::Valid } else { Verdict::Unknown };
@@ -393,6 +394,24 @@ fn durability(report: &mut Report, recorded: &Recorded, deadline: Deadline) {
             operations,
             events,
         });
+    }
+}
+
+fn convergence(report: &mut Report, states: &[durability::NodeState]) {
+    match convergence::judge(states) {
+        None => {}
+        Some(Ok(())) => report.add("convergence", Verdict::Valid, None),
+        Some(Err(divergence)) => {
+            report.add("convergence", Verdict::Invalid, Some(divergence.reason.clone()));
+            report.violations.push(Violation {
+                check: "convergence".into(),
+                class: "diverging states".into(),
+                key: None,
+                reason: divergence.reason,
+                operations: Vec::new(),
+                events: divergence.events,
+            });
+        }
     }
 }
 

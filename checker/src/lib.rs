@@ -2,7 +2,7 @@
 //! Knows nothing of live processes, clocks or seeds; recording is the harness's business.
 //!
 //! In reading order: [`history`] and [`interop`] make operations from files, [`model`] says what a key may do,
-//! [`linearizability`], [`durability`], [`invariant`], [`liveness`] and [`coverage`] judge, [`judge`] runs them all, [`follow`] judges what is
+//! [`linearizability`], [`durability`], [`invariant`], [`convergence`], [`liveness`] and [`coverage`] judge, [`judge`] runs them all, [`follow`] judges what is
 //! still being written,
 //! [`report`] and [`explain`] tell it, [`verify`] checks what they say against the history. [`bench`] times it.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub mod bench;
 pub mod cli;
+pub mod convergence;
 pub mod coverage;
 pub mod deadline;
 pub mod durability;

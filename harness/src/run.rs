@@ -261,7 +261,7 @@ pub fn run(
     let lag = watch.max();
     recorder.nemesis("phase", json!({"phase": "settle"}));
     let settling = Instant::now();
-    let (settled, states) = run.settle(workload, observe)?;
+    let (settled, mut states) = run.settle(workload, observe)?;
     observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
 
     // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
@@ -273,6 +273,7 @@ pub fn run(
     let (places, damages) = (cluster.places(), cluster.damages());
     drop(cluster);
     drop(fabric);
+    warnings.extend(settle::add_images(&mut states, &*plan.system, &plan.dir));
     let tally = recorder.finish().map_err(io_error(&history))?;
     for state in &states {
         let path = plan.dir.state(state.id);

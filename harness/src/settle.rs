@@ -14,7 +14,8 @@ use crate::NodeId;
 use crate::cluster::{Cluster, ClusterError, Seen};
 use crate::net::{Direction, Fabric, Rule};
 use crate::random::{Purpose, stream};
-use crate::run_dir::node_name;
+use crate::run_dir::{RunDir, node_name};
+use crate::system::{Image, System};
 use crate::worker::Worker;
 use crate::workload::Workload;
 
@@ -93,6 +94,10 @@ pub struct State {
     pub id: NodeId,
     /// The lowest index at which one of the values was read.
     pub last_applied: u64,
+    /// The highest.
+    pub until: u64,
+    /// Its whole state, if it tells that.
+    pub image: Option<Image>,
     /// Values in history form; null for an absent key.
     pub values: BTreeMap<String, Value>,
 }
@@ -100,8 +105,31 @@ pub struct State {
 impl State {
     /// The content of `state.json`.
     pub fn to_json(&self) -> Value {
-        json!({"node": node_name(self.id), "last_applied": self.last_applied, "values": self.values})
+        let mut state = json!({
+            "node": node_name(self.id), "last_applied": self.last_applied, "until": self.until, "values": self.values,
+        });
+        if let Some(Image { index, hash }) = &self.image {
+            state["image"] = json!({"index": index, "hash": hash});
+        }
+        state
     }
+}
+
+/// Asks the system what the files of each node that told its state come to, when all are dead, at the last index that all of them had
+/// applied. What does not tell is in the sentences that come back.
+pub fn add_images(states: &mut [State], system: &dyn System, dir: &RunDir) -> Vec<String> {
+    let Some(until) = states.iter().map(|state| state.last_applied).min() else { return Vec::new() };
+    let mut silent = Vec::new();
+    for state in states {
+        match system.image(dir, state.id, until) {
+            None => {}
+            Some(Ok(image)) => state.image = Some(image),
+            Some(Err(why)) => {
+                silent.push(format!("the files of {} do not tell its state: {why}", node_name(state.id)))
+            }
+        }
+    }
+    silent
 }
 
 /// How long a healed cluster may take to serve, when it took so long from its start until it was ready.
@@ -338,13 +366,14 @@ pub fn final_reads(pinned: &mut [Pinned<'_>], keys: &[String]) -> Vec<State> {
 }
 
 fn state(node: &mut Pinned<'_>, keys: &[String]) -> Option<State> {
-    let (mut last_applied, mut values) = (u64::MAX, BTreeMap::new());
+    let (mut last_applied, mut until, mut values) = (u64::MAX, 0, BTreeMap::new());
     for key in keys {
         let local = (0..FINAL_ATTEMPTS).find_map(|_| node.worker.local(0, key))?;
         last_applied = last_applied.min(local.last_applied);
+        until = until.max(local.last_applied);
         values.insert(key.clone(), local.value);
     }
-    Some(State { id: node.id, last_applied, values })
+    Some(State { id: node.id, last_applied, until, image: None, values })
 }
 
 #[cfg(test)]
@@ -400,10 +429,11 @@ mod tests {
             ("a0".to_owned(), json!([1, 2])),
             ("r1".to_owned(), Value::Null),
         ]);
-        let state = State { id: 1, last_applied: 9, values };
+        let image = Some(Image { index: 9, hash: "0a".to_owned() });
+        let state = State { id: 1, last_applied: 9, until: 10, image, values };
         assert_eq!(
             state.to_json().to_string(),
-            r#"{"last_applied":9,"node":"n1","values":{"a0":[1,2],"r0":17,"r1":null}}"#
+            r#"{"image":{"hash":"0a","index":9},"last_applied":9,"node":"n1","until":10,"values":{"a0":[1,2],"r0":17,"r1":null}}"#
         );
     }
 }

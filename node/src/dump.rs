@@ -8,11 +8,15 @@ use std::sync::Arc;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::hash::hash;
 use crate::kv::Store;
 use crate::kv::command::Command;
 use crate::raft::types::{Index, Payload};
 use crate::storage::disk::Disk;
 use crate::storage::{RealDisk, SnapshotDir, StorageError, open, recovery, snapshot_file};
+
+/// Of a state that is written, at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Why there is no state to print.
 #[derive(Debug, Error)]
@@ -41,6 +45,8 @@ pub struct Dump {
     pub snapshot_index: Index,
     /// How many keys there are.
     pub keys: usize,
+    /// XXH3-64 of the whole state as a snapshot has it, sessions and all, 16 hex digits: nodes that applied the same have the same.
+    pub hash: String,
 }
 
 /// Bytes in JSON: text if they are, hex digits if they are not.
@@ -77,7 +83,7 @@ pub fn run_dump(
     until: Option<Index>,
     out: &mut dyn Write,
 ) -> Result<Dump, DumpError> {
-    let (store, snapshot_index) =
+    let (mut store, snapshot_index) =
         if path.is_file() { of_snapshot(path)? } else { of_directory(path, until)? };
     let dump = Dump {
         format: "whitewater-dump",
@@ -85,6 +91,7 @@ pub fn run_dump(
         index: store.last_applied(),
         snapshot_index,
         keys: store.len(),
+        hash: format!("{:016x}", hash_of(&mut store)),
     };
     if json {
         serde_json::to_writer(&mut *out, &dump).map_err(io::Error::from)?;
@@ -100,6 +107,16 @@ pub fn run_dump(
         }
     }
     Ok(dump)
+}
+
+/// Of the bytes that a snapshot of the state would hold.
+fn hash_of(store: &mut Store) -> u64 {
+    store.freeze();
+    let mut bytes = Vec::new();
+    while let Some(piece) = store.thaw(PIECE_BYTES) {
+        bytes.extend(piece);
+    }
+    hash(0, &bytes)
 }
 
 fn of_snapshot(path: &Path) -> Result<(Store, Index), DumpError> {

@@ -8,7 +8,8 @@ use tests::sandbox::Sandbox;
 /// Every kind of fault that a run deals by default.
 const KINDS: [&str; 7] = ["kill", "pause", "partition", "loss", "delay", "duplicate", "reorder"];
 /// Every check of a run of our own system.
-const CHECKS: [&str; 13] = [
+const CHECKS: [&str; 14] = [
+    "convergence",
     "coverage",
     "durability",
     "election_safety",
@@ -98,6 +99,7 @@ fn every_file_is_there_and_parses(run: &Recorded) {
         assert!(String::from_utf8(run.bytes(&file("stderr.log"))).unwrap().contains("serving on"));
         let state = run.json(&file("state.json"));
         assert!(state["node"] == *name && state["last_applied"].as_u64() > Some(0));
+        assert!(state["image"]["hash"].is_string(), "its files tell its whole state: {state}");
         let trace = run.lines(&file("trace.jsonl"));
         assert!(trace[0]["node"] == *name && trace[1]["event"] == "boot", "{name}: {:?}", &trace[..2]);
         assert!(run.path.join(file("data")).is_dir());

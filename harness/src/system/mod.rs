@@ -100,6 +100,12 @@ pub trait System: Debug + Send + Sync {
         false
     }
 
+    /// The whole state that the files of a node that is dead come to after the entry `until`, or why they do not tell it; `None` if this
+    /// system's files tell nothing.
+    fn image(&self, _dir: &RunDir, _node: NodeId, _until: u64) -> Option<Result<Image, String>> {
+        None
+    }
+
     /// What a node says of itself; `None` if it does not answer in time, or is not ready.
     fn status(&self, place: &Place<'_>, timeout: Duration) -> Option<Status>;
 
@@ -283,6 +289,15 @@ pub struct Local {
     pub last_applied: u64,
     /// The value in history form.
     pub value: Value,
+}
+
+/// A whole state as bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Last log index in it.
+    pub index: u64,
+    /// Of its bytes, as the system makes it.
+    pub hash: String,
 }
 
 /// The end of an operation, as the history says it.

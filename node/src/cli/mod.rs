@@ -117,13 +117,13 @@ fn dump(path: &Path, json: bool, until: Option<u64>) -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let dumped = node::dump::run_dump(path, json, until, &mut out);
     match dumped.and_then(|dump| Ok(out.flush().map(|()| dump)?)) {
-        Ok(Dump { index, snapshot_index, keys, .. }) => {
+        Ok(Dump { index, snapshot_index, keys, hash, .. }) => {
             // Beside the result, not in it: what is printed on stdout can be compared between nodes.
             let log = match index - snapshot_index {
                 0 => String::new(),
                 entries => format!("; the last {entries} entries come from the log and may not be committed"),
             };
-            let _ = writeln!(io::stderr(), "{keys} keys at index {index}{log}");
+            let _ = writeln!(io::stderr(), "{keys} keys at index {index}, state {hash}{log}");
             ExitCode::SUCCESS
         }
         Err(DumpError::Output(error)) => settle(Err(error)),

@@ -211,6 +211,9 @@ fn a_snapshot_and_what_follows_it_are_dumped() {
     assert_eq!(dump(snapshot, false, None).unwrap(), ("a\t1\n".to_owned(), 2));
     assert_eq!(dump(root.path(), false, None).unwrap(), ("a\t2\nb\t\\xff\\t\n".to_owned(), 4));
     assert_eq!(dump(root.path(), false, Some(3)).unwrap(), ("a\t1\nb\t\\xff\\t\n".to_owned(), 3));
+    let hash = |path: &Path, until| run_dump(path, false, until, &mut std::io::sink()).unwrap().hash;
+    assert_eq!(hash(root.path(), Some(2)), hash(snapshot, None), "equal states have equal hashes");
+    assert_ne!(hash(root.path(), Some(3)), hash(root.path(), Some(4)), "others do not");
     let (json, _) = dump(root.path(), true, None).unwrap();
     let lines: Vec<serde_json::Value> =
         json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -12,10 +12,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use node::client::{Client, ClientConfig};
+use node::dump::{Dump, run_dump};
 use node::raft::reconfigure::Change as Reconfigure;
 use node::trace::{TraceEvent, TraceLine, TraceRole};
 
-use super::{Change, Membership, Place, Session, Status, System, Transport};
+use super::{Change, Image, Membership, Place, Session, Status, System, Transport};
 use crate::NodeId;
 use crate::anchor::Moment;
 use crate::cluster::Addresses;
@@ -257,6 +258,16 @@ impl System for Whitewater {
             first_index: status.first_index,
             last_index: status.last_index,
             membership: Some(membership(&status)),
+        })
+    }
+
+    /// As `node dump` has it: by the rules of this build, whatever the node itself made of its log.
+    fn image(&self, dir: &RunDir, node: NodeId, until: u64) -> Option<Result<Image, String>> {
+        let dump = run_dump(&dir.data(node), false, Some(until), &mut io::sink());
+        Some(match dump.map_err(|error| error.to_string()) {
+            Ok(Dump { index, hash, .. }) if index == until => Ok(Image { index, hash }),
+            Ok(Dump { index, .. }) => Err(format!("they end at index {index}, before {until}")),
+            Err(why) => Err(why),
         })
     }
 
