@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::beyond::Beyond;
 use crate::deadline::{Deadline, Net};
 use crate::history::{EventType, History, HistoryError, KeyHistory, Limit, Operation, Outcome, Value};
 use crate::interop::{self, Reading};
@@ -173,6 +174,9 @@ fn judged_within(path: &Path, options: &Options, recorded: Recorded, net: Net) -
     let verdict = if gaps.is_empty() { Verdict::Valid } else { Verdict::Unknown };
     report.add("coverage", verdict, (!gaps.is_empty()).then(|| gaps.join("; ")));
 
+    if let Some(beyond) = Beyond::of(&recorded.history) {
+        beyond.excuse(&mut report, &recorded.history, &recorded.traces, net.rest);
+    }
     sort_violations(&mut report.violations);
     report.class = report.violations.first().map(|violation| violation.class.clone());
     let budget = Budget { deadline: net.certifying, ..budget };

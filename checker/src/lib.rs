@@ -2,13 +2,14 @@
 //! Knows nothing of live processes, clocks or seeds; recording is the harness's business.
 //!
 //! In reading order: [`history`] and [`interop`] make operations from files, [`model`] says what a key may do,
-//! [`linearizability`], [`durability`], [`invariant`], [`convergence`], [`liveness`] and [`coverage`] judge, [`judge`] runs them all, [`follow`] judges what is
+//! [`linearizability`], [`durability`], [`invariant`], [`convergence`], [`liveness`] and [`coverage`] judge, [`beyond`] says what was to be expected, [`judge`] runs them all, [`follow`] judges what is
 //! still being written,
 //! [`report`] and [`explain`] tell it, [`verify`] checks what they say against the history. [`bench`] times it.
 
 use std::time::Duration;
 
 pub mod bench;
+pub mod beyond;
 pub mod cli;
 pub mod convergence;
 pub mod coverage;

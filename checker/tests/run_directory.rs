@@ -135,6 +135,60 @@ fn an_acknowledgement_before_its_write_is_invalid_although_clients_saw_nothing()
 }
 
 #[test]
+fn states_that_differ_in_a_byte_at_one_index_are_invalid() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run(dir.path(), "7", 4);
+    let path = run.to_str().unwrap();
+    let tell = |node: &str, hash: &str| {
+        let state = format!(
+            r#"{{"node":"{node}","last_applied":2,"until":2,"values":{{"r1":7}},"image":{{"index":2,"hash":"{hash}"}}}}"#
+        );
+        fs::write(run.join("nodes").join(node).join("state.json"), state).unwrap();
+    };
+    tell("n1", "00aa");
+    tell("n2", "00aa");
+    says(&["check", path], 0, &["VALID\n"]);
+    assert!(fs::read_to_string(run.join("verdict.json")).unwrap().contains("\"convergence\""));
+    tell("n2", "00ab");
+    let expected = [
+        "INVALID  diverging states\n",
+        "convergence: the states of n1 and n2 at index 2 are not the same",
+        "n2 has the hash 00ab   (nodes/n2/state.json)",
+    ];
+    says(&["check", path], 1, &expected);
+}
+
+/// Damage that a harness did to more nodes than the system survives, in its own words.
+#[test]
+fn a_write_that_is_lost_after_blind_damage_is_unknown_and_without_it_invalid() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run(dir.path(), "null", 4);
+    let path = run.to_str().unwrap();
+    let history = fs::read_to_string(run.join("history.jsonl")).unwrap();
+    let damaged = |evidence: &str| {
+        let line = format!(
+            r#""time":2500000,"process":"nemesis","type":"info","f":"wipe","value":{{"id":1,"phase":"inject","outcome":"installed","nodes":["n1","n2"],"evidence":{evidence}}}}}"#
+        );
+        let mut lines: Vec<&str> = history.lines().collect();
+        let header = lines.remove(0);
+        let mut lines: Vec<&str> = lines.into_iter().map(|line| line.split_once(',').unwrap().1).collect();
+        // Between the write and the read that misses it.
+        lines.insert(4, &line);
+        let numbered = lines.iter().enumerate().map(|(i, line)| format!("{{\"index\":{i},{line}\n"));
+        fs::write(run.join("history.jsonl"), format!("{header}\n{}", numbered.collect::<String>())).unwrap();
+    };
+    damaged("{}");
+    says(&["check", path], 1, &["INVALID  lost write\n"]);
+    damaged(r#"{"beyond":["n1","n2"]}"#);
+    let told = says(
+        &["check", path],
+        2,
+        &["UNKNOWN  ", "1 acknowledged writes are lost, which was to be expected: n1 n2"],
+    );
+    assert!(!told.contains("explain"), "there is nothing to explain: {told}");
+}
+
+#[test]
 fn a_node_without_a_trace_leaves_the_invariants_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let path = run(dir.path(), "7", 4);

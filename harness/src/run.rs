@@ -225,7 +225,8 @@ pub fn run(
         true => Some(Groups::create(addresses.nodes()).map_err(RunError::Groups)?),
         false => None,
     };
-    let cluster = Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true, disks, groups)?;
+    let cluster =
+        Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true, disks, groups)?.blind(spec.blind);
     let leader = cluster.wait_up(READY_WITHIN)?;
 
     let can_cas = plan.system.functions().iter().any(|function| function == "cas");

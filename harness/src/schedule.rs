@@ -107,6 +107,7 @@ impl Schedule {
             moments: stream(spec.seed, Purpose::Anchor, 0),
             nodes: spec.nodes,
             pace: spec.pace.clone(),
+            blind: spec.blind,
             end_ms: spec.time_ms.saturating_sub(HEALTHY_TAIL_MS.min(spec.time_ms / 5)),
             faults: Vec::new(),
         };
@@ -182,6 +183,8 @@ struct Planner {
     moments: ChaCha8Rng,
     nodes: u32,
     pace: Pace,
+    /// Damage may hit more nodes than the system survives, and half of it is to.
+    blind: bool,
     /// All faults are healed by then.
     end_ms: u64,
     faults: Vec<PlannedFault>,
@@ -238,6 +241,8 @@ impl Planner {
         for (rank, kind) in kinds.iter().enumerate() {
             let Drawn { fault, target, duration_ms: (shortest, longest) } =
                 kind.draw(&mut self.rng, self.nodes, dealt);
+            let spread = self.blind && kind.damages() && self.moments.random_bool(0.5);
+            let target = if spread { Target::Majority } else { target };
             let target = self.pace.target.clone().unwrap_or(target);
             let longest = if dealt { longest.min(DEALT_DURATION_MS_MAX.max(shortest)) } else { longest };
             // What stops a leader comes one election after what stopped the one before: a leader that is cut off and paused at once

@@ -94,6 +94,9 @@ pub struct Spec {
     /// How dense the faults are.
     #[serde(default)]
     pub pace: Pace,
+    /// Whether damage of disks may hit more nodes than the system survives.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
     /// How what nodes send passes through the harness.
     #[serde(default)]
     pub net: Backend,
@@ -122,6 +125,7 @@ impl Default for Spec {
             snapshot_entries: Some(SNAPSHOT_ENTRIES),
             node_args: Vec::new(),
             pace: Pace::default(),
+            blind: false,
             net: Backend::Proxy,
             disk: Store::Real,
             system: None,

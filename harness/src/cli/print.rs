@@ -181,6 +181,9 @@ fn spec_words(spec: &Spec) -> String {
     if spec.disk != Store::Real {
         let _ = write!(words, "   disk {}", spec.disk.name());
     }
+    if spec.blind {
+        words += "   blind";
+    }
     if let Some(bug) = &spec.bug {
         let _ = write!(words, "   planted {bug}");
     }

@@ -78,6 +78,10 @@ pub(super) struct SpecArgs {
     /// on the latter if the faults need it and this machine has it [default: auto]
     #[arg(long, value_name = "WHERE", value_parser = disk)]
     disk: Option<Disk>,
+    /// Let damage of disks (bit_flip, lost_file, truncated_file, wipe) hit more nodes at once than the system survives: what is lost then was
+    /// to be expected, and the verdict is unknown
+    #[arg(long)]
+    blind: bool,
     /// Run a node with this planted bug (builds one on first use); the verdict must be invalid
     #[arg(long, value_name = "ID", conflicts_with_all = ["system", "maelstrom"])]
     bug: Option<String>,
@@ -268,7 +272,7 @@ impl SpecArgs {
             hosts: net == Backend::Switch,
             clocks: clock::is_possible(),
             transport: system.map_or(Transport::Udp, |system| system.transport()),
-            survives_wipe: system.is_some_and(|system| system.survives_wipe()),
+            survives_wipe: self.blind || system.is_some_and(|system| system.survives_wipe()),
             takes_orders: system.is_none_or(|system| system.takes_orders()),
             installs_snapshots: match system {
                 Some(system) => system.installs_snapshots(),
@@ -336,6 +340,7 @@ impl SpecArgs {
             }
         }
         Ok(Spec {
+            blind: self.blind,
             nodes,
             time_ms,
             clients: self.clients.or(described.clients).unwrap_or(ours.clients),
@@ -378,6 +383,7 @@ impl SpecArgs {
         flags.extend(self.binary.iter().map(|binary| format!("--binary={}", binary.display())));
         flags.extend(spec.snapshot_entries.iter().map(|entries| format!("--snapshot-entries={entries}")));
         flags.extend(spec.node_args.iter().map(|flag| format!("--node-arg={flag}")));
+        flags.extend(spec.blind.then(|| "--blind".to_owned()));
         flags.extend(self.bug.iter().map(|bug| format!("--bug={bug}")));
         flags
     }

@@ -167,12 +167,23 @@ impl Cluster {
         self.look_repaired();
         let mut damaged = lock(&self.damaged);
         let others = damaged.keys().filter(|other| **other != node).count() as u32;
-        let tolerated = self.system.tolerates().unwrap_or((self.nodes() - 1) / 2);
-        let may = others < tolerated && node <= self.nodes();
+        let tolerated = self.tolerated();
+        let may = (self.blind || others < tolerated) && node <= self.nodes();
         if may {
             damaged.insert(node, None);
         }
         may
+    }
+
+    /// How many nodes may have lost what they had flushed at once.
+    fn tolerated(&self) -> u32 {
+        self.system.tolerates().unwrap_or((self.nodes() - 1) / 2)
+    }
+
+    /// The nodes that lost what they had flushed and are not seen to have it back, if they are more than the system survives.
+    pub(crate) fn beyond_survival(&self) -> Option<Vec<NodeId>> {
+        let damaged = self.look_repaired();
+        (damaged.len() as u32 > self.tolerated()).then_some(damaged)
     }
 
     /// From now on a damaged node is seen to be repaired when it has applied what is committed now.

@@ -174,6 +174,8 @@ pub struct Cluster {
     damages: Mutex<Vec<Damage>>,
     /// Nodes that lost what they had flushed, and what each must have applied to have it back.
     damaged: Mutex<BTreeMap<NodeId, Option<u64>>>,
+    /// Whether more may be damaged than it survives.
+    blind: bool,
     /// Nodes that may open no more files.
     file_limits: Mutex<BTreeMap<NodeId, limits::FileLimit>>,
 }
@@ -231,12 +233,25 @@ impl Cluster {
             expected_exits: Mutex::default(),
             damages: Mutex::default(),
             damaged: Mutex::default(),
+            blind: false,
             file_limits: Mutex::default(),
         };
         for node in 1..=cluster.nodes() {
             cluster.start(node)?;
         }
         Ok(cluster)
+    }
+
+    /// Lets faults damage more nodes at once than it survives, if `blind`.
+    #[must_use]
+    pub fn blind(mut self, blind: bool) -> Cluster {
+        self.blind = blind;
+        self
+    }
+
+    /// Whether they may.
+    pub fn is_blind(&self) -> bool {
+        self.blind
     }
 
     /// What runs in it.

@@ -60,43 +60,53 @@ pub(super) fn release(cluster: &Cluster, ongoing: &Ongoing, evidence: &mut Map<S
     }
 }
 
-/// Why the first victim may lose nothing now, if so: too many others have not got back yet what they lost. From here on it counts.
+/// Why these victims may lose nothing now, if so: too many others have not got back yet what they lost. From here on it counts.
 pub(super) fn one_too_many(cluster: &Cluster, victims: &[NodeId]) -> Option<Acted> {
     let reason = "others are damaged, and a majority must have everything";
     let evidence = || Map::from_iter([("reason".to_owned(), reason.into())]);
-    let refused = victims.first().is_some_and(|victim| !cluster.may_damage(*victim));
+    let refused = victims.iter().any(|victim| !cluster.may_damage(*victim));
     refused.then(|| Acted { nodes: Vec::new(), outcome: SKIPPED, evidence: evidence() })
 }
 
-/// Kills the first victim and damages its disk, if it is not one too many. `shows` tells whether what changed is what was meant.
+/// Those of the victims that may lose something: the first alone, or all of them if nobody looks.
+pub(super) fn to_damage<'v>(cluster: &Cluster, victims: &'v [NodeId]) -> &'v [NodeId] {
+    if cluster.is_blind() { victims } else { &victims[..victims.len().min(1)] }
+}
+
+/// Notes who has lost something, if that is more than the system survives: what is lost then was to be expected.
+pub(super) fn note_beyond(cluster: &Cluster, evidence: &mut Map<String, Value>) {
+    if let Some(nodes) = cluster.beyond_survival() {
+        evidence.insert("beyond".to_owned(), nodes.into_iter().map(node_name).collect());
+    }
+}
+
+/// Kills victims and damages their disks, if they are not too many. `shows` tells whether what changed is what was meant.
 pub(super) fn damage(
     cluster: &Cluster,
     victims: &[NodeId],
     change: impl Fn(&Disk),
     shows: impl Fn(Difference) -> bool,
 ) -> Acted {
-    let Some(&victim) = victims.first() else {
-        return Acted { nodes: Vec::new(), outcome: SKIPPED, evidence: Map::new() };
-    };
+    let victims = to_damage(cluster, victims);
     if let Some(refused) = one_too_many(cluster, victims) {
         return refused;
     }
-    let mut acted = act(&[victim], |node| cluster.kill(node));
-    if acted.outcome != INSTALLED {
-        return acted;
-    }
-    match cluster.damage_disk(victim, change) {
-        Ok(difference) => {
-            difference.note(&mut acted.evidence);
-            if !shows(difference) {
+    let mut acted = act(victims, |node| cluster.kill(node));
+    for &victim in &acted.nodes {
+        match cluster.damage_disk(victim, &change) {
+            Ok(difference) => {
+                difference.note(&mut acted.evidence);
+                if !shows(difference) {
+                    acted.outcome = INDETERMINATE;
+                }
+            }
+            Err(error) => {
+                acted.evidence.insert("error".to_owned(), error.to_string().into());
                 acted.outcome = INDETERMINATE;
             }
         }
-        Err(error) => {
-            acted.evidence.insert("error".to_owned(), error.to_string().into());
-            acted.outcome = INDETERMINATE;
-        }
     }
+    note_beyond(cluster, &mut acted.evidence);
     acted
 }
 
@@ -250,6 +260,22 @@ mod tests {
         assert!(second.evidence["reason"].as_str().is_some_and(|reason| reason.contains("majority")));
         assert_eq!(hit(1).outcome, INSTALLED, "the same one again");
         assert_eq!(cluster.up(), [2, 3]);
+    }
+
+    #[test]
+    fn who_looks_away_damages_a_majority_and_says_since_when_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some((cluster, _)) = cluster_on_disks(SLEEPER, 3, dir.path()) else { return };
+        let cluster = cluster.blind(true);
+        let hit = |nodes: &[NodeId]| damage(&cluster, nodes, |_| (), |_| true);
+        let first = hit(&[1]);
+        assert_eq!((first.outcome, first.evidence.get("beyond")), (INSTALLED, None), "one of three");
+        mend(&cluster, &Ongoing::new(&first));
+        let second = hit(&[3, 2]);
+        assert_eq!((second.outcome, &second.nodes), (INSTALLED, &vec![3, 2]), "several at once");
+        assert_eq!(second.evidence["beyond"], json!(["n1", "n2", "n3"]));
+        assert!(!mend(&cluster, &Ongoing::new(&second)).1.is_empty());
+        assert_eq!(cluster.up(), [1, 2, 3]);
     }
 
     #[test]

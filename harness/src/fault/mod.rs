@@ -161,6 +161,11 @@ impl FaultKind {
         matches!(self, FaultKind::Kill | FaultKind::Pause | FaultKind::PowerLoss)
     }
 
+    /// Whether it takes from nodes what they had flushed.
+    pub fn damages(self) -> bool {
+        matches!(self, FaultKind::Wipe | FaultKind::BitFlip | FaultKind::LostFile | FaultKind::TruncatedFile)
+    }
+
     /// Whether a cluster can have it.
     pub fn possible(self, cluster: Shape) -> bool {
         match self.needs() {

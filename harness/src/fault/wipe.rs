@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::disks::one_too_many;
+use super::disks::{note_beyond, one_too_many, to_damage};
 use super::{Acted, Behaviour, Described, Drawn, Fault, INSTALLED, Needs, Ongoing, ProcessFault, act};
 use crate::NodeId;
 use crate::cluster::Cluster;
@@ -28,7 +28,7 @@ impl Behaviour for Wipe {
 impl ProcessFault for Wipe {
     fn inject(&self, cluster: &Cluster, victims: &[NodeId]) -> Acted {
         // One, however many the target means: with two of three empty, a majority remembers nothing.
-        let victims = &victims[..victims.len().min(1)];
+        let victims = to_damage(cluster, victims);
         if let Some(refused) = one_too_many(cluster, victims) {
             return refused;
         }
@@ -46,6 +46,12 @@ impl ProcessFault for Wipe {
                     acted.evidence.insert(format!("{}_removed", node_name(node)), json!(error.to_string()));
                 }
             }
+        }
+        note_beyond(cluster, &mut acted.evidence);
+        // A single one is too much for a system that does not survive it.
+        if !cluster.system().survives_wipe() && !acted.nodes.is_empty() {
+            let nodes: Vec<_> = acted.nodes.iter().copied().map(node_name).collect();
+            acted.evidence.entry("beyond").or_insert_with(|| json!(nodes));
         }
         acted
     }
