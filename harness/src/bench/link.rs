@@ -201,6 +201,7 @@ fn turn(path: &Path, config: &Config) -> io::Result<Turn> {
                         break;
                     }
                 }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
