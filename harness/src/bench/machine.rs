@@ -6,6 +6,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ const FLUSH_BUDGET: Duration = Duration::from_millis(100);
 const FLUSH_BYTES: usize = 4096;
 /// Places in the measured file: written one after the other, then again from the first.
 const FLUSH_PLACES: u64 = 256;
+/// Most flushes of a majority that are measured between two steps.
+const SHARED_FLUSHES_MAX: usize = 200;
 /// Round trips that are measured between two steps.
 const ROUND_TRIPS: usize = 500;
 /// Bytes of a measured datagram: about a small request.
@@ -26,13 +29,21 @@ const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Floor {
     pub(super) fdatasync: Vec<Duration>,
+    pub(super) majority_fdatasync: Vec<Duration>,
     pub(super) round_trip: Vec<Duration>,
 }
 
 impl Floor {
-    /// Measures in `dir` and on loopback, for about a tenth of a second.
-    pub(super) fn measure(dir: &Path) -> io::Result<Floor> {
-        Ok(Floor { fdatasync: flushes(dir)?, round_trip: round_trips(ROUND_TRIPS)? })
+    /// Measures in `dir`, for a cluster of `nodes`, and on loopback, for about a quarter of a second.
+    pub(super) fn measure(dir: &Path, nodes: u32) -> io::Result<Floor> {
+        let fdatasync = flushes(dir)?;
+        // As long as the others, about: `nodes` flushes at once take at most as long as one after the other.
+        let rounds = (fdatasync.len() / nodes.max(1) as usize).clamp(3, SHARED_FLUSHES_MAX);
+        Ok(Floor {
+            majority_fdatasync: majority_flushes(dir, nodes, rounds)?,
+            fdatasync,
+            round_trip: round_trips(ROUND_TRIPS)?,
+        })
     }
 }
 
@@ -40,14 +51,11 @@ impl Floor {
 /// that grows also waits for the journal of its file system, and would be too easy to beat.
 fn flushes(dir: &Path) -> io::Result<Vec<Duration>> {
     let path = dir.join("fdatasync.probe");
-    let file = File::create(&path)?;
-    file.write_all_at(&vec![0; FLUSH_BYTES * FLUSH_PLACES as usize], 0)?;
-    file.sync_all()?;
+    let file = filled(&path)?;
     let (started, mut samples) = (Instant::now(), Vec::new());
     for place in (0..FLUSH_PLACES).cycle() {
         let before = Instant::now();
-        file.write_all_at(&[0x5a; FLUSH_BYTES], place * FLUSH_BYTES as u64)?;
-        file.sync_data()?;
+        flush(&file, place)?;
         samples.push(before.elapsed());
         if samples.len() >= 3 && started.elapsed() >= FLUSH_BUDGET {
             break;
@@ -55,6 +63,58 @@ fn flushes(dir: &Path) -> io::Result<Vec<Duration>> {
     }
     fs::remove_file(&path)?;
     Ok(samples)
+}
+
+/// Times until a majority of `nodes` flushes is over that begin at once, each of a file of its own: what replicas that share a disk
+/// wait for at the least, because the disk serves their flushes one after the other.
+fn majority_flushes(dir: &Path, nodes: u32, rounds: usize) -> io::Result<Vec<Duration>> {
+    let paths: Vec<_> = (0..nodes).map(|node| dir.join(format!("fdatasync.probe.{node}"))).collect();
+    let files = paths.iter().map(|path| filled(path)).collect::<io::Result<Vec<_>>>()?;
+    let together = Barrier::new(files.len());
+    let times = thread::scope(|scope| {
+        let flushers: Vec<_> = files
+            .iter()
+            .map(|file| {
+                let together = &together;
+                scope.spawn(move || {
+                    // Who fails goes on to the barrier: the others wait for everybody there.
+                    let times = (0..FLUSH_PLACES).cycle().take(rounds).map(|place| {
+                        together.wait();
+                        let before = Instant::now();
+                        flush(file, place).map(|()| (before, Instant::now()))
+                    });
+                    times.collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let times = flushers.into_iter().map(|flusher| {
+            let times = flusher.join().map_err(|_| io::Error::other("a flushing thread panicked"))?;
+            times.into_iter().collect::<io::Result<Vec<_>>>()
+        });
+        times.collect::<io::Result<Vec<_>>>()
+    })?;
+    paths.iter().try_for_each(fs::remove_file)?;
+    let of_round = |round: usize| {
+        let begun = times.iter().map(|times| times[round].0).min();
+        let mut ended: Vec<_> = times.iter().map(|times| times[round].1).collect();
+        ended.sort_unstable();
+        ended[times.len() / 2].duration_since(begun.expect("there is a node"))
+    };
+    Ok((0..rounds).map(of_round).collect())
+}
+
+/// A file that has all its bytes.
+fn filled(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    file.write_all_at(&vec![0; FLUSH_BYTES * FLUSH_PLACES as usize], 0)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// One write in place with its fdatasync.
+fn flush(file: &File, place: u64) -> io::Result<()> {
+    file.write_all_at(&[0x5a; FLUSH_BYTES], place * FLUSH_BYTES as u64)?;
+    file.sync_data()
 }
 
 /// Times of datagrams to another thread and back over loopback.
@@ -166,8 +226,10 @@ mod tests {
     #[test]
     fn a_look_at_the_machine_finds_flushes_and_round_trips() {
         let dir = tempfile::tempdir().unwrap();
-        let floor = Floor::measure(dir.path()).unwrap();
+        let floor = Floor::measure(dir.path(), 3).unwrap();
         assert!(floor.fdatasync.len() >= 3);
+        assert!((3..=SHARED_FLUSHES_MAX).contains(&floor.majority_fdatasync.len()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "probes are removed");
         assert_eq!(floor.round_trip.len(), ROUND_TRIPS);
         assert!(floor.round_trip.iter().all(|time| !time.is_zero()));
     }

@@ -59,6 +59,8 @@ pub struct Machine {
     pub fdatasync_p50: Duration,
     /// 99 of 100 took no longer.
     pub fdatasync_p99: Duration,
+    /// As many of those at once as there are nodes, each in a file of its own: in half of the cases a majority was done by then.
+    pub majority_fdatasync_p50: Duration,
     /// A datagram to another thread and back over loopback: half took no longer.
     pub round_trip_p50: Duration,
 }
@@ -68,7 +70,7 @@ pub struct Machine {
 /// # Errors
 /// A cluster did not start or does not answer, or the machine is out of sockets.
 pub fn run(config: &Config, observe: &mut dyn FnMut(u32)) -> Result<(Vec<Measured>, Machine), BenchError> {
-    let dir = config.place.dir.path();
+    let (dir, nodes) = (config.place.dir.path(), config.place.nodes);
     let mut systems: Vec<Box<dyn Subject>> = vec![Box::new(Whitewater::launch(&config.place)?)];
     if config.etcd {
         systems.push(Box::new(Etcd::launch(&config.place)?));
@@ -78,7 +80,7 @@ pub fn run(config: &Config, observe: &mut dyn FnMut(u32)) -> Result<(Vec<Measure
     }
     let mut rounds: Vec<Vec<Vec<Round>>> =
         config.steps.iter().map(|_| vec![Vec::new(); systems.len()]).collect();
-    let mut floors = Floor::measure(dir)?;
+    let mut floors = Floor::measure(dir, nodes)?;
     let mut before = floors.clone();
     for round in 1..=config.rounds {
         for (step, rounds) in config.steps.iter().zip(&mut rounds) {
@@ -87,11 +89,12 @@ pub fn run(config: &Config, observe: &mut dyn FnMut(u32)) -> Result<(Vec<Measure
                 let clock = Clock::read(&pids)?;
                 let turn = system.turn(step)?;
                 let share = clock.until(&Clock::read(&pids)?);
-                let after = Floor::measure(dir)?;
+                let after = Floor::measure(dir, nodes)?;
                 let around = [before.fdatasync.as_slice(), after.fdatasync.as_slice()].concat();
                 let flushes = turn.p50.as_secs_f64() / median(around).as_secs_f64().max(1e-9);
                 rounds.push(Round { turn, flushes, share });
                 floors.fdatasync.extend(&after.fdatasync);
+                floors.majority_fdatasync.extend(&after.majority_fdatasync);
                 floors.round_trip.extend(&after.round_trip);
                 before = after;
             }
@@ -149,12 +152,13 @@ fn ratio(ours: &[Round], theirs: &[Round]) -> f64 {
 }
 
 fn machine(floors: Floor) -> Machine {
-    let Floor { mut fdatasync, round_trip } = floors;
+    let Floor { mut fdatasync, majority_fdatasync, round_trip } = floors;
     fdatasync.sort_unstable();
     Machine {
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         fdatasync_p50: percentile(&fdatasync, 50),
         fdatasync_p99: percentile(&fdatasync, 99),
+        majority_fdatasync_p50: median(majority_fdatasync),
         round_trip_p50: median(round_trip),
     }
 }

@@ -1,10 +1,13 @@
 //! Defects that the search must find, planted around the core: in the driver, in what it is told, or in what it remembers.
 //! Ids of `../../src/planted.rs` and of the literature, where there is one.
 
+use std::collections::BTreeSet;
+
 use node::raft::Recovered;
 use node::raft::Role;
+use node::raft::membership::Membership;
 use node::raft::message::{Envelope, Message};
-use node::raft::types::{HardState, Index, LogId, Record};
+use node::raft::types::{HardState, Index, LogId, NodeId, Record};
 
 use crate::world::{Node, acknowledged};
 
@@ -30,6 +33,10 @@ pub(crate) enum Defect {
     LostTail,
     /// A leader answers a read without asking whether it still leads.
     UnconfirmedRead,
+    /// The voters change without a joint configuration between.
+    OneStep,
+    /// While two majorities are needed, a leader commits with the one that is to come.
+    HalfCommit,
 }
 
 impl Defect {
@@ -92,6 +99,17 @@ impl Defect {
             let raft = &node.raft;
             let matched = |id| raft.progress().get(&id).map_or(raft.log().durable_index(), |p| p.match_index);
             node.commit_index = node.commit_index.max(raft.membership().committed(matched));
+        }
+        if self == Defect::HalfCommit && node.raft.role() == Role::Leader {
+            let raft = &node.raft;
+            let matched = |id: NodeId| {
+                let theirs = raft.progress().get(&id).map(|progress| progress.match_index);
+                if id == raft.id() { raft.log().durable_index() } else { theirs.unwrap_or_default() }
+            };
+            let half = Membership { outgoing: BTreeSet::new(), ..raft.membership().clone() }.committed(matched);
+            if raft.log().term_at(half) == Some(raft.term()) {
+                node.commit_index = node.commit_index.max(half);
+            }
         }
     }
 }

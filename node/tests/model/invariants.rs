@@ -1,11 +1,15 @@
 //! The safety properties of Figure 3 and what they rest on, asserted in every state that the search meets.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use node::raft::Role;
+use node::raft::membership::Membership;
 use node::raft::message::{Envelope, Message};
 use node::raft::quorum;
-use node::raft::types::{HardState, Index};
+use node::raft::types::{Entry, HardState, Index, NodeId, Payload};
 
-use crate::world::{Committed, NODES, Node, Violation, World, acknowledged};
+use crate::world::{Committed, Node, Violation, World, acknowledged};
 
 fn violation<T>(text: String) -> Result<T, Violation> {
     Err(Violation(text))
@@ -90,16 +94,27 @@ pub(crate) fn check(before: &World, after: &mut World, at: usize, restarted: boo
         }
     }
     for (index, entry) in after.committed.iter().enumerate() {
-        let has = |node: &Node| node.disk.entries.get(index).is_some_and(|e| e.id.term == entry.term);
-        let disks = after.nodes.iter().filter(|node| has(node)).count();
-        if disks < quorum::majority(NODES) {
+        let has = |id: &NodeId| {
+            let disk = &after.nodes[*id as usize - 1].disk;
+            disk.entries.get(index).is_some_and(|e| e.id.term == entry.term)
+        };
+        // While two majorities elect, it is enough that one of them cannot do without somebody who has it.
+        let kept = |half: &BTreeSet<NodeId>| {
+            !half.is_empty() && half.iter().filter(|id| has(id)).count() >= quorum::majority(half.len())
+        };
+        let membership = &after.membership;
+        if !kept(&membership.voters) && !kept(&membership.outgoing) {
             return violation(format!(
-                "durable quorum: the committed entry {} is on {disks} disks",
+                "durable quorum: the committed entry {} is on too few disks of {membership}",
                 index + 1
             ));
         }
     }
     Ok(())
+}
+
+fn undecodable(index: Index) -> Violation {
+    Violation(format!("the membership in entry {index} cannot be read"))
 }
 
 /// State machine safety: everybody commits the same entry at the same place.
@@ -108,7 +123,12 @@ fn commit(world: &mut World, node: &Node) -> Result<(), Violation> {
     for index in 1..=node.commit_index {
         let (chain, term) = (log.chain_at(index), log.term_at(index).unwrap_or_default());
         match world.committed.get(index as usize - 1) {
-            None => world.committed.push(Committed { chain, term, by }),
+            None => {
+                world.committed.push(Committed { chain, term, by });
+                if let Some(Entry { payload: Payload::Membership(bytes), .. }) = log.entry(index) {
+                    world.membership = Arc::new(Membership::decode(bytes).map_err(|_| undecodable(index))?);
+                }
+            }
             Some(known) if known.chain == chain => {}
             Some(_) => {
                 let id = node.raft.id();

@@ -12,7 +12,7 @@ mod world;
 
 use defect::Defect;
 use search::{Outcome, search};
-use world::{Bounds, Disks};
+use world::{Bounds, Change, Disks};
 
 /// Two terms, and all that can happen to a datagram and to a record.
 const TWO_TERMS: Bounds = Bounds {
@@ -23,6 +23,7 @@ const TWO_TERMS: Bounds = Bounds {
     duplicates: true,
     disks: Disks::Late,
     reads: 0,
+    change: None,
 };
 /// Datagrams that overtake each other.
 const OVERTAKING: Bounds = Bounds { terms: 1, commands_up_to: 2, in_flight: 2, ..TWO_TERMS };
@@ -34,21 +35,33 @@ const THREE_TERMS: Bounds = Bounds { terms: 3, duplicates: false, disks: Disks::
 const FOUR_TERMS: Bounds = Bounds { terms: 4, ..THREE_TERMS };
 /// A read at any leader.
 const READ: Bounds = Bounds { commands_up_to: 2, disks: Disks::AtOnce, reads: 1, ..TWO_TERMS };
+/// Two of three voters leave at once, the leader among them or not: the majorities of before and after have nobody in common.
+const LEAVE: Bounds = Bounds { commands_up_to: 0, change: Some(Change { from: &[1, 2, 3], to: &[1] }), ..THREE_TERMS };
+/// The other way round: one who decides alone takes in two others.
+const JOIN: Bounds = Bounds { change: Some(Change { from: &[1], to: &[1, 2, 3] }), ..LEAVE };
+/// One voter leaves.
+const REMOVE: Bounds = Bounds { change: Some(Change { from: &[1, 2, 3], to: &[1, 2] }), ..LEAVE };
 
-const SMALL: [(&str, Bounds); 5] = [
+const SMALL: [(&str, Bounds); 7] = [
     ("two terms", TWO_TERMS),
     ("overtaking", OVERTAKING),
     ("a restart in one term", Bounds { terms: 1, ..RESTART }),
     ("three terms", THREE_TERMS),
     ("a read", READ),
+    ("two voters leave", Bounds { terms: 2, ..LEAVE }),
+    ("two voters join", Bounds { terms: 2, ..JOIN }),
 ];
-const LARGE: [(&str, Bounds); 6] = [
+const LARGE: [(&str, Bounds); 10] = [
     ("two terms, two entries", Bounds { commands_up_to: 2, ..TWO_TERMS }),
     ("overtaking, two terms", Bounds { terms: 2, duplicates: false, disks: Disks::AtOnce, ..OVERTAKING }),
     ("a read and a restart", Bounds { restarts: 1, ..READ }),
     ("a restart", RESTART),
     ("four terms", FOUR_TERMS),
     ("three terms, late disks", Bounds { disks: Disks::Late, ..THREE_TERMS }),
+    ("two voters leave, three terms", LEAVE),
+    ("two voters join, three terms", JOIN),
+    ("a voter leaves, three terms", REMOVE),
+    ("two voters leave, late disks, a restart", Bounds { terms: 2, disks: Disks::Late, restarts: 1, ..LEAVE }),
 ];
 
 fn print(name: &str, bounds: &Bounds, outcome: &Outcome) {
@@ -136,4 +149,14 @@ fn a_tail_that_was_durable_and_is_lost_is_found() {
 #[test]
 fn unconfirmed_reads_are_found() {
     check(Defect::UnconfirmedRead, &READ, "stale read");
+}
+
+#[test]
+fn a_change_of_voters_in_one_step_is_found() {
+    check(Defect::OneStep, &Bounds { terms: 2, ..LEAVE }, "leader completeness");
+}
+
+#[test]
+fn a_commit_with_half_of_a_joint_configuration_is_found() {
+    check(Defect::HalfCommit, &Bounds { terms: 2, ..LEAVE }, "leader completeness");
 }

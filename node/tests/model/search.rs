@@ -37,7 +37,7 @@ struct Origin {
 /// 3 in a million for ten million of them.
 pub(crate) fn search(bounds: &Bounds, defect: Option<Defect>) -> Outcome {
     let (start, first) = (Instant::now(), World::new(bounds));
-    let root = first.fingerprint();
+    let root = first.fingerprint(bounds);
     let mut met: HashMap<u64, Origin> = HashMap::new();
     met.insert(root, Origin { before: root, action: 0, loss: 0 });
     let (mut level, mut depth, mut transitions) = (vec![first], 0, 0);
@@ -51,7 +51,7 @@ pub(crate) fn search(bounds: &Bounds, defect: Option<Defect>) -> Outcome {
     while !level.is_empty() {
         let mut next = Vec::new();
         for world in level {
-            let before = world.fingerprint();
+            let before = world.fingerprint(bounds);
             for (action, doing) in world.actions(bounds).iter().enumerate() {
                 let reached = match world.after(doing, bounds, defect) {
                     Ok(reached) => reached,
@@ -63,7 +63,7 @@ pub(crate) fn search(bounds: &Bounds, defect: Option<Defect>) -> Outcome {
                 };
                 transitions += reached.len();
                 for (loss, state) in reached.into_iter().enumerate() {
-                    if let Entry::Vacant(place) = met.entry(state.fingerprint()) {
+                    if let Entry::Vacant(place) = met.entry(state.fingerprint(bounds)) {
                         place.insert(Origin { before, action: action as u32, loss: loss as u32 });
                         next.push(state);
                     }

@@ -9,6 +9,7 @@ use node::raft::fingerprint::Names;
 use node::raft::log::AppendBounds;
 use node::raft::membership::Membership;
 use node::raft::message::{AppendResult, Envelope, Message};
+use node::raft::reconfigure;
 use node::raft::types::{
     Entry, HardState, Index, Lsn, NodeId, Payload, ProcessId, Record, SnapshotMark, Term,
 };
@@ -41,6 +42,34 @@ pub(crate) struct Bounds {
     pub(crate) disks: Disks,
     /// Linearizable reads.
     pub(crate) reads: u8,
+    /// Who votes at first, and then, if a leader changes that, once. Whoever does not vote at first is a learner.
+    pub(crate) change: Option<Change>,
+}
+
+/// A change of the voters of a search.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) from: &'static [NodeId],
+    pub(crate) to: &'static [NodeId],
+}
+
+impl Bounds {
+    /// Whether nodes may be called like this: a change tells those apart that it is about.
+    fn may_be_called(&self, names: &[NodeId; NODES]) -> bool {
+        let same = |ids: &[NodeId]| ids.iter().all(|id| ids.contains(&names[*id as usize - 1]));
+        self.change.is_none_or(|change| same(change.from) && same(change.to))
+    }
+
+    /// Who belongs to the cluster at first. Directories are the same everywhere, because they have no part in this, and different
+    /// from 0, so that everybody may vote.
+    fn founders(&self) -> Membership {
+        let mut membership = Membership::of_voters((1..=NODES as NodeId).map(|id| (id, String::new())));
+        membership.members.values_mut().for_each(|member| member.directory = 1);
+        if let Some(change) = self.change {
+            membership.voters = change.from.iter().copied().collect();
+        }
+        membership
+    }
 }
 
 /// How the disks of a search complete what is written.
@@ -96,6 +125,9 @@ pub(crate) struct World {
     network: Vec<Arc<Datagram>>,
     restarts: u8,
     reads: u8,
+    changed: bool,
+    /// The last membership that was committed.
+    pub(crate) membership: Arc<Membership>,
     /// Who led which term, from 1 on; 0 for nobody yet. Here, and in the next one, the past is kept that the properties are about.
     pub(crate) leaders: Vec<NodeId>,
     pub(crate) committed: Vec<Committed>,
@@ -116,18 +148,13 @@ pub(crate) enum Action {
     Propose(usize),
     /// A linearizable read arrives at a leader.
     Read(usize),
+    /// A leader begins to change the voters.
+    Change(usize),
 }
 
 /// A broken property.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) String);
-
-pub(crate) fn membership() -> Membership {
-    let mut membership = Membership::of_voters((1..=NODES as NodeId).map(|id| (id, String::new())));
-    // The same everywhere, because it has no part in this; and different from 0, so that everybody may vote.
-    membership.members.values_mut().for_each(|member| member.directory = 1);
-    membership
-}
 
 fn config(id: NodeId) -> RaftConfig {
     RaftConfig {
@@ -156,8 +183,8 @@ fn start(id: NodeId, now: u64, disk: Recovered) -> Raft {
 }
 
 impl Node {
-    fn new(id: NodeId) -> Node {
-        let mark = SnapshotMark { membership: membership().encode().into(), ..SnapshotMark::default() };
+    fn new(id: NodeId, founders: &Membership) -> Node {
+        let mark = SnapshotMark { membership: founders.encode().into(), ..SnapshotMark::default() };
         let disk = Recovered { mark, ..Recovered::default() };
         let mut node = Node {
             raft: start(id, 0, disk.clone()),
@@ -239,18 +266,21 @@ fn is_promise(message: &Message) -> bool {
 
 impl World {
     pub(crate) fn new(bounds: &Bounds) -> World {
+        let founders = bounds.founders();
         World {
-            nodes: [1, 2, 3].map(|id| Arc::new(Node::new(id))),
+            nodes: [1, 2, 3].map(|id| Arc::new(Node::new(id, &founders))),
             network: Vec::new(),
             restarts: bounds.restarts,
             reads: bounds.reads,
+            changed: false,
+            membership: Arc::new(founders),
             leaders: vec![0; bounds.terms as usize],
             committed: Vec::new(),
         }
     }
 
     /// The same number for states that differ in nothing but who is called what.
-    pub(crate) fn fingerprint(&self) -> u64 {
+    pub(crate) fn fingerprint(&self, bounds: &Bounds) -> u64 {
         let of = |(at, names): (usize, [NodeId; NODES])| {
             let mut hasher = DefaultHasher::new();
             for id in names {
@@ -259,10 +289,11 @@ impl World {
             let network = self.network.iter().map(|datagram| datagram.fingerprints[at]);
             network.fold(0, u64::wrapping_add).hash(&mut hasher);
             self.leaders.iter().for_each(|id| Names(&names).of(*id).hash(&mut hasher));
-            (self.restarts, self.reads, &self.committed).hash(&mut hasher);
+            (self.restarts, self.reads, self.changed, &self.committed).hash(&mut hasher);
             hasher.finish()
         };
-        NAMES.into_iter().enumerate().map(of).min().unwrap_or_default()
+        let names = NAMES.into_iter().enumerate().filter(|(_, names)| bounds.may_be_called(names));
+        names.map(of).min().unwrap_or_default()
     }
 
     pub(crate) fn actions(&self, bounds: &Bounds) -> Vec<Action> {
@@ -283,6 +314,9 @@ impl World {
             }
             if leads && self.reads > 0 && state.read_at.is_none() {
                 actions.push(Action::Read(node));
+            }
+            if self.change_of(node, bounds).is_some() {
+                actions.push(Action::Change(node));
             }
             if self.restarts > 0 {
                 actions.extend((0..=pending).map(|survive| Action::Restart { node, survive }));
@@ -305,8 +339,10 @@ impl World {
                 let now = next.nodes[*node].now.max(next.nodes[*node].raft.next_deadline());
                 Arc::make_mut(&mut next.nodes[*node]).now = now;
                 let mut sent = next.input(*node, Input::Tick, defect)?;
-                if next.nodes[*node].raft.role() == Role::PreCandidate {
-                    sent = next.input(*node, next.pre_vote_for(*node), defect)?;
+                for peer in (1..NODES).map(|distance| (node + distance) % NODES) {
+                    if next.nodes[*node].raft.role() == Role::PreCandidate {
+                        sent = next.input(*node, next.pre_vote_for(*node, peer), defect)?;
+                    }
                 }
                 (*node, sent)
             }
@@ -344,6 +380,14 @@ impl World {
                 Arc::make_mut(&mut next.nodes[*node]).read_at = committed;
                 (*node, next.input(*node, Input::ReadIndex(0), defect)?)
             }
+            Action::Change(node) => {
+                next.changed = true;
+                let mut membership = self.change_of(*node, bounds).unwrap_or_default();
+                if defect == Some(Defect::OneStep) {
+                    membership.outgoing.clear();
+                }
+                (*node, next.input(*node, Input::Reconfigure(membership), defect)?)
+            }
             Action::Restart { node, survive } => {
                 next.restarts -= 1;
                 let state = Arc::make_mut(&mut next.nodes[*node]);
@@ -372,11 +416,25 @@ impl World {
 
     /// Pre-votes keep elections from happening, and promise nothing: here every one is granted, at once, so that nobody is kept
     /// from standing whenever it likes.
-    fn pre_vote_for(&self, at: usize) -> Input {
-        let (raft, peer) = (&self.nodes[at].raft, &self.nodes[(at + 1) % NODES]);
+    fn pre_vote_for(&self, at: usize, peer: usize) -> Input {
+        let (raft, peer) = (&self.nodes[at].raft, &self.nodes[peer]);
         let message = Message::PreVoteReply { candidate_term: raft.term() + 1, granted: true };
         let envelope = Envelope { from: peer.raft.id(), to: raft.id(), term: raft.term(), message };
         Input::Message(envelope, peer.process())
+    }
+
+    /// The joint membership that node `at` may append now, if it may: what the core allows of one node holds for all of them, for what
+    /// is safe about a joint change does not depend on how many it moves (§6).
+    fn change_of(&self, at: usize, bounds: &Bounds) -> Option<Membership> {
+        let Change { from, to } = bounds.change.filter(|_| !self.changed)?;
+        let raft = &self.nodes[at].raft;
+        let joins = to.iter().filter(|id| !from.contains(id)).map(|id| reconfigure::Change::Promote(*id));
+        let leaves = from.iter().filter(|id| !to.contains(id)).map(|id| reconfigure::Change::Remove(*id));
+        let allowed = joins.chain(leaves).map(|change| raft.change(&change)).collect::<Result<Vec<_>, _>>();
+        let mut membership = allowed.ok()?.pop()?;
+        membership.voters = to.iter().copied().collect();
+        membership.outgoing = from.iter().copied().collect();
+        Some(membership)
     }
 
     fn with_each_loss_of(self, from: usize, sent: Vec<Envelope>, bounds: &Bounds) -> Vec<World> {
@@ -474,6 +532,7 @@ impl World {
             }
             Action::Propose(node) => format!("n{}: a command", node + 1),
             Action::Read(node) => format!("n{}: a read", node + 1),
+            Action::Change(node) => format!("n{}: a change of voters", node + 1),
         }
     }
 }
