@@ -90,6 +90,8 @@ pub enum Stage<'a> {
     Violated {
         /// How.
         violation: &'a Violation,
+        /// How long after it happened that was noticed, and acted upon.
+        noticed: Duration,
         /// Since the load began.
         elapsed: Duration,
         /// The nodes that were stopped for a look, with the process of each, if that was asked for.
@@ -499,9 +501,10 @@ impl Run<'_> {
         let frozen = (policy == OnViolation::Freeze).then(|| self.cluster.freeze());
         let Violation { key, class, reason, time, index } = violation;
         let value = json!({"key": key, "class": class, "reason": reason, "at": time, "operation": index});
+        let noticed = Duration::from_nanos(self.recorder.now().saturating_sub(*time));
         self.recorder.nemesis("violation", value);
         let stopped = frozen.as_ref().map(|frozen| frozen.stopped());
-        observe(Stage::Violated { violation, elapsed: started.elapsed(), frozen: stopped });
+        observe(Stage::Violated { violation, noticed, elapsed: started.elapsed(), frozen: stopped });
         while frozen.is_some() && !interrupted.load(Ordering::Relaxed) {
             std::thread::sleep(POLL);
         }

@@ -90,8 +90,8 @@ impl Printer {
                 bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
                 bar.set_message(format!("{} ok   {} fail   {} info", tally.ok, tally.fail, tally.info));
             }
-            Stage::Violated { violation, elapsed, frozen } => {
-                bar.suspend(|| self.violated(violation, *elapsed, *frozen));
+            Stage::Violated { violation, noticed, elapsed, frozen } => {
+                bar.suspend(|| self.violated(violation, *noticed, *elapsed, *frozen));
             }
             Stage::Loaded { tally, took } => {
                 bar.finish_and_clear();
@@ -110,9 +110,16 @@ impl Printer {
         }
     }
 
-    fn violated(&self, violation: &Violation, elapsed: Duration, frozen: Option<&[(NodeId, u32)]>) {
+    fn violated(
+        &self,
+        violation: &Violation,
+        noticed: Duration,
+        elapsed: Duration,
+        frozen: Option<&[(NodeId, u32)]>,
+    ) {
         let text = format!("  wrong   {} of {}: {}", violation.class, violation.key, violation.reason);
         self.say(&timed(&text, elapsed));
+        self.say(&format!("          noticed {:.2} s after it happened", noticed.as_secs_f64()));
         let Some(frozen) = frozen else { return };
         let nodes: Vec<String> = frozen.iter().map(|(node, pid)| format!("n{node} {pid}")).collect();
         let (_, first) = frozen.first().copied().unwrap_or_default();

@@ -106,7 +106,8 @@ impl Defect {
                 let theirs = raft.progress().get(&id).map(|progress| progress.match_index);
                 if id == raft.id() { raft.log().durable_index() } else { theirs.unwrap_or_default() }
             };
-            let half = Membership { outgoing: BTreeSet::new(), ..raft.membership().clone() }.committed(matched);
+            let half =
+                Membership { outgoing: BTreeSet::new(), ..raft.membership().clone() }.committed(matched);
             if raft.log().term_at(half) == Some(raft.term()) {
                 node.commit_index = node.commit_index.max(half);
             }

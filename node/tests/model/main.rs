@@ -36,7 +36,8 @@ const FOUR_TERMS: Bounds = Bounds { terms: 4, ..THREE_TERMS };
 /// A read at any leader.
 const READ: Bounds = Bounds { commands_up_to: 2, disks: Disks::AtOnce, reads: 1, ..TWO_TERMS };
 /// Two of three voters leave at once, the leader among them or not: the majorities of before and after have nobody in common.
-const LEAVE: Bounds = Bounds { commands_up_to: 0, change: Some(Change { from: &[1, 2, 3], to: &[1] }), ..THREE_TERMS };
+const LEAVE: Bounds =
+    Bounds { commands_up_to: 0, change: Some(Change { from: &[1, 2, 3], to: &[1] }), ..THREE_TERMS };
 /// The other way round: one who decides alone takes in two others.
 const JOIN: Bounds = Bounds { change: Some(Change { from: &[1], to: &[1, 2, 3] }), ..LEAVE };
 /// One voter leaves.
@@ -61,7 +62,10 @@ const LARGE: [(&str, Bounds); 10] = [
     ("two voters leave, three terms", LEAVE),
     ("two voters join, three terms", JOIN),
     ("a voter leaves, three terms", REMOVE),
-    ("two voters leave, late disks, a restart", Bounds { terms: 2, disks: Disks::Late, restarts: 1, ..LEAVE }),
+    (
+        "two voters leave, late disks, a restart",
+        Bounds { terms: 2, disks: Disks::Late, restarts: 1, ..LEAVE },
+    ),
 ];
 
 fn print(name: &str, bounds: &Bounds, outcome: &Outcome) {
