@@ -42,6 +42,8 @@ pub(crate) struct Bounds {
     pub(crate) disks: Disks,
     /// Linearizable reads.
     pub(crate) reads: u8,
+    /// How often a leader is asked to hand over, to whomever.
+    pub(crate) transfers: u8,
     /// Who votes at first, and then, if a leader changes that, once. Whoever does not vote at first is a learner.
     pub(crate) change: Option<Change>,
 }
@@ -125,6 +127,7 @@ pub(crate) struct World {
     network: Vec<Arc<Datagram>>,
     restarts: u8,
     reads: u8,
+    transfers: u8,
     changed: bool,
     /// The last membership that was committed.
     pub(crate) membership: Arc<Membership>,
@@ -150,6 +153,8 @@ pub(crate) enum Action {
     Read(usize),
     /// A leader begins to change the voters.
     Change(usize),
+    /// A leader is asked to hand over to another node.
+    Transfer { node: usize, to: NodeId },
 }
 
 /// A broken property.
@@ -272,6 +277,7 @@ impl World {
             network: Vec::new(),
             restarts: bounds.restarts,
             reads: bounds.reads,
+            transfers: bounds.transfers,
             changed: false,
             membership: Arc::new(founders),
             leaders: vec![0; bounds.terms as usize],
@@ -289,7 +295,7 @@ impl World {
             let network = self.network.iter().map(|datagram| datagram.fingerprints[at]);
             network.fold(0, u64::wrapping_add).hash(&mut hasher);
             self.leaders.iter().for_each(|id| Names(&names).of(*id).hash(&mut hasher));
-            (self.restarts, self.reads, self.changed, &self.committed).hash(&mut hasher);
+            (self.restarts, self.reads, self.transfers, self.changed, &self.committed).hash(&mut hasher);
             hasher.finish()
         };
         let names = NAMES.into_iter().enumerate().filter(|(_, names)| bounds.may_be_called(names));
@@ -298,7 +304,12 @@ impl World {
 
     pub(crate) fn actions(&self, bounds: &Bounds) -> Vec<Action> {
         let mut actions = Vec::new();
-        for at in 0..self.network.len() {
+        // An order to stand makes a candidate as a timeout does.
+        let in_time = |datagram: &Datagram| {
+            let to = &self.nodes[datagram.envelope.to as usize - 1].raft;
+            datagram.envelope.message != Message::TimeoutNow || to.term() < bounds.terms
+        };
+        for at in (0..self.network.len()).filter(|at| in_time(&self.network[*at])) {
             actions.extend(bounds.duplicates.then_some(Action::Deliver { at, again: true }));
             actions.push(Action::Deliver { at, again: false });
         }
@@ -317,6 +328,10 @@ impl World {
             }
             if self.change_of(node, bounds).is_some() {
                 actions.push(Action::Change(node));
+            }
+            if leads && self.transfers > 0 {
+                let others = (1..=NODES as NodeId).filter(|id| *id != raft.id());
+                actions.extend(others.map(|to| Action::Transfer { node, to }));
             }
             if self.restarts > 0 {
                 actions.extend((0..=pending).map(|survive| Action::Restart { node, survive }));
@@ -387,6 +402,10 @@ impl World {
                     membership.outgoing.clear();
                 }
                 (*node, next.input(*node, Input::Reconfigure(membership), defect)?)
+            }
+            Action::Transfer { node, to } => {
+                next.transfers -= 1;
+                (*node, next.input(*node, Input::TransferLeader(Some(*to)), defect)?)
             }
             Action::Restart { node, survive } => {
                 next.restarts -= 1;
@@ -532,6 +551,7 @@ impl World {
             }
             Action::Propose(node) => format!("n{}: a command", node + 1),
             Action::Read(node) => format!("n{}: a read", node + 1),
+            Action::Transfer { node, to } => format!("n{} is asked to hand over to n{to}", node + 1),
             Action::Change(node) => format!("n{}: a change of voters", node + 1),
         }
     }
