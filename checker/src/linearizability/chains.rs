@@ -121,29 +121,15 @@ pub(crate) fn judge<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Valu
     }
 }
 
-/// The order of operations that were judged linearizable, by id: chain after chain, forward zones as they stand in time, a backward
-/// zone where nothing has to be around it.
+/// The order of operations that were judged linearizable, by id: chain after chain, by the beginning of their zones. A backward zone
+/// that begins within a forward one ends after it, and so can follow.
 pub(crate) fn order<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Value) -> Option<Vec<usize>> {
     let (steps, values) = numbered(items, initial);
-    let (clusters, zones) = chains(&steps, values).ok()?;
-    let mut forward: Vec<&Zone> = zones.iter().filter(|zone| zone.is_forward()).collect();
-    forward.sort_by_key(|zone| zone.f.time);
-    let mut placed: Vec<(u64, bool, &Zone)> = zones
-        .iter()
-        .map(|zone| {
-            if zone.is_forward() {
-                return (zone.f.time, true, zone);
-            }
-            // Its last invoke, or the end of the zone that lies around that.
-            let before = forward.partition_point(|z| z.f.time < zone.s.time);
-            let around = before.checked_sub(1).map(|i| forward[i].s.time);
-            (around.map_or(zone.s.time, |end| end.max(zone.s.time)), false, zone)
-        })
-        .collect();
+    let (clusters, mut zones) = chains(&steps, values).ok()?;
     // The initial value comes first whatever its zone: it is there before any operation.
-    placed.sort_by_key(|(time, forward, zone)| (zone.head != INITIAL, *time, *forward));
+    zones.sort_by_key(|zone| (zone.head != INITIAL, zone.f.time.min(zone.s.time), zone.is_forward()));
     let mut order = Vec::with_capacity(steps.len());
-    for (_, _, zone) in placed {
+    for zone in zones {
         let mut value = zone.head;
         loop {
             let writer = clusters.writer[value as usize];
@@ -407,6 +393,19 @@ mod tests {
 
     fn cas(a: i64, b: i64) -> Action {
         Action::Cas(a.into(), b.into())
+    }
+
+    #[test]
+    fn zones_are_told_by_their_beginning() {
+        let ops =
+            [(0, 1, write(1)), (10, 11, read(1)), (4, 12, write(2)), (0, 20, write(3)), (11, 12, read(2))];
+        let items = ops.iter().enumerate().map(|(id, (call, ret, action))| Item {
+            id,
+            call: *call,
+            ret: *ret,
+            action,
+        });
+        assert_eq!(order(items, &Value::Nil), Some(vec![3, 0, 1, 2, 4]));
     }
 
     const NEVER: u64 = u64::MAX;
