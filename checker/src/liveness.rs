@@ -60,9 +60,10 @@ pub fn nobody_died(history: &History) -> Option<Finding> {
         .filter(|line| line.f == "self_exit")
         .map(|line| {
             let field = |name| line.text(name).unwrap_or("?");
-            let stderr = field("stderr").lines().last().unwrap_or_default().to_owned();
+            let said = line.text("stderr").or(line.text("stdout")).unwrap_or_default();
+            let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
             format!(
-                "{} at {}: {}: {stderr}",
+                "{} at {}: {}: {said}",
                 field("node"),
                 Clock::Nanoseconds.show(line.time),
                 field("status")
@@ -154,6 +155,9 @@ mod tests {
             (found.verdict, found.events),
             (Verdict::Invalid, vec!["n3 at 2.000 s: signal 6: panicked at x".into()])
         );
+        let exit = ("self_exit", r#"{"node":"n3","status":"exit 1","stdout":"a\nthe file is torn\n\n"}"#);
+        let found = nobody_died(&history(&[PLAN, exit])).unwrap();
+        assert_eq!(found.events, ["n3 at 2.000 s: exit 1: the file is torn"]);
         assert_eq!(nobody_died(&history(&[PLAN])).unwrap().verdict, Verdict::Valid);
         assert_eq!(nobody_died(&history(&[])), None);
     }

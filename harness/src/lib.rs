@@ -2,6 +2,7 @@
 //! Verdicts belong to `checker`, the system under test to `node`.
 
 pub mod anchor;
+pub mod aside;
 pub mod bench;
 pub mod campaign;
 pub mod cli;

@@ -16,7 +16,7 @@ use crate::dud;
 use crate::errand::{Conclusion, Errand};
 use crate::fault::{Acted, Fault, INSTALLED, Ongoing, SKIPPED, SteppedFault};
 use crate::host::monotonic_ns;
-use crate::net::{CLIENTS, Fabric, Link, LinkCounters};
+use crate::net::{CLIENTS, Fabric, Link, LinkCounters, Traffic};
 use crate::random::{Purpose, stream};
 use crate::run_dir::node_name;
 use crate::schedule::{PlannedFault, Schedule};
@@ -64,9 +64,22 @@ pub fn run(
 ) {
     std::thread::scope(|scope| {
         let (active, waiting, armed) = (BTreeMap::new(), VecDeque::new(), Vec::new());
+        let traffic = Traffic::default();
         let Record { sink, in_flight } = record;
-        let mut nemesis =
-            Nemesis { scope, seed, cluster, fabric, sink, in_flight, started, stop, active, waiting, armed };
+        let mut nemesis = Nemesis {
+            scope,
+            seed,
+            cluster,
+            fabric,
+            sink,
+            in_flight,
+            started,
+            stop,
+            active,
+            waiting,
+            armed,
+            traffic,
+        };
         nemesis.follow(schedule);
         nemesis.give_up_waiting();
         nemesis.heal_due(u64::MAX);
@@ -84,7 +97,7 @@ pub fn report_self_exits(cluster: &Cluster, sink: &dyn Fn(&str, Value)) -> usize
     for exit in &exits {
         sink(
             "self_exit",
-            json!({"node": node_name(exit.node), "status": exit.status, "stderr": exit.stderr}),
+            json!({"node": node_name(exit.node), "status": exit.status, (exit.stream): exit.said}),
         );
     }
     for exit in cluster.expected_exits() {
@@ -147,6 +160,7 @@ struct Nemesis<'a, 'env> {
     /// Faults that others were in the way of, and when they are tried again, in this order.
     waiting: VecDeque<(u64, &'a PlannedFault)>,
     armed: Vec<Armed<'a>>,
+    traffic: Traffic,
 }
 
 impl<'a> Nemesis<'a, '_> {
@@ -193,6 +207,9 @@ impl<'a> Nemesis<'a, '_> {
     /// Looks who died by himself, and which faults of many steps have ended.
     fn look(&mut self) {
         report_self_exits(self.cluster, self.sink);
+        if !self.cluster.system().tells_leader() {
+            self.traffic.look(Instant::now(), || self.fabric.links());
+        }
         let ended = |active: &Active<'_>| active.errand.as_ref().is_some_and(|e| e.thread.is_finished());
         let ended = self.active.iter().filter(|(_, active)| ended(active)).map(|(&id, _)| id);
         for id in ended.collect::<Vec<_>>() {
@@ -310,7 +327,7 @@ impl<'a> Nemesis<'a, '_> {
         let mut rng = stream(self.seed, Purpose::Target, planned.id);
         // Where nobody tells who leads, it is whoever the others talk to: links without traffic have nothing to hurt.
         let told = self.cluster.system().tells_leader() || !planned.target.needs_leader();
-        let busiest = if told { None } else { busiest(&self.fabric.links(), &candidates) };
+        let busiest = if told { None } else { self.traffic.busiest(&self.fabric.links(), &candidates) };
         let mut drawn = planned.target.resolve(
             &candidates,
             founders,
@@ -528,17 +545,6 @@ impl<'a> Nemesis<'a, '_> {
 /// Why a fault with this anchor struck nobody.
 fn missed(anchor: &Anchor) -> String {
     format!("no moment {:?} of a node that could be hit within {} ms", anchor.after.name(), anchor.within_ms)
-}
-
-/// The node whose links to other nodes carried most so far; nobody if none carried anything.
-fn busiest(links: &BTreeMap<Link, LinkCounters>, nodes: &[NodeId]) -> Option<NodeId> {
-    let carried = |node: NodeId| -> u64 {
-        let of_it =
-            |link: &Link| ![link.from, link.to].contains(&CLIENTS) && [link.from, link.to].contains(&node);
-        links.iter().filter(|(link, _)| of_it(link)).map(|(_, counters)| counters.received).sum()
-    };
-    let most = nodes.iter().map(|node| (carried(*node), *node)).max_by_key(|(carried, _)| *carried)?;
-    (most.0 > 0).then_some(most.1)
 }
 
 /// The nodes at the ends of links, each once.

@@ -1,6 +1,7 @@
 //! Profiles: which faults a run has, how many at once and how dense, as TOML files.
 //! Drawing the faults themselves is the schedule's work.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use crate::fault::FaultKind;
 use crate::target::Target;
 
 /// Profiles that come with the harness, by name.
-pub const SHIPPED: [(&str, &str); 8] = [
+pub const SHIPPED: [(&str, &str); 9] = [
     ("steady", include_str!("../profiles/steady.toml")),
     ("calm", include_str!("../profiles/calm.toml")),
     ("storm", include_str!("../profiles/storm.toml")),
@@ -19,11 +20,14 @@ pub const SHIPPED: [(&str, &str); 8] = [
     ("disk", include_str!("../profiles/disk.toml")),
     ("nightly", include_str!("../profiles/nightly.toml")),
     ("kills", include_str!("../profiles/kills.toml")),
+    ("elections", include_str!("../profiles/elections.toml")),
 ];
 /// The profile of a run that names none.
 pub const DEFAULT: &str = "steady";
 /// More faults at once than this hide each other.
 const TOGETHER_MAX: usize = 8;
+/// Who is drawn more often leaves no turn to others.
+const WEIGHT_MAX: u32 = 20;
 /// Longest healthy time between two storms, milliseconds.
 const GAP_MS_MAX: u64 = 600_000;
 
@@ -53,6 +57,10 @@ struct File {
     target: Option<Target>,
     #[serde(default)]
     anchors: Vec<Moment>,
+    #[serde(default)]
+    weights: BTreeMap<FaultKind, u32>,
+    #[serde(default)]
+    longest_percent: Option<u64>,
 }
 
 /// How dense the faults of a run are.
@@ -66,12 +74,18 @@ pub struct Pace {
     /// How long faults last, in percent of what each kind draws, 1 to 400.
     #[serde(default = "hundred")]
     pub duration_percent: u64,
+    /// What storms that were not dealt draw up to in its place, up to 400; that itself if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_percent: Option<u64>,
     /// Whom every fault hits; as each kind draws it if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// Moments that kills, pauses and power losses may wait for; none if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub anchors: Vec<Moment>,
+    /// How many times as often as others kinds are drawn, 1 to 20; as often if absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<FaultKind, u32>,
 }
 
 fn hundred() -> u64 {
@@ -88,7 +102,15 @@ pub fn default_faults() -> Vec<FaultKind> {
 impl Default for Pace {
     /// That of [`DEFAULT`].
     fn default() -> Self {
-        Pace { gap_ms: (700, 1_500), together: 3, duration_percent: 100, target: None, anchors: Vec::new() }
+        Pace {
+            gap_ms: (700, 1_500),
+            together: 3,
+            duration_percent: 100,
+            longest_percent: None,
+            target: None,
+            anchors: Vec::new(),
+            weights: BTreeMap::new(),
+        }
     }
 }
 
@@ -155,8 +177,20 @@ impl Profile {
             let message = format!("duration_percent is 1 to 400, not {duration_percent}");
             return Err(at(line_of("duration_percent"), message));
         }
-        let File { gap_ms, target, anchors, .. } = file;
-        let pace = Pace { gap_ms, together, duration_percent, target, anchors };
+        if let Some(longest) = file.longest_percent
+            && !(duration_percent..=400).contains(&longest)
+        {
+            let message = format!("longest_percent is {duration_percent} to 400, not {longest}");
+            return Err(at(line_of("longest_percent"), message));
+        }
+        if let Some((kind, weight)) =
+            file.weights.iter().find(|(_, weight)| !(1..=WEIGHT_MAX).contains(*weight))
+        {
+            let message = format!("a weight is 1 to {WEIGHT_MAX}, not {weight} ({kind})");
+            return Err(at(line_of("weights"), message));
+        }
+        let File { gap_ms, target, anchors, weights, longest_percent, .. } = file;
+        let pace = Pace { gap_ms, together, duration_percent, longest_percent, target, anchors, weights };
         Ok(Profile { about: file.about, faults: file.faults, pace })
     }
 }
@@ -188,6 +222,9 @@ mod tests {
         check(&(right.to_owned() + "faults = [\"fire\"]\n"), 4, "fire");
         check(&right.replace("together = 2", "together = \"two\""), 3, "two");
         check(&(right.to_owned() + "anchors = [\"tea\"]\n"), 4, "tea");
+        check(&(right.to_owned() + "longest_percent = 99\n"), 4, "100 to 400, not 99");
+        check(&(right.to_owned() + "weights = { pause = 0 }\n"), 4, "1 to 20, not 0 (pause)");
+        check(&(right.to_owned() + "weights = { fire = 2 }\n"), 4, "fire");
         assert!(Profile::load("no-such").unwrap_err().to_string().contains("\"no-such\""));
     }
 }

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use checker::follow::Violation;
-use checker::history::Header;
+use checker::history::{EventType, Header};
 use checker::{Report, Verdict};
 use serde_json::{Value, json};
 
 use crate::NodeId;
+use crate::aside::{self, Turn};
 use crate::cluster::{Addresses, Cluster, ClusterError, Leader, LogWatch};
 use crate::disk::{Disks, Store};
 use crate::fault::Needs;
@@ -108,6 +109,13 @@ pub enum Stage<'a> {
     Held {
         /// What came of it.
         held: &'a Settled,
+    },
+    /// Each node stepped aside in turn.
+    Aside {
+        /// The turns.
+        turns: &'a [Turn],
+        /// How long they took.
+        took: Duration,
     },
     /// The healed cluster was given its time.
     Settled {
@@ -263,9 +271,7 @@ pub fn run(
     // Later the wait for a quorum says by itself that it was starved.
     let lag = watch.max();
     recorder.nemesis("phase", json!({"phase": "settle"}));
-    let settling = Instant::now();
     let (settled, mut states) = run.settle(workload, observe)?;
-    observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
 
     // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
     run.look();
@@ -409,17 +415,50 @@ impl Run<'_> {
         Ok(Worker::new(self.recorder, session, ids, index, stride))
     }
 
+    /// Process ids of one round: those of the load, of those who talk to one node each at the end, and of these at the beginning.
+    fn stride(&self) -> u64 {
+        u64::from(self.plan.spec.clients) + 2 * u64::from(self.cluster.places())
+    }
+
+    /// Waits until a node serves a write and the read of it: who has elected nobody yet has nothing to lose. Whether all of them serve
+    /// is asked at the end.
+    fn wait_served(
+        &self,
+        nodes: &[(NodeId, SocketAddr)],
+        workload: &mut Workload,
+        interrupted: &AtomicBool,
+    ) -> Result<(), RunError> {
+        let first = u64::from(self.plan.spec.clients) + u64::from(self.cluster.places());
+        let mut workers = (first..)
+            .zip(nodes)
+            .map(|(index, node)| self.worker(&[*node], PATIENCE, index, self.stride()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let deadline = Instant::now() + READY_WITHIN;
+        let key = workload.probe_key();
+        while Instant::now() < deadline && !interrupted.load(Ordering::Relaxed) && self.dead().is_empty() {
+            for worker in &mut workers {
+                let (write, read) = workload.probe(&key);
+                if [write, read].iter().all(|op| worker.perform(op, 0).kind == EventType::Ok) {
+                    return Ok(());
+                }
+            }
+            self.look();
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
     /// Loads the cluster while the nemesis hurts it. A node that dies by itself ends the load at once, and so does a violation unless
     /// the plan says otherwise.
     fn load(
         &self,
-        workload: Workload,
+        mut workload: Workload,
         interrupted: &AtomicBool,
         observe: &mut dyn FnMut(Stage<'_>),
     ) -> Result<Workload, RunError> {
         let spec = &self.plan.spec;
         let nodes: Vec<_> = (1..=spec.nodes).zip(self.cluster.client_addrs()).collect();
-        let stride = u64::from(spec.clients) + u64::from(self.cluster.places());
+        let stride = self.stride();
         let mut workers = Vec::new();
         for index in 0..spec.clients {
             let patience = if index % 2 == 0 { PATIENCE } else { IMPATIENCE };
@@ -433,6 +472,9 @@ impl Run<'_> {
         let sink = |f: &str, value: Value| self.record(f, value);
         sink("plan", json!({"kinds": self.kinds()}));
         sink("phase", json!({"phase": "load"}));
+        if !self.plan.system.tells_leader() {
+            self.wait_served(&nodes, &mut workload, interrupted)?;
+        }
 
         let workload = Mutex::new(workload);
         let (heal, stop) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -526,7 +568,7 @@ impl Run<'_> {
     ) -> Result<(Settled, Vec<State>), RunError> {
         let spec = &self.plan.spec;
         let probe = LagProbe::start();
-        let stride = u64::from(spec.clients) + u64::from(self.cluster.places());
+        let stride = self.stride();
         let (dead, members) = (self.dead().clone(), self.cluster.members());
         let alive = (1..)
             .zip(self.cluster.client_addrs())
@@ -546,6 +588,7 @@ impl Run<'_> {
             quorum.map(|quorum| if self.plan.system.forgets() { quorum.without_kills() } else { quorum });
         let starved = || probe.max().max(Duration::from_secs_f64(self.fabric.lag_ms_max() / 1_000.0));
         let within = settle::within(self.setup);
+        let settling = Instant::now();
         if let Some(quorum) = quorum
             && let Some(held) =
                 quorum.hold(self.cluster, self.fabric, &mut pinned, &mut workload, within, &starved)
@@ -557,10 +600,19 @@ impl Run<'_> {
         let settled = settle::serve(self.cluster, &mut pinned, &mut workload, within, &starved);
         self.recorder.nemesis("settle", settled.to_json());
         if !settled.served() {
+            observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
             return Ok((settled, Vec::new()));
         }
         self.recorder.nemesis("phase", json!({"phase": "final"}));
         let states = settle::final_reads(&mut pinned, &workload.keys());
+        observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
+        let spare = spec.nodes >= 3 && tolerated != Some(0);
+        if spare && whole && dead.is_empty() && !self.plan.system.tells_state() {
+            let asking = Instant::now();
+            let turns = aside::step_aside(self.cluster, self.fabric, &mut pinned, &mut workload);
+            turns.iter().for_each(|turn| self.recorder.nemesis("aside", turn.to_json()));
+            observe(Stage::Aside { turns: &turns, took: asking.elapsed() });
+        }
         Ok((settled, states))
     }
 }

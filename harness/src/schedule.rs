@@ -216,12 +216,24 @@ impl Planner {
             }
         }
         while at_ms + DURATION_MS_MIN < self.end_ms {
-            let mut storm = kinds.clone();
-            storm.shuffle(&mut self.rng);
+            let weight = |kind: &FaultKind| self.pace.weights.get(kind).copied().unwrap_or(1) as usize;
+            let mut bag: Vec<FaultKind> =
+                kinds.iter().flat_map(|kind| std::iter::repeat_n(*kind, weight(kind))).collect();
+            bag.shuffle(&mut self.rng);
+            let mut storm: Vec<FaultKind> = Vec::new();
+            bag.into_iter().for_each(|kind| {
+                if !storm.contains(&kind) {
+                    storm.push(kind)
+                }
+            });
             let size = [1, 1, 2, 2, 2, 3][self.rng.random_range(0..6)];
             // A denser profile has larger storms, too.
             storm.truncate((size + together.saturating_sub(3)).min(together));
-            at_ms = self.storm(at_ms, &storm, false, self.pace.duration_percent);
+            let percent = match self.pace.longest_percent {
+                Some(longest) => self.rng.random_range(self.pace.duration_percent..=longest),
+                None => self.pace.duration_percent,
+            };
+            at_ms = self.storm(at_ms, &storm, false, percent);
         }
         self.faults.sort_by_key(|planned| planned.at_ms);
         for (id, planned) in (1..).zip(&mut self.faults) {
@@ -302,6 +314,39 @@ mod tests {
             let dense = Schedule::plan(&Spec { pace, faults: steady(), ..spec });
             assert!(dense.faults.len() >= 300, "seed {seed}: {} starts in a minute", dense.faults.len());
         }
+    }
+
+    #[test]
+    fn a_kind_of_more_weight_is_drawn_more_often_and_weights_of_one_move_nothing() {
+        let plan = |weights: &[(FaultKind, u32)]| {
+            let pace = Pace { weights: weights.iter().copied().collect(), ..Pace::default() };
+            Schedule::plan(&Spec { seed: 5, time_ms: 600_000, faults: steady(), pace, ..Spec::default() })
+        };
+        let partitions = |schedule: &Schedule| {
+            schedule.faults.iter().filter(|planned| planned.fault.kind() == FaultKind::Partition).count()
+        };
+        let even = plan(&[]);
+        assert_eq!(plan(&[(FaultKind::Partition, 1)]), even);
+        let heavy = plan(&[(FaultKind::Partition, 6)]);
+        assert!(
+            partitions(&heavy) * 10 > partitions(&even) * 17,
+            "{} {}",
+            partitions(&heavy),
+            partitions(&even)
+        );
+        assert_eq!(heavy.kinds(), even.kinds());
+    }
+
+    #[test]
+    fn storms_draw_their_length_up_to_the_longest_and_the_deal_does_not() {
+        let longest = |longest_percent| {
+            let pace = Pace { duration_percent: 50, longest_percent, ..Pace::default() };
+            let spec = Spec { seed: 5, time_ms: 600_000, faults: steady(), pace, ..Spec::default() };
+            let schedule = Schedule::plan(&spec);
+            schedule.faults.iter().map(|planned| planned.duration_ms).max()
+        };
+        assert!(longest(None) <= Some(2_000) && longest(Some(50)) <= Some(2_000), "{:?}", longest(None));
+        assert!((Some(6_000)..=Some(9_000)).contains(&longest(Some(300))), "{:?}", longest(Some(300)));
     }
 
     fn overlap(a: &PlannedFault, b: &PlannedFault) -> bool {

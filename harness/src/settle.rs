@@ -34,7 +34,7 @@ const FINAL_WITHIN: Duration = Duration::from_secs(60);
 /// The id of what cuts a quorum off from the others: no fault of a schedule has it.
 const QUORUM_FAULT: u32 = u32::MAX;
 /// Attempts at each final read.
-const FINAL_ATTEMPTS: u32 = 5;
+pub(crate) const FINAL_ATTEMPTS: u32 = 5;
 
 /// A worker that talks to one node alone.
 #[derive(Debug)]
@@ -282,7 +282,7 @@ impl Quorum {
 }
 
 /// Names of the nodes that do not serve before the deadline.
-fn silent(
+pub(crate) fn silent(
     nodes: Vec<&mut Pinned<'_>>,
     workload: &Mutex<&mut Workload>,
     key: &str,

@@ -9,6 +9,8 @@ use tests::recorded::Recorded;
 use tests::sandbox::Sandbox;
 use tests::workspace::read;
 
+use crate::disks::there_are_disks;
+
 /// Whether a program can be started; says so if not, because a test that is skipped must not look like one that ran.
 pub(crate) fn there_is(program: &str, argument: &str) -> bool {
     let there = Command::new(program).arg(argument).output().is_ok_and(|output| output.status.success());
@@ -59,6 +61,8 @@ fn etcd_is_valid_under_every_fault_that_streams_can_have() {
         assert!(healed.iter().any(|value| bit(&value)), "no {kind} has {counter}: {healed:?}");
     }
     assert!(run.operations("ok") >= 300, "{said}");
+    let told = |value: &serde_json::Value| value["served"] == true && value["keys"].as_u64() > Some(0);
+    assert!(run.nemesis("aside").len() == 3 && run.nemesis("aside").iter().all(told), "{said}");
     sandbox.assert_nothing_left();
 }
 
@@ -179,6 +183,28 @@ fn a_driver_that_ends_is_an_error_of_the_tool_and_trouble_in_a_log_is_not() {
 }
 
 #[test]
+fn a_file_of_a_description_is_on_the_disk_of_its_node_at_each_start() {
+    let sandbox = Sandbox::new();
+    if !there_is("python3", "--version") || !there_are_disks(&sandbox) {
+        return;
+    }
+    let description = describe(&sandbox, 0);
+    // The store does not start without its file, and leaves a mark in it.
+    let script = sandbox.path().join("start.sh");
+    std::fs::write(&script, "grep -qx n1 $1/own && echo mark >> $1/own && shift && exec \"$@\"\n").unwrap();
+    let text = std::fs::read_to_string(&description).unwrap();
+    let command = format!("command = [\"sh\", {script:?}, \"{{data}}\", \"python3\"");
+    let text = text.replacen("command = [\"python3\"", &command, 1).replace("\"pause\"", "\"kill\"");
+    std::fs::write(&description, text + "[files]\n\"{data}/own\" = \"{name}\\n\"\n").unwrap();
+    let out = sandbox.out("own");
+    let args = ["run", "--system", &description.display().to_string(), "--disk", "fuse"];
+    let said = sandbox.run(&args, &out).exits(0);
+    assert!(Recorded::at(&out).nemesis("kill").iter().any(|value| value["bit"] == true), "{said}");
+    assert_eq!(std::fs::read_to_string(out.join("nodes/n1/data/own")).unwrap(), "n1\nmark\n");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
 fn a_killed_harness_leaves_nothing_of_what_a_script_started() {
     if !there_is("python3", "--version") {
         return;
@@ -204,4 +230,86 @@ fn a_killed_harness_leaves_nothing_of_what_a_script_started() {
     child.kill().unwrap();
     child.wait().unwrap();
     processes::wait_gone(sandbox.path());
+}
+
+/// Three nodes with one directory between them, where every key is a file. One that is stubborn answers reads by what it saw of a key
+/// first while n1 does not answer, as a leader would whose state went another way.
+const SHARED: &str = r#"
+import json, os, socket, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+name, ip, port, peers, shared, stubborn = sys.argv[1:]
+first, seen = peers.split(",")[0].rsplit(":", 1), {}
+os.makedirs(shared, exist_ok=True)
+
+def alone():
+    if stubborn != "yes" or name == "n1":
+        return False
+    try:
+        with socket.create_connection(first, 0.5) as connection:
+            connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
+            return connection.recv(1) == b""
+    except OSError:
+        return True
+
+class Store(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def say(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        path = shared + self.path
+        value = open(path, "rb").read() if os.path.exists(path) else b"null"
+        seen.setdefault(path, value)
+        self.say(seen[path] if alone() else value)
+    def do_PUT(self):
+        path, value = shared + self.path, self.rfile.read(int(self.headers["Content-Length"]))
+        draft = "%s.%s.%d" % (path, name, int(value))
+        open(draft, "wb").write(value)
+        os.rename(draft, path)
+        self.say(b"")
+    def log_message(self, *words):
+        pass
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+Server((ip, int(port)), Store).serve_forever()
+"#;
+
+#[test]
+fn a_state_that_went_another_way_shows_when_the_others_step_aside() {
+    if !there_is("python3", "--version") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let store = sandbox.path().join("shared.py");
+    std::fs::write(&store, SHARED).unwrap();
+    for (stubborn, code) in [("no", 0), ("yes", 1)] {
+        let description = sandbox.path().join(format!("{stubborn}.toml"));
+        let shared = sandbox.path().join(format!("shared-{stubborn}"));
+        let text = format!(
+            "name = \"shared\"\npeers = \"{{addr:web}}\"\n\
+             command = [\"python3\", {store:?}, \"{{name}}\", \"{{ip}}\", \"{{port:web}}\", \"{{peers}}\", {shared:?}, \"{stubborn}\"]\n\
+             [ports]\nweb = \"direct\"\n[run]\nnodes = 3\nworkload = \"register\"\nrate = 200\nfaults = []\ntime = \"3s\"\n\
+             [http]\nport = \"web\"\n[http.read]\nmethod = \"GET\"\npath = \"/{{key}}\"\nvalue = \"\"\n\
+             [http.write]\nmethod = \"PUT\"\npath = \"/{{key}}\"\nbody = \"{{value}}\"\n"
+        );
+        std::fs::write(&description, text).unwrap();
+        let out = sandbox.out(stubborn);
+        let args = ["run", "--system", description.to_str().unwrap(), "--seed", "3"];
+        let said = sandbox.run(&args, &out).exits(code);
+        let run = Recorded::at(&out);
+        let aside = run.nemesis("aside");
+        assert!(aside.len() == 3 && aside.iter().all(|value| value["served"] == true), "{said}\n{aside:?}");
+        assert!(said.stdout.contains("in turn: the others told"), "{said}");
+        if code == 1 {
+            // Not of the load: while that went on n1 answered.
+            assert!(said.stdout.contains("stale read") || said.stdout.contains("lost write"), "{said}");
+            assert!(!said.stdout.contains("  wrong "), "{said}");
+        }
+    }
+    sandbox.assert_nothing_left();
 }

@@ -11,7 +11,7 @@ use tests::recorded::Recorded;
 use tests::sandbox::Sandbox;
 
 /// Whether this machine lets the harness mount; says so if not.
-fn there_are_disks(sandbox: &Sandbox) -> bool {
+pub(crate) fn there_are_disks(sandbox: &Sandbox) -> bool {
     let said = Said::of(sandbox.command(&binaries().harness).arg("doctor")).exits(0).stdout;
     let there = said.lines().any(|line| line.starts_with("  fuse       yes"));
     if !there {

@@ -15,6 +15,7 @@ use super::duds::Row as DudRow;
 use super::list::What;
 use crate::NodeId;
 use crate::anchor::Moment;
+use crate::aside::Turn;
 use crate::campaign::{Campaign, Row, worst};
 use crate::disk::Store;
 use crate::doctor::Finding;
@@ -22,7 +23,7 @@ use crate::fault::FaultKind;
 use crate::net::Backend;
 use crate::profile::{self, Profile};
 use crate::run::{Finished, Stage};
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, node_name};
 use crate::spec::{Spec, WorkloadKind};
 #[cfg(debug_assertions)]
 use crate::summary::Summary;
@@ -104,6 +105,7 @@ impl Printer {
                 }
             }
             Stage::Held { held } => self.say(&timed(&format!("  quorum  {}", held.detail), held.waited)),
+            Stage::Aside { turns, took } => self.say(&timed(&aside_words(turns), *took)),
             Stage::Settled { settled, took } => {
                 self.say(&timed(&format!("  settle  {}", settled.detail), *took));
             }
@@ -205,6 +207,17 @@ fn load_words(tally: &Tally) -> String {
         tally.fail,
         tally.info
     )
+}
+
+/// `n2 n1 n3 stepped aside in turn, the others told 17 keys`.
+fn aside_words(turns: &[Turn]) -> String {
+    let nodes: Vec<String> = turns.iter().map(|turn| node_name(turn.node)).collect();
+    let keys = turns.iter().map(|turn| turn.keys).min().unwrap_or_default();
+    let told = match turns.iter().find(|turn| !turn.served) {
+        Some(turn) => format!("without {} the others did not serve in time", node_name(turn.node)),
+        None => format!("the others told {keys} keys each time"),
+    };
+    format!("  aside   {} in turn: {told}", nodes.join(" "))
 }
 
 /// One kind: `kill 9`, `kill 8/9` if one had no effect, and its telling counter.

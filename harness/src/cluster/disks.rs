@@ -2,6 +2,7 @@
 //! survives, and exits that a disk explains.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::NodeId;
 use crate::disk::{Backup, Difference, Disk, Disks, Entries, Moment};
 use crate::group::Counts;
 use crate::run_dir::node_name;
+use crate::system::Place;
 use crate::translate::Damage;
 
 /// How long the threads of a process may take to stop or to wait for its disk alone.
@@ -53,6 +55,8 @@ pub(super) struct Excuse {
     memory: Option<Counts>,
     /// What its disk held before it was damaged: what a node that refuses the rest gets back.
     backup: Option<Backup>,
+    /// The damage is what a power loss tore: that alone may be refused.
+    torn: bool,
 }
 
 /// The exit of a node that a fault explains.
@@ -79,6 +83,25 @@ impl Cluster {
     pub(crate) fn disk(&self, node: NodeId) -> Result<&Disk, ClusterError> {
         let disk = self.disks.as_ref().and_then(|disks| disks.of(node));
         disk.ok_or_else(|| refused("hurt a disk", io::Error::other("it is a real one")))
+    }
+
+    /// Writes the files that a node finds at its start, those of its data to where its data is.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub(super) fn lay_files(&self, place: &Place<'_>) -> io::Result<()> {
+        let data = std::path::absolute(self.run_dir.data(place.node))?;
+        for (path, text) in self.system.files(place)? {
+            if let (Some(disks), Ok(within)) = (&self.disks, path.strip_prefix(&data)) {
+                disks.put(place.node, within, text.as_bytes())?;
+                continue;
+            }
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(&path, text)?;
+        }
+        Ok(())
     }
 
     /// The power of these nodes fails at once, in this order: the disks carry out nothing more and answer nobody, the processes are
@@ -131,6 +154,14 @@ impl Cluster {
                 }
             });
             let ended = ended.and_then(|(seen, states)| {
+                if torn.is_some() && !self.system.torn_exits().is_empty() {
+                    let backup = Some(self.disk(node)?.flushed(loss.entries));
+                    let mut excuses = lock(&self.excuses);
+                    // Another fault may have the node in its hands.
+                    if excuses.get(&node).is_none_or(|excuse| !excuse.held) {
+                        excuses.insert(node, Excuse { held: true, backup, torn: true, ..Excuse::default() });
+                    }
+                }
                 let difference =
                     self.change_disk(node, |disk| disk.lose(loss.entries, torn.as_deref_mut()))?;
                 Ok(Lost { seen, states, difference })
@@ -239,6 +270,15 @@ impl Cluster {
         Ok(difference)
     }
 
+    /// Starts a node whose power failed. If it refuses what was torn, and says that it may, it gets back what was flushed.
+    pub(crate) fn start_torn(&self, node: NodeId) -> Result<Seen, ClusterError> {
+        let seen = self.start(node)?;
+        if let Some(excuse) = lock(&self.excuses).get_mut(&node).filter(|excuse| excuse.torn) {
+            excuse.held = false;
+        }
+        Ok(seen)
+    }
+
     /// Starts a node whose disk was damaged. If it refuses what is left, it is restored.
     pub(crate) fn start_damaged(&self, node: NodeId) -> Result<Seen, ClusterError> {
         let seen = self.start(node)?;
@@ -277,13 +317,17 @@ impl Cluster {
         lock(&self.excuses).contains_key(&node)
     }
 
-    /// Starts a node again that ended because of a fault which is gone.
+    /// Starts a node again that ended because of a fault which is gone. Several threads look who ended; one of them does it.
     pub(super) fn raise(&self, node: NodeId) {
-        let (status, backup) = match lock(&self.excuses).get_mut(&node) {
-            Some(Excuse { held: false, fallen: Some(status), backup, .. }) => (status.clone(), backup.take()),
+        let (status, backup, torn) = match lock(&self.excuses).get_mut(&node) {
+            Some(Excuse { held: false, fallen, backup, torn, .. }) => match fallen.take() {
+                Some(status) => (status, backup.take(), *torn),
+                None => return,
+            },
             _ => return,
         };
-        let refused = self.system.refused_exits().iter().any(|code| status == format!("exit {code}"));
+        let codes = if torn { self.system.torn_exits() } else { self.system.refused_exits() };
+        let refused = codes.iter().any(|code| status == format!("exit {code}"));
         let restored = match backup.filter(|_| refused) {
             Some(backup) => self.change_disk(node, |disk| disk.restore(backup)).is_ok(),
             None => false,
@@ -308,10 +352,15 @@ impl Cluster {
     pub(super) fn explains(&self, exit: &SelfExit) -> bool {
         let is_one_of = |codes: &[i32]| codes.iter().any(|code| exit.status == format!("exit {code}"));
         let declared = |excuse: &Excuse| {
-            is_one_of(self.system.expected_exits())
-                || (excuse.backup.is_some() && is_one_of(self.system.refused_exits()))
-                // However it ended: a script whose program was killed has an exit code of its own.
-                || excuse.memory.is_some_and(|before| self.memory_counts(exit.node).since(before).kills > 0)
+            let codes = match excuse {
+                Excuse { torn: true, .. } => is_one_of(self.system.torn_exits()),
+                Excuse { backup: Some(_), .. } => {
+                    is_one_of(self.system.expected_exits()) || is_one_of(self.system.refused_exits())
+                }
+                Excuse { backup: None, .. } => is_one_of(self.system.expected_exits()),
+            };
+            // However it ended: a script whose program was killed has an exit code of its own.
+            codes || excuse.memory.is_some_and(|before| self.memory_counts(exit.node).since(before).kills > 0)
         };
         match lock(&self.excuses).get_mut(&exit.node).filter(|excuse| declared(excuse)) {
             Some(excuse) => {

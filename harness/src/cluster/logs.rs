@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::{Cluster, lock};
 use crate::NodeId;
 use crate::run_dir::RunDir;
 
@@ -12,6 +13,47 @@ use crate::run_dir::RunDir;
 const LOOK_BYTES_MAX: u64 = 4 << 20;
 /// Longest line that is shown, characters.
 const LINE_CHARS_MAX: usize = 500;
+
+/// Longest end of a log that is shown, bytes.
+const TAIL_BYTES_MAX: u64 = 2_000;
+
+impl Cluster {
+    /// What a node prints to, the more telling first.
+    fn logs(&self, node: NodeId) -> [(&'static str, PathBuf); 2] {
+        [("stderr", self.run_dir.stderr(node)), ("stdout", self.run_dir.stdout(node))]
+    }
+
+    /// What it prints from now on is of a new incarnation.
+    pub(super) fn note_logs(&self, node: NodeId) {
+        lock(&self.logs_before).insert(node, self.logs(node).map(|(_, path)| length(&path)));
+    }
+
+    /// The end of what a node printed since its last start, behind where: stderr, or stdout if it said nothing there.
+    pub(super) fn last_words(&self, node: NodeId) -> (&'static str, String) {
+        let before = lock(&self.logs_before).get(&node).copied().unwrap_or_default();
+        let tails = self.logs(node).into_iter().zip(before);
+        let mut tails = tails.map(|((stream, path), from)| (stream, tail(&path, from)));
+        let said = tails.find(|(_, text)| !text.trim().is_empty());
+        said.unwrap_or(("stderr", String::new()))
+    }
+}
+
+/// How long a log is; a log that is not there is empty.
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+/// The end of what was written to a log behind its first bytes.
+fn tail(path: &Path, from: u64) -> String {
+    let from = from.max(length(path).saturating_sub(TAIL_BYTES_MAX));
+    let mut bytes = Vec::new();
+    // A log that is not there says nothing.
+    let _ = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(from))?;
+        file.take(TAIL_BYTES_MAX).read_to_end(&mut bytes)
+    });
+    String::from_utf8_lossy(&bytes).into_owned()
+}
 
 /// A line that means trouble.
 #[derive(Clone, Debug, PartialEq, Eq)]

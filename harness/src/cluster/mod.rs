@@ -46,8 +46,6 @@ const READY_POLL: Duration = Duration::from_millis(50);
 const DIES_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node may take to end after SIGTERM: it may flush, and hand over its leadership.
 const STOPS_WITHIN: Duration = Duration::from_secs(2);
-/// How much of a dead node's stderr goes into the history.
-const STDERR_TAIL_BYTES: usize = 2_000;
 
 /// How to start a cluster of our own nodes.
 #[derive(Clone, Debug)]
@@ -84,8 +82,10 @@ pub struct SelfExit {
     pub node: NodeId,
     /// `exit 101` or `signal 6`.
     pub status: String,
-    /// The end of its stderr.
-    pub stderr: String,
+    /// The end of what it printed since its last start.
+    pub said: String,
+    /// Where it printed that: `stderr`, or `stdout` if it said nothing there.
+    pub stream: &'static str,
 }
 
 /// What was seen of a process when something was done to it.
@@ -127,7 +127,7 @@ pub enum ClusterError {
         detail: String,
     },
     /// A node died while the others waited for it.
-    #[error("{} died by itself ({}): {}", node_name(.0.node), .0.status, .0.stderr.trim_end())]
+    #[error("{} died by itself ({}): {}", node_name(.0.node), .0.status, .0.said.trim_end())]
     Died(SelfExit),
 }
 
@@ -162,6 +162,8 @@ pub struct Cluster {
     groups: Option<Groups>,
     spawner: Spawner,
     slots: Vec<Mutex<Slot>>,
+    /// How long the logs of each node were when it was last started: stderr, stdout.
+    logs_before: Mutex<BTreeMap<NodeId, [u64; 2]>>,
     /// Found, but not yet asked for.
     self_exits: Mutex<Vec<SelfExit>>,
     /// Where nodes keep their data, if not on this machine's disk.
@@ -227,6 +229,7 @@ impl Cluster {
             groups,
             spawner,
             slots,
+            logs_before: Mutex::default(),
             self_exits,
             disks,
             excuses: Mutex::default(),
@@ -417,9 +420,10 @@ impl Cluster {
             file.map_err(|source| refused(&format!("open {}", path.display()), source))
         };
         let place = self.place(node);
-        let prepared = self.system.command(&place);
+        let prepared = self.lay_files(&place).and_then(|()| self.system.command(&place));
         let mut command =
             prepared.map_err(|source| refused(&format!("prepare {}", node_name(node)), source))?;
+        self.note_logs(node);
         command.stdout(log(self.run_dir.stdout(node))?).stderr(log(self.run_dir.stderr(node))?);
         let doing = format!("start {}", command.get_program().display());
         if let Some(hosts) = self.addresses.hosts() {
@@ -610,10 +614,8 @@ impl Cluster {
     }
 
     fn report_exit(&self, node: NodeId, status: String, slot: &mut Slot) {
-        let text = fs::read(self.run_dir.stderr(node)).unwrap_or_default();
-        let stderr =
-            String::from_utf8_lossy(&text[text.len().saturating_sub(STDERR_TAIL_BYTES)..]).into_owned();
-        let exit = SelfExit { node, status, stderr };
+        let (stream, said) = self.last_words(node);
+        let exit = SelfExit { node, status, said, stream };
         if self.explains(&exit) {
             *slot = Slot::Killed;
         } else {

@@ -120,12 +120,29 @@ fn a_node_that_exits_by_itself_is_reported_once_and_not_touched_again() {
     let (cluster, _fabric) =
         cluster_of("[ $2 = 2 ] && { echo broken >&2; exit 7; }; exec sleep 1000", 2, dir.path());
     let exits = wait_for_exits(&cluster, 1);
-    let expected = SelfExit { node: 2, status: "exit 7".to_owned(), stderr: "broken\n".to_owned() };
+    let said = "broken\n".to_owned();
+    let expected = SelfExit { node: 2, status: "exit 7".to_owned(), said, stream: "stderr" };
     assert_eq!(exits, [expected]);
     assert_eq!(cluster.self_exits(), []);
     assert_eq!(cluster.kill(2).unwrap_err().to_string(), "n2 is dead by itself");
     assert_eq!(cluster.start(2).unwrap_err().to_string(), "n2 is dead by itself");
     assert_eq!(cluster.up(), [1]);
+}
+
+#[test]
+fn what_a_node_said_before_its_last_start_does_not_explain_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "[ -e ended ] && { echo 'the file is torn'; exit 1; }; echo a warning >&2; exec sleep 1000";
+    let script = format!("cd {}; {script}", dir.path().display());
+    let (cluster, _fabric) = cluster_of(&script, 1, dir.path());
+    while fs::read(cluster.run_dir().stderr(1)).unwrap().is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    cluster.kill(1).unwrap();
+    fs::write(dir.path().join("ended"), "").unwrap();
+    cluster.start(1).unwrap();
+    let exits = wait_for_exits(&cluster, 1);
+    assert_eq!((exits[0].said.as_str(), exits[0].stream), ("the file is torn\n", "stdout"));
 }
 
 #[test]

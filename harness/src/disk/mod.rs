@@ -139,6 +139,23 @@ impl Disks {
         self.namespace.enter(command)
     }
 
+    /// Puts a file on the disk of a node whose processes are dead, durably and in place of another; the kernel forgets the disk if that
+    /// changes anything.
+    ///
+    /// # Errors
+    /// The path leads through a file, or the kernel refuses.
+    pub(crate) fn put(&self, node: NodeId, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let Some(disk) = self.of(node) else { return Ok(()) };
+        if disk.image().read(path).is_some_and(|there| there == bytes) {
+            return Ok(());
+        }
+        self.unmount(node)?;
+        let put = disk.shared.lock().volume.put(path, bytes);
+        put.map_err(|errno| {
+            io::Error::new(io::Error::from(errno).kind(), format!("{}: {errno}", path.display()))
+        })
+    }
+
     /// Takes the disk of a node whose processes are dead out of the kernel, which forgets what it had read of it.
     ///
     /// # Errors
@@ -283,6 +300,13 @@ impl Disk {
     /// All of it, as it is.
     pub(crate) fn backup(&self) -> Backup {
         Backup(self.shared.lock().volume.clone())
+    }
+
+    /// What would be left of it if nothing tore.
+    pub(crate) fn flushed(&self, entries: Entries) -> Backup {
+        let mut volume = self.shared.lock().volume.clone();
+        volume.lose(entries, None);
+        Backup(volume)
     }
 
     /// Puts back what there was. No process may use it, and it must be unmounted.

@@ -256,6 +256,25 @@ fn a_disk_rots_and_forgets() {
 }
 
 #[test]
+fn a_file_that_is_put_there_is_durable_and_put_anew_only_if_it_is_another() {
+    let Some(bench) = Bench::new() else { return };
+    let put = |text: &str| bench.disks.put(1, Path::new("etc/own.conf"), text.as_bytes()).unwrap();
+    put("a long first");
+    bench.says("echo lost > f");
+    bench.lose(Entries::Directory);
+    assert_eq!(bench.says("cat etc/own.conf && ls | tr '\\n' ' '"), "a long firstetc trace");
+    put("second");
+    assert_eq!(bench.says("cat etc/own.conf"), "second");
+    // The kernel still knows the disk if there was nothing to do.
+    put("second");
+    assert!(bench.disk().session.lock().unwrap().is_some());
+    put("third");
+    assert!(bench.disk().session.lock().unwrap().is_none());
+    let error = bench.disks.put(1, Path::new("etc/own.conf/under"), b"").unwrap_err();
+    assert!(error.to_string().starts_with("etc/own.conf/under: "), "{error}");
+}
+
+#[test]
 fn what_is_kept_beside_survives_everything_and_all_is_put_away() {
     let Some(bench) = Bench::new() else { return };
     bench.says("echo told >> trace && mkdir d && echo 1 > d/f && head -c 5000 /dev/urandom > g && cp g d/g && sync d/f d .");

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
@@ -476,6 +476,36 @@ impl Volume {
         found
     }
 
+    /// Puts a file there, with the directories on the way to it, durably and in place of another.
+    pub(super) fn put(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Errno> {
+        let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return Err(Errno::EISDIR) };
+        let mut way = vec![ROOT];
+        let mut directory = ROOT;
+        for name in parent {
+            let kind = || Kind::Directory(Directory::default());
+            directory = self.lookup_or_create(directory, name, kind, 0o755)?;
+            way.push(directory);
+        }
+        let file = self.lookup_or_create(directory, name, || Kind::File(Content::default()), 0o644)?;
+        self.resize(file, 0)?;
+        self.write(file, 0, bytes)?;
+        way.push(file);
+        way.into_iter().try_for_each(|ino| self.flush(ino, false))
+    }
+
+    fn lookup_or_create(
+        &mut self,
+        parent: Ino,
+        name: &OsStr,
+        kind: impl FnOnce() -> Kind,
+        mode: u32,
+    ) -> Result<Ino, Errno> {
+        match self.lookup(parent, name) {
+            Err(Errno::ENOENT) => self.create(parent, name, kind(), (mode, 0, 0)),
+            found => found,
+        }
+    }
+
     /// Removes everything, durably.
     pub(super) fn clear(&mut self) {
         *self = Volume { full: self.full, next: self.next, ..Volume::new() };
@@ -489,7 +519,7 @@ impl Volume {
     }
 
     /// Loses a file, durably.
-    pub(super) fn lose_file(&mut self, path: &std::path::Path) {
+    pub(super) fn lose_file(&mut self, path: &Path) {
         let mut ino = ROOT;
         let (Some(name), parent) = (path.file_name(), path.parent()) else { return };
         for name in parent.into_iter().flat_map(|parent| parent.iter()) {

@@ -82,7 +82,7 @@ impl ProcessFault for PowerLoss {
     }
 
     fn heal(&self, cluster: &Cluster, ongoing: &Ongoing) -> (bool, Map<String, Value>) {
-        let started = act(&ongoing.nodes, |node| cluster.start(node));
+        let started = act(&ongoing.nodes, |node| cluster.start_torn(node));
         (ongoing.confirmed && started.outcome == INSTALLED, started.evidence)
     }
 }
@@ -110,5 +110,82 @@ impl Described for PowerLoss {
             _ => (300, 3_000),
         };
         Drawn { fault: Fault::PowerLoss(PowerLoss { entries, torn, stall_ms }), target, duration_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cluster::Addresses;
+    use crate::disk::{Disks, refused};
+    use crate::nemesis::{self, Record};
+    use crate::net::Fabric;
+    use crate::run_dir::RunDir;
+    use crate::schedule::Schedule;
+    use crate::system::Described;
+
+    /// Appends records of one length, flushes each twice as late as it is written, and does not start on half a record.
+    const STRICT: &str = "cd {data} && touch log && [ $(($(stat -c %s log) % 6000)) = 0 ] || exit 3\n\
+        while :; do head -c 6000 /dev/zero >> log; head -c 6000 /dev/zero >> log; sync log; done";
+
+    /// The line that tells of its exit after a power loss that tore its log; nothing where there are no disks of ours.
+    fn exit_after(torn: u32, description: &str) -> Option<(String, Value)> {
+        if let Some(reason) = refused() {
+            println!("skipped: no disks of the harness's own on this machine: {reason}");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (file, schedule) = (dir.path().join("strict.toml"), dir.path().join("schedule.jsonl"));
+        let text = format!(
+            "name = \"strict\"\ncommand = [\"sh\", \"-c\", {STRICT:?}]\n{description}[ports]\nweb = \"direct\"\n\
+             [driver]\ncommand = [\"cat\"]\nport = \"web\"\nfunctions = [\"read\", \"write\"]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let line = format!(
+            "{{\"id\":1,\"at_ms\":500,\"duration_ms\":300,\"target\":{{\"named\":[1]}},\
+             \"fault\":{{\"kind\":\"power_loss\",\"entries\":\"journal\",\"torn\":{torn}}}}}\n"
+        );
+        std::fs::write(&schedule, line).unwrap();
+        let system = Arc::new(Described::load(file.to_str().unwrap(), None).unwrap());
+        let addresses = Addresses::claim(1).unwrap();
+        let fabric = Fabric::start(&addresses, 1).unwrap();
+        let run_dir = RunDir::open(&dir.path().join("run"));
+        let disks = Disks::create(&run_dir, 1, &[]).unwrap();
+        let cluster = Cluster::start_all(system, &run_dir, addresses, true, Some(disks), None).unwrap();
+        let lines = RefCell::new(Vec::new());
+        let sink = |f: &str, value: Value| lines.borrow_mut().push((f.to_owned(), value));
+        let record = Record { sink: &sink, in_flight: &Vec::new };
+        let planned = Schedule::read(&schedule).unwrap();
+        nemesis::run(&planned, 1, &cluster, &fabric, record, Instant::now(), &AtomicBool::new(false));
+        // What it refuses it refuses at once.
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(2) {
+            nemesis::report_self_exits(&cluster, &sink);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let up = cluster.up() == [1];
+        let exit = lines.into_inner().into_iter().find(|(f, _)| f.ends_with("_exit"));
+        assert_eq!(up, exit.as_ref().is_none_or(|(f, _)| f == "expected_exit"), "{exit:?}");
+        exit
+    }
+
+    #[test]
+    fn who_may_refuse_what_a_power_loss_tore_gets_back_what_was_flushed() {
+        // What is left of a growth is drawn: some draws leave all or nothing, which nobody refuses.
+        let Some((torn, (f, value))) = (1..8).find_map(|torn| Some((torn, exit_after(torn, "")?))) else {
+            assert!(refused().is_some(), "nothing was torn");
+            return;
+        };
+        assert_eq!((f.as_str(), &value["status"]), ("self_exit", &json!("exit 3")));
+        let excused = (torn..torn + 8).find_map(|torn| exit_after(torn, "torn_exit = [3]\n"));
+        assert_eq!(
+            excused,
+            Some(("expected_exit".to_owned(), json!({"node": "n1", "status": "exit 3", "restored": true})))
+        );
     }
 }

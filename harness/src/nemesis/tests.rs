@@ -302,22 +302,6 @@ fn clocks_are_bent_again_after_a_restart_and_healed() {
     assert!(slow["bit"] == true && slow["evidence"][node]["wall_ms"].as_f64() < Some(-100.0), "{slow}");
 }
 
-#[test]
-fn who_carries_most_is_taken_for_the_leader_where_nobody_tells() {
-    let link = |from, to, received| (Link { from, to }, LinkCounters { received, ..LinkCounters::default() });
-    let links = BTreeMap::from([
-        link(1, 2, 5),
-        link(2, 3, 9),
-        link(3, 2, 1),
-        link(CLIENTS, 1, 99),
-        link(1, CLIENTS, 99),
-    ]);
-    assert_eq!(busiest(&links, &[1, 2, 3]), Some(2));
-    assert_eq!(busiest(&links, &[1, 3]), Some(3), "of those that may be hit");
-    assert_eq!(busiest(&BTreeMap::from([link(1, 2, 0)]), &[1, 2]), None);
-    assert_eq!(busiest(&links, &[]), None);
-}
-
 /// Where no node says anything there is no effect to see, and the victim goes on all the same.
 #[test]
 fn faults_of_many_steps_heal_and_did_not_bite_where_nobody_tells() {

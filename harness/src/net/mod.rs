@@ -10,10 +10,12 @@ mod proxies;
 mod rules;
 mod streams;
 mod switch;
+mod traffic;
 
 pub use counters::LinkCounters;
 pub use fabric::Fabric;
 pub use rules::{Counters, Rule};
+pub(crate) use traffic::Traffic;
 
 use serde::{Deserialize, Serialize};
 

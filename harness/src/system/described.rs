@@ -284,14 +284,15 @@ impl System for Described {
         self.description.tolerates
     }
 
+    fn files(&self, place: &Place<'_>) -> io::Result<Vec<(PathBuf, String)>> {
+        let home = std::path::absolute(place.run_dir.node(place.node))?;
+        let of = |(path, text): (&String, &toml::Spanned<String>)| {
+            Ok((home.join(self.expand(place, path)?), self.expand(place, text.get_ref())?))
+        };
+        self.description.files.iter().map(of).collect()
+    }
+
     fn command(&self, place: &Place<'_>) -> io::Result<Command> {
-        for (path, text) in &self.description.files {
-            let path = place.run_dir.node(place.node).join(self.expand(place, path)?);
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            std::fs::write(&path, self.expand(place, text.get_ref())?)?;
-        }
         let words = self.description.command.get_ref().iter().skip(1);
         let words = words.map(|word| self.expand(place, word.get_ref())).collect::<io::Result<Vec<_>>>()?;
         let mut command = if self.is_of_maelstrom() {
@@ -378,6 +379,10 @@ impl System for Described {
         &self.description.expected_exit
     }
 
+    fn torn_exits(&self) -> &[i32] {
+        &self.description.torn_exit
+    }
+
     fn refused_exits(&self) -> &[i32] {
         &self.description.refused_exit
     }
@@ -434,11 +439,10 @@ mod tests {
         let system = Described::load(described.to_str().unwrap(), None).unwrap();
         let (addresses, run_dir) = (Addresses::claim(1).unwrap(), RunDir::open(dir.path()));
         let place = Place { node: 1, addresses: &addresses, proxied: false, run_dir: &run_dir };
-        system.command(&place).unwrap();
-        let read = |path: &str| std::fs::read_to_string(dir.path().join(path)).unwrap();
+        let file = |path: &str, text: &str| (dir.path().join(path), text.to_owned());
         assert_eq!(
-            (read("nodes/n1/etc/own.conf"), read("nodes/n1/data/id")),
-            ("I am n1".to_owned(), "1".to_owned())
+            system.files(&place).unwrap(),
+            [file("nodes/n1/etc/own.conf", "I am n1"), file("nodes/n1/data/id", "1")]
         );
     }
 

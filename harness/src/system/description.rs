@@ -108,6 +108,8 @@ pub(super) struct Description {
     #[serde(default)]
     pub(super) refused_exit: Vec<i32>,
     #[serde(default)]
+    pub(super) torn_exit: Vec<i32>,
+    #[serde(default)]
     pub(super) trouble: Vec<String>,
     #[serde(default)]
     pub(super) run: Defaults,
@@ -164,6 +166,8 @@ pub(super) struct Http {
     pub(super) timeout_ms: u64,
     #[serde(default)]
     pub(super) definite: Vec<String>,
+    #[serde(default)]
+    pub(super) definite_status: Vec<u16>,
     pub(super) status: Option<StatusRequest>,
     pub(super) read: Option<Request>,
     pub(super) elements: Option<Request>,
@@ -286,6 +290,8 @@ impl Description {
         self.run.nodes.get_or_insert(3);
         self.run.rate.get_or_insert(200);
         self.run.workload.get_or_insert(WorkloadKind::Register);
+        self.run.time.get_or_insert_with(|| "60s".to_owned());
+        self.run.profile.get_or_insert_with(|| "elections".to_owned());
         self.run.faults.get_or_insert_with(|| maelstrom::FAULTS.to_vec());
     }
 
@@ -484,6 +490,7 @@ functions = ["read", "write"]
             (run.nodes, run.workload, run.faults.as_deref()),
             (Some(3), Some(WorkloadKind::Register), Some(&maelstrom::FAULTS[..]))
         );
+        assert_eq!((run.time.as_deref(), run.profile.as_deref()), (Some("60s"), Some("elections")));
         let own = text.to_owned() + "[run]\nnodes = 5\nfaults = [\"kill\"]\n";
         let run = Description::parse(Path::new("x.toml"), &own).unwrap().run;
         assert_eq!((run.nodes, run.faults.as_deref()), (Some(5), Some(&[FaultKind::Kill][..])));

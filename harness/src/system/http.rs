@@ -67,9 +67,7 @@ impl Session for HttpSession {
             return Completion::fail(operation, "bad_template");
         };
         match connection.exchange(&request.method, &path, &body, Instant::now() + self.timeout) {
-            Ok((status, answer)) => {
-                answered(operation, &request, &self.http.definite, *node, status, &answer)
-            }
+            Ok((status, answer)) => answered(operation, &request, &self.http, *node, status, &answer),
             Err(ExchangeError::NotSent(error)) => Completion::fail(operation, format!("not_sent: {error}")),
             Err(ExchangeError::Lost(error)) => Completion::unknown(operation, error),
         }
@@ -85,7 +83,7 @@ impl Session for HttpSession {
 fn answered(
     operation: &Operation,
     request: &Request,
-    definite: &[String],
+    http: &Http,
     node: NodeId,
     status: u16,
     answer: &[u8],
@@ -96,11 +94,16 @@ fn answered(
     if !(200..300).contains(&status) {
         let text = String::from_utf8_lossy(answer);
         let error = format!("http_{status}: {}", text.lines().next().unwrap_or_default());
-        let known = definite.iter().any(|part| text.contains(part));
-        return if known {
-            Completion::fail(operation, error)
-        } else {
-            Completion::unknown(operation, error)
+        let known =
+            http.definite_status.contains(&status) || http.definite.iter().any(|part| text.contains(part));
+        let actual = request.actual.as_ref().filter(|_| matches!(operation.action, Action::Cas { .. }));
+        let actual = actual.and_then(|actual| Some(actual.pick(&serde_json::from_slice(answer).ok()?)));
+        return match (known, actual) {
+            (true, Some(actual)) if !actual.is_null() => {
+                Completion::mismatch(operation, history_form(&operation.key, actual), node)
+            }
+            (true, _) => Completion::fail(operation, error),
+            (false, _) => Completion::unknown(operation, error),
         };
     }
     let answer: Value = match serde_json::from_slice(answer) {
@@ -180,8 +183,26 @@ mod tests {
     fn check(operation: &Operation, status: u16, answer: &str, expected: (EventType, Value, Option<Value>)) {
         let session = HttpSession::new(etcd(), &[], Duration::from_secs(1));
         let request = session.request(operation).unwrap();
-        let got = answered(operation, request, &session.http.definite, 1, status, answer.as_bytes());
+        let got = answered(operation, request, &session.http, 1, status, answer.as_bytes());
         assert_eq!((got.kind, got.value, got.actual), expected, "{operation:?} {status} {answer}");
+    }
+
+    #[test]
+    fn an_error_whose_status_is_definite_did_nothing_and_may_tell_what_a_cas_saw() {
+        let http = Http { definite_status: vec![409, 503], ..etcd() };
+        let seen = r#"{"responses":[{"response_range":{"kvs":[{"value":"OQ=="}]}}]}"#;
+        let check = |action, status, answer: &str, kind, actual: Option<Value>| {
+            let operation = operation("r1", action);
+            let session = HttpSession::new(http.clone(), &[], Duration::from_secs(1));
+            let request = session.request(&operation).unwrap();
+            let got = answered(&operation, request, &http, 1, status, answer.as_bytes());
+            assert_eq!((got.kind, got.actual), (kind, actual), "{status} {answer}");
+        };
+        check(Action::Cas { from: 7, to: 8 }, 409, seen, EventType::Fail, Some(json!(9)));
+        check(Action::Cas { from: 7, to: 8 }, 409, "conflict", EventType::Fail, None);
+        check(Action::Cas { from: 7, to: 8 }, 500, seen, EventType::Info, None);
+        check(Action::Write(7), 503, seen, EventType::Fail, None);
+        check(Action::Write(7), 504, seen, EventType::Info, None);
     }
 
     #[test]

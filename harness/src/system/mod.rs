@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -80,10 +81,23 @@ pub trait System: Debug + Send + Sync {
         &[]
     }
 
-    /// The command that starts a node; files that it reads are written by now.
+    /// Exit codes of a node that refuses the torn end of a file when it starts after a power loss: it gets back what it had flushed.
+    fn torn_exits(&self) -> &[i32] {
+        &[]
+    }
+
+    /// Files that a node finds at each start: where they are, and what is in them.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// A path that goes into one is no text.
+    fn files(&self, _place: &Place<'_>) -> io::Result<Vec<(PathBuf, String)>> {
+        Ok(Vec::new())
+    }
+
+    /// The command that starts a node; the files that it reads are there by then.
+    ///
+    /// # Errors
+    /// A directory cannot be made.
     fn command(&self, place: &Place<'_>) -> io::Result<Command>;
 
     /// Where clients reach a node.

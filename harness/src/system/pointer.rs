@@ -22,9 +22,12 @@ impl TryFrom<String> for Pointer {
             Some(path) => (true, path),
             None => (false, text.as_str()),
         };
+        if path.is_empty() {
+            return Ok(Pointer { steps: Vec::new(), encoded });
+        }
         let Some(path) = path.strip_prefix('/') else {
             return Err(format!(
-                "{text:?} is no pointer into an answer, such as /kvs/0/value or base64 /kvs/*/value"
+                "{text:?} is no pointer into an answer, such as /kvs/0/value or base64 /kvs/*/value; \"\" is all of it"
             ));
         };
         let steps = path.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
@@ -101,6 +104,11 @@ mod tests {
         check("/kvs/9/v", Value::Null);
         check("/none/*/v", json!([]));
         check("/a~1b", json!(true));
+        let whole = |text: &str| Pointer::try_from(text.to_owned()).unwrap().pick(&json!(["MQ=="]));
+        assert_eq!(
+            (whole(""), whole("/*"), whole("base64 /0")),
+            (json!(["MQ=="]), json!(["MQ=="]), json!("1"))
+        );
         let number = |text: &str| {
             Pointer::try_from(text.to_owned()).unwrap().number(&json!({"a": "7", "b": 8, "c": "x"}))
         };
