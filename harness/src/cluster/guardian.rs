@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// Knows nothing but numbers of process groups, and directories of control groups, which are empty once those are dead. `sh` is on every Linux, and needs no path of ours, which tests do not have.
+/// Knows nothing but numbers of process groups, and directories of control groups, which are empty once those are dead. `sh` is on every
+/// Linux, and needs no path of ours, which tests do not have.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 live=' '
