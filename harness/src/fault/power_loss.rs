@@ -164,7 +164,7 @@ mod tests {
         nemesis::run(&planned, 1, &cluster, &fabric, record, Instant::now(), &AtomicBool::new(false));
         // What it refuses it refuses at once.
         let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(2) {
+        while started.elapsed() < Duration::from_secs(2) && !lines.borrow().iter().any(|(f, _)| f.ends_with("_exit")) {
             nemesis::report_self_exits(&cluster, &sink);
             std::thread::sleep(Duration::from_millis(5));
         }
