@@ -46,6 +46,8 @@ impl Described for DiskFull {
             4 => Target::Minority,
             _ => Target::All,
         };
-        Drawn { fault: Fault::DiskFull(DiskFull {}), target, duration_ms: (500, 3_000) }
+        // Only growth needs a page, and a log that is filled ahead or a cluster that is hurt otherwise may not grow for a while.
+        let duration_ms = if dealt { (2_000, 3_000) } else { (500, 3_000) };
+        Drawn { fault: Fault::DiskFull(DiskFull {}), target, duration_ms }
     }
 }
