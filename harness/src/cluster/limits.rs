@@ -19,7 +19,7 @@ const REFUSED_WORDS: &str = "too many open files";
 /// Processes of a node that may open no more files.
 #[derive(Debug, Default)]
 pub(super) struct FileLimit {
-    /// Soft limits of before, by process.
+    /// Soft limits of before, of the processes that there were then. Whoever is started later begins with one that is lowered already.
     before: BTreeMap<u32, u64>,
     /// How often the node had said that it was refused a file.
     told: u64,
@@ -49,10 +49,12 @@ impl Cluster {
         let members = self.members_of(node)?;
         let told = self.files_refused(node);
         let mut limits = lock(&self.file_limits);
+        let first = !limits.contains_key(&node);
         let limit = limits.entry(node).or_insert_with(|| FileLimit { told, ..FileLimit::default() });
         for pid in members {
             match set_soft_limit(pid, lowest_free(&descriptors(pid))) {
-                Ok(before) => drop(limit.before.entry(pid).or_insert(before)),
+                Ok(before) if first => drop(limit.before.insert(pid, before)),
+                Ok(_) => {}
                 // A helper that has ended meanwhile.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 Err(error) => return Err(refused(&format!("limit the files of {}", node_name(node)), error)),

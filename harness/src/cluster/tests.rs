@@ -3,6 +3,9 @@
 use super::*;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::net::Fabric;
 
 /// Writes an executable script. Another process writes it: if this one did, a child forked meanwhile by another test would hold
@@ -164,4 +167,35 @@ fn nodes_that_do_not_answer_or_die_are_told_when_no_leader_comes() {
     let (cluster, _fabric) = cluster_of("echo cannot bind >&2; exit 74", 1, dir.path());
     let error = cluster.wait_ready(Duration::from_secs(10)).unwrap_err().to_string();
     assert_eq!(error, "n1 died by itself (exit 74): cannot bind");
+}
+
+#[test]
+fn who_is_started_while_files_are_limited_may_open_as_many_as_the_others_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    // A shell that forks without an exec: under the limit nothing could be loaded.
+    let script = "trap '( while :; do :; done ) &' USR1; echo ready >&2; while :; do :; done";
+    let (cluster, _fabric) = cluster_of(script, 1, dir.path());
+    let wait = |what: &dyn Fn() -> bool| {
+        while !what() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait(&|| !fs::read(cluster.run_dir().stderr(1)).unwrap().is_empty());
+    let group = || match &*lock(&cluster.slots[0]) {
+        Slot::Up(process) => process.members(),
+        _ => Vec::new(),
+    };
+    let limit = |pid: &u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap().to_owned();
+        line.split_whitespace().nth(3).unwrap().parse::<u64>().unwrap()
+    };
+    let before = limit(&group()[0]);
+    cluster.limit_files(1).unwrap();
+    kill(Pid::from_raw(group()[0] as i32), Signal::SIGUSR1).unwrap();
+    wait(&|| group().len() == 2);
+    cluster.limit_files(1).unwrap();
+    assert!(group().iter().all(|pid| limit(pid) < before));
+    cluster.unlimit_files(1);
+    assert_eq!(group().iter().map(limit).collect::<Vec<_>>(), [before, before]);
 }

@@ -39,15 +39,20 @@ impl Described for DiskFull {
     const NEEDS: Needs = Needs::Disks;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
-        let target = match rng.random_range(0..6) {
-            _ if dealt => Target::Leader,
-            0..2 => Target::Leader,
-            2..4 => Target::One,
-            4 => Target::Minority,
-            _ => Target::All,
-        };
+        let target = draw_target(rng, dealt);
         // Only growth needs a page, and a log that is filled ahead or a cluster that is hurt otherwise may not grow for a while.
         let duration_ms = if dealt { (2_000, 3_000) } else { (500, 3_000) };
         Drawn { fault: Fault::DiskFull(DiskFull {}), target, duration_ms }
+    }
+}
+
+/// Whom something hits that everybody can wait out.
+pub(super) fn draw_target(rng: &mut ChaCha8Rng, dealt: bool) -> Target {
+    match rng.random_range(0..6) {
+        _ if dealt => Target::Leader,
+        0..2 => Target::Leader,
+        2..4 => Target::One,
+        4 => Target::Minority,
+        _ => Target::All,
     }
 }

@@ -3,16 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Acted, Behaviour, Described, Drawn, Fault, Needs, Ongoing, ProcessFault, act, release};
+use super::{Acted, Behaviour, Described, Drawn, Fault, Needs, Ongoing, ProcessFault, act, disk_full, release};
 use crate::NodeId;
 use crate::cluster::Cluster;
 use crate::run_dir::node_name;
-use crate::target::Target;
 
 /// Between two looks whether it lasts.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -32,7 +30,11 @@ impl ProcessFault for FdLimit {
     fn inject(&self, cluster: &Cluster, victims: &[NodeId]) -> Acted {
         let acted = act(victims, |node| {
             cluster.excuse(node);
-            cluster.limit_files(node).inspect_err(|_| drop(cluster.release(node)))
+            cluster.limit_files(node).inspect_err(|_| {
+                // Some of its processes may have been limited before one was not.
+                cluster.unlimit_files(node);
+                drop(cluster.release(node));
+            })
         });
         // Whether it is full at that very moment is not what matters: it may just have closed something.
         Acted { outcome: if acted.nodes.is_empty() { super::SKIPPED } else { super::INSTALLED }, ..acted }
@@ -74,13 +76,7 @@ impl Described for FdLimit {
     const NEEDS: Needs = Needs::Nothing;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
-        let target = match rng.random_range(0..6) {
-            _ if dealt => Target::Leader,
-            0..2 => Target::Leader,
-            2..4 => Target::One,
-            4 => Target::Minority,
-            _ => Target::All,
-        };
+        let target = disk_full::draw_target(rng, dealt);
         Drawn { fault: Fault::FdLimit(FdLimit {}), target, duration_ms: (500, 3_000) }
     }
 }
