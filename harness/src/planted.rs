@@ -1,4 +1,4 @@
-//! The node with planted bugs: built on first use, in a target directory of its own, so that it never mixes with the honest one.
+//! The node with planted bugs: built on first use, as a program of its own, so that it never mixes with the honest one.
 //! Which bugs there are is known to that build alone.
 
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::system::whitewater::{BinaryError, check_build};
 
-/// The directory below the target directory.
-pub const DIRECTORY: &str = "planted";
+/// The program that has them.
+pub const PROGRAM: &str = "node-planted";
 /// The feature of the node that compiles them in.
 pub const FEATURE: &str = "planted";
 
@@ -39,7 +39,7 @@ pub enum PlantedError {
 /// There is none, and it cannot be built here.
 pub fn ensure(harness: &Path) -> Result<PathBuf, PlantedError> {
     let target = target_directory(harness);
-    let binary = target.join("release").join("node");
+    let binary = target.join("release").join(PROGRAM);
     if check_build(&binary, FEATURE).is_ok() {
         return Ok(binary);
     }
@@ -61,18 +61,21 @@ pub fn ensure(harness: &Path) -> Result<PathBuf, PlantedError> {
 
 /// The command that builds it, for people.
 pub fn shown_command(target: &Path) -> String {
-    format!("cargo build --release -p node --features planted --target-dir {}", target.display())
+    format!("cargo {} --target-dir {}", BUILD.join(" "), target.display())
 }
 
-/// Where the planted build of the harness at `harness` lives: `target/planted` for `target/release/harness`.
+/// The target directory of the harness at `harness`: `target` for `target/release/harness`.
 pub fn target_directory(harness: &Path) -> PathBuf {
-    let target = harness.parent().and_then(Path::parent).unwrap_or(Path::new("target"));
-    target.join(DIRECTORY)
+    harness.parent().and_then(Path::parent).unwrap_or(Path::new("target")).to_owned()
 }
+
+/// Over the workspace, so that what it depends on is the very same as for the programs beside it, and built once.
+const BUILD: [&str; 7] =
+    ["build", "--release", "--workspace", "--features", "node/planted", "--bin", PROGRAM];
 
 fn build_command(target: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--release", "-p", "node", "--features", "planted", "--target-dir"]).arg(target);
+    command.args(BUILD).arg("--target-dir").arg(target);
     command
 }
 
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_planted_build_lives_beside_the_honest_one_and_is_built_from_its_workspace() {
-        assert_eq!(target_directory(Path::new("target/release/harness")), Path::new("target/planted"));
+        assert_eq!(target_directory(Path::new("target/release/harness")), Path::new("target"));
         let temporary = tempfile::tempdir().unwrap();
         let root = temporary.path();
         std::fs::create_dir_all(root.join("node")).unwrap();

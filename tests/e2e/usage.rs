@@ -52,7 +52,10 @@ fn a_harness_without_its_node_is_an_error_of_the_tool() {
 
     let planted =
         Said::of(sandbox.command(&harness).args(["run", "--bug", "E05", "--out"]).arg(&out)).exits(3);
-    planted.tells("no node with planted bugs", "cargo build --release -p node --features planted");
+    planted.tells(
+        "no node with planted bugs",
+        "cargo build --release --workspace --features node/planted --bin node-planted",
+    );
     assert!(!out.exists(), "nothing was begun");
     sandbox.assert_nothing_left();
 }
