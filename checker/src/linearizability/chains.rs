@@ -149,7 +149,7 @@ pub(crate) fn order<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Valu
 /// The operations with numbers for values, and how many values there are.
 fn numbered<'a>(items: impl Iterator<Item = Item<'a>>, initial: &'a Value) -> (Vec<Step>, usize) {
     let mut numbers: FastMap<&Value, u32> = FastMap::default();
-    numbers.reserve(items.size_hint().1.unwrap_or(0) / 2);
+    numbers.reserve(items.size_hint().1.unwrap_or(0).div_ceil(2));
     numbers.insert(initial, INITIAL);
     let mut number = |value: Option<&'a Value>| match value {
         None => NONE,
@@ -373,14 +373,12 @@ fn cycle(steps: &[Step], clusters: &Clusters) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    fn items(ops: &[(u64, u64, Action)]) -> impl Iterator<Item = Item<'_>> {
+        ops.iter().enumerate().map(|(id, (call, ret, action))| Item { id, call: *call, ret: *ret, action })
+    }
+
     fn check(ops: &[(u64, u64, Action)], expected: Verdict) {
-        let items = ops.iter().enumerate().map(|(id, (call, ret, action))| Item {
-            id,
-            call: *call,
-            ret: *ret,
-            action,
-        });
-        assert_eq!(judge(items, &Value::Nil), expected);
+        assert_eq!(judge(items(ops), &Value::Nil), expected);
     }
 
     fn write(v: i64) -> Action {
@@ -399,13 +397,33 @@ mod tests {
     fn zones_are_told_by_their_beginning() {
         let ops =
             [(0, 1, write(1)), (10, 11, read(1)), (4, 12, write(2)), (0, 20, write(3)), (11, 12, read(2))];
-        let items = ops.iter().enumerate().map(|(id, (call, ret, action))| Item {
-            id,
-            call: *call,
-            ret: *ret,
-            action,
-        });
-        assert_eq!(order(items, &Value::Nil), Some(vec![3, 0, 1, 2, 4]));
+        assert_eq!(order(items(&ops), &Value::Nil), Some(vec![3, 0, 1, 2, 4]));
+        let instant = [(0, 5, write(1)), (8, 9, read(1)), (5, 5, write(2))];
+        assert_eq!(order(items(&instant), &Value::Nil), Some(vec![2, 0, 1]), "2 is there before 1 has to be");
+        let initial = [(0, 1, Action::Read(Value::Nil)), (2, 3, write(1))];
+        assert_eq!(order(items(&initial), &Value::Nil), Some(vec![0, 1]));
+    }
+
+    #[test]
+    fn zones_may_touch() {
+        check(&[(0, 1, write(1)), (4, 5, read(1)), (0, 4, write(2)), (6, 7, read(2))], Verdict::Linearizable);
+        check(&[(0, 3, write(1)), (8, 9, read(1)), (3, 5, write(2))], Verdict::Linearizable);
+    }
+
+    #[test]
+    fn of_operations_that_set_the_end_of_a_zone_alike_the_first_is_called() {
+        let lost = [(0, 1, write(1)), (2, 3, write(2))];
+        let with = |rest: &[_]| [&lost[..], rest].concat();
+        check(&with(&[(0, 1, read(1)), (4, 5, read(1))]), Verdict::Violation(vec![0, 1, 3]));
+        check(&with(&[(4, 5, read(1)), (4, 6, read(1))]), Verdict::Violation(vec![0, 1, 2]));
+        let broken = [(0, 1, write(1)), (4, 5, read(1)), (4, 6, read(1)), (2, 3, cas(1, 2))];
+        check(&broken, Verdict::Violation(vec![1, 3]));
+    }
+
+    #[test]
+    fn values_that_lead_only_to_each_other_have_no_beginning() {
+        let ring = [(0, 9, cas(1, 2)), (0, 9, cas(2, 1)), (0, 9, read(1)), (0, 1, write(5)), (2, 3, read(5))];
+        check(&ring, Verdict::Violation(vec![0, 1, 2]));
     }
 
     const NEVER: u64 = u64::MAX;
@@ -442,6 +460,13 @@ mod tests {
     fn an_indeterminate_operation_that_was_seen_has_happened() {
         check(&[(0, NEVER, write(1)), (5, 6, read(1))], Verdict::Linearizable);
         check(&[(7, NEVER, write(1)), (5, 6, read(1))], Verdict::Violation(vec![0, 1]));
+        let among_others = [(0, 1, write(9)), (7, NEVER, write(1)), (5, 6, read(1))];
+        check(&among_others, Verdict::Violation(vec![1, 2]));
+        let seen_twice = [(7, NEVER, write(1)), (0, NEVER, cas(1, 2)), (0, 9, read(2)), (5, 6, read(1))];
+        check(&seen_twice, Verdict::Violation(vec![0, 3]));
+        let through_others =
+            [(0, NEVER, write(1)), (0, NEVER, cas(1, 2)), (0, NEVER, cas(2, 3)), (5, 6, read(3))];
+        check(&through_others, Verdict::Linearizable);
         check(
             &[(0, 1, write(1)), (2, NEVER, cas(1, 2)), (5, 6, read(2)), (7, 8, read(1))],
             Verdict::Violation(vec![2, 3]),

@@ -71,7 +71,7 @@ struct Replay<'a, M: Model> {
     state: M::State,
     /// The last call so far.
     latest: u64,
-    /// Indeterminate operations that are not placed.
+    /// Indeterminate operations that are not placed, by invoke.
     open: Vec<usize>,
     tries: usize,
     deadline: Deadline,
@@ -93,16 +93,17 @@ impl<M: Model> Replay<'_, M> {
 
     /// Places an operation behind so many open ones that make it possible.
     fn place_behind(&mut self, i: usize, together: usize) -> bool {
-        for at in 0..self.open.len() {
+        // Who began after the operation had ended is not before it.
+        let ret = self.ops[i].ret;
+        let began = self.open.partition_point(|open| self.ops[*open].call <= ret);
+        for at in 0..began {
             let first = self.open[at];
             self.tries += 1;
             if self.tries.is_multiple_of(CLOCK_TRIES) && self.deadline.passed() {
                 self.tries = TRIES_MAX;
-                return false;
             }
-            // Who began after the operation had ended is not before it.
-            if self.tries > TRIES_MAX || self.ops[first].call > self.ops[i].ret {
-                continue;
+            if self.tries > TRIES_MAX {
+                return false;
             }
             let before = (self.state.clone(), self.latest, self.order.len());
             if self.place(first) {
@@ -186,5 +187,27 @@ mod tests {
             None,
             "in the order, but begun after what follows it ended"
         );
+        let touching = [(5, 9, Ok, add(1), Some(1)), (0, 5, Ok, add(2), Some(2))];
+        assert_eq!(told(&touching), Some(vec![0, 1]), "what ends when another begins may be behind it");
+        let late = [(0, 2, Ok, read(4), Some(1)), (2, 9, Info, add(4), None)];
+        assert_eq!(told(&late), Some(vec![1, 0]), "begun when it ended");
+        let few = [1, 2, 3].map(|n| (0, 9, Info, add(n), None));
+        let shown = [&few[..], &[(1, 8, Ok, read(3), Some(1))]].concat();
+        assert_eq!(told(&shown), Some(vec![2, 3]), "as few as make it possible");
+    }
+
+    #[test]
+    fn tries_are_counted_over_the_whole_history() {
+        // A read of 3 needs the adds of 1 and 2; pairs are tried in order, each of 500 places after what was tried alone.
+        let needed = |one: usize| {
+            let mut steps = vec![(0, 9, Outcome::Info, Action::Add(1_000.into()), None); 500];
+            steps[one].3 = Action::Add(1.into());
+            steps[499].3 = Action::Add(2.into());
+            steps.push((1, 8, Outcome::Ok, Action::Read(3.into()), Some(1)));
+            told(&steps)
+        };
+        assert_eq!(500 + 398 * 500 + 500, TRIES_MAX);
+        assert_eq!(needed(398), Some(vec![398, 499, 500]), "the last try that is made");
+        assert_eq!(needed(399), None);
     }
 }

@@ -265,3 +265,99 @@ pub(crate) fn closed(key: &KeyHistory, seed: impl IntoIterator<Item = usize>) ->
         core::Closure::new(key.model, &ops, Deadline::NEVER).close(seed.into_iter().filter_map(place));
     closure.into_iter().map(|i| ops[i].id).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Clock, Micro, Phase};
+
+    /// Operations that follow one another, each with a position.
+    fn history(model: ModelKind, actions: &[Action]) -> KeyHistory {
+        let operation = |(index, action): (u64, &Action)| Operation {
+            index,
+            process: 0,
+            action: action.clone(),
+            outcome: Outcome::Ok,
+            ended: None,
+            invoke: 2 * index,
+            complete: Some(2 * index + 1),
+            node: None,
+            position: Some(index),
+            phase: Phase::Load,
+        };
+        KeyHistory { model, clock: Clock::Lines, operations: (0..).zip(actions).map(operation).collect() }
+    }
+
+    fn list(items: &[i64]) -> Value {
+        Value::List(items.iter().copied().map(Value::Int).collect())
+    }
+
+    #[test]
+    fn the_engine_that_fits_takes_no_step_of_the_search() {
+        let none = Budget { steps: 0, memory: 1 << 20, deadline: Deadline::NEVER };
+        let one = || Value::from(1);
+        let cases = [
+            (ModelKind::CasRegister, vec![Action::Write(one()), Action::Read(one())]),
+            (ModelKind::ListAppend, vec![Action::Append(one()), Action::Read(list(&[1]))]),
+            (ModelKind::Set, vec![Action::Add(one()), Action::Read(list(&[1]))]),
+            (ModelKind::FifoQueue, vec![Action::Enqueue(one()), Action::Dequeue(Some(one()))]),
+            (ModelKind::Counter, vec![Action::Add(one()), Action::Read(one())]),
+        ];
+        for (model, actions) in cases {
+            let mut key = history(model, &actions);
+            assert_eq!(judge(&key, Engine::Portfolio, none), Judgement::Valid, "{model:?}");
+            let search = judge(&key, Engine::Search, none);
+            assert!(matches!(search, Judgement::Unknown(_)), "{model:?}: {search:?}");
+            for operation in &mut key.operations {
+                operation.position = None;
+            }
+            let told = judge(&key, Engine::Portfolio, none) == Judgement::Valid;
+            assert_eq!(told, model != ModelKind::Counter, "sums are told by positions alone");
+        }
+    }
+
+    #[test]
+    fn an_order_is_that_of_the_engine_that_decided() {
+        let ample = Budget { steps: 1_000, memory: 1 << 20, deadline: Deadline::NEVER };
+        let none = Budget { steps: 0, ..ample };
+        let order = |model, actions: &[Action], positions: &[usize], budget| {
+            let mut key = history(model, actions);
+            for (operation, position) in key.operations.iter_mut().zip(positions) {
+                operation.position = Some(*position as u64);
+            }
+            if positions.is_empty() {
+                key.operations.iter_mut().for_each(|operation| operation.position = None);
+            }
+            certify(&key, budget)
+        };
+        let appended = |n: i64| Action::Append(n.into());
+        let once = [Action::Read(Value::Nil), appended(2), Action::Read(list(&[2]))];
+        assert_eq!(order(ModelKind::ListAppend, &once, &[], none), Some(vec![0, 1, 2]));
+        let twice = [appended(2), Action::Read(list(&[2])), appended(2), Action::Read(list(&[2, 2]))];
+        assert_eq!(order(ModelKind::ListAppend, &twice, &[], ample), Some(vec![0, 1, 2, 3]));
+        assert_eq!(order(ModelKind::ListAppend, &twice, &[], none), None);
+        let sums = [Action::Add(1.into()), Action::Read(1.into()), Action::Add(1.into())];
+        assert_eq!(order(ModelKind::Counter, &sums, &[3, 4, 5], none), Some(vec![0, 1, 2]));
+        assert_eq!(order(ModelKind::Counter, &sums, &[], ample), Some(vec![0, 1, 2]));
+        assert_eq!(order(ModelKind::Counter, &sums, &[], none), None);
+        let never = Budget { deadline: Deadline::after_looks(0).0, ..ample };
+        assert_eq!(order(ModelKind::Counter, &sums, &[3, 4, 5], never), None);
+    }
+
+    #[test]
+    fn transactions_are_ordered_together_if_keys_lead_from_one_to_the_other() {
+        let txn = |keys: &str| {
+            let write = |key: char| Micro::Write(key.to_string().into(), 1.into());
+            Action::Txn(keys.chars().map(write).collect())
+        };
+        let groups = |keys: &[&str]| -> Vec<Vec<usize>> {
+            let op = |(id, keys): (usize, &&str)| Op { id, call: 0, ret: 9, action: txn(keys) };
+            let ops: Vec<Op> = keys.iter().enumerate().map(op).collect();
+            components(&ops).iter().map(|group| group.iter().map(|op| op.id).collect()).collect()
+        };
+        assert_eq!(groups(&["a", "b", "a", "c", "b"]), [vec![0, 2], vec![1, 4], vec![3]]);
+        assert_eq!(groups(&["a", "b", "c", "cb", "d", "ab"]), [vec![0, 1, 2, 3, 5], vec![4]]);
+        let register = [Op { id: 0, call: 0, ret: 9, action: Action::Write(1.into()) }];
+        assert_eq!(components(&register).len(), 1);
+    }
+}

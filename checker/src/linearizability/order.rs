@@ -86,22 +86,14 @@ fn agree(model: ModelKind, brought: &HashMap<&Value, usize>, reads: &[Read]) -> 
     genuine(brought, longest)?;
     for (i, read) in reads.iter().enumerate().rev().skip(1) {
         let longer = if model == ModelKind::Set { &reads[i + 1] } else { longest };
-        let fits = match model {
-            ModelKind::Set => read.elements == longer.elements || missing(longer, read).is_none(),
-            _ => longer.elements.starts_with(&read.elements),
-        };
-        if fits {
-            // A sorted set that holds an element twice can hide among others that do.
-            if model == ModelKind::Set {
-                genuine(brought, read)?;
-            }
-            continue;
-        }
-        genuine(brought, read)?;
         let pair = match model {
             ModelKind::Set => missing(longer, read).zip(missing(read, longer)),
             _ => longer.elements.iter().zip(&read.elements).find(|(a, b)| a != b).map(|(a, b)| (*b, *a)),
         };
+        // A sorted set that holds an element twice can hide among others; a prefix of a list that is genuine is so too.
+        if model == ModelKind::Set || pair.is_some() {
+            genuine(brought, read)?;
+        }
         if let Some((only_here, only_there)) = pair {
             return Err(Fault {
                 kind: Kind::Divergent,
@@ -350,6 +342,37 @@ mod tests {
             faulty(model, &[two(0, 1), one(2, 9), (0, 9, list(&[1]))], Kind::Overtaken, 2, None, &[1, 2]);
             valid(model, &[two(0, 2), one(2, 9), (0, 9, list(&[1]))]);
             assert_eq!(judge(model, &ops(&[one(0, 1), one(2, 3)])), Verdict::NotUnique);
+        }
+    }
+
+    #[test]
+    fn every_read_is_held_against_those_that_may_contradict_it() {
+        let list_append = ModelKind::ListAppend;
+        let brought = |model| [1, 2, 3].map(|element| (0, 9, bring(model, element)));
+        let with = |model, rest: &[_]| [&brought(model)[..], rest].concat();
+        let all = |reads: &[&[i64]]| reads.iter().map(|read| (0, 9, list(read))).collect::<Vec<_>>();
+        let fork = with(list_append, &all(&[&[2], &[1, 2], &[1, 2, 3]]));
+        faulty(list_append, &fork, Kind::Divergent, 3, Some(5), &[2, 1]);
+        let set = ModelKind::Set;
+        let hidden = with(set, &all(&[&[1], &[2], &[1, 2]]));
+        faulty(set, &hidden, Kind::Divergent, 3, Some(4), &[1, 2]);
+        valid(set, &with(set, &all(&[&[2], &[2, 1]])));
+        faulty(set, &with(set, &all(&[&[1, 1], &[1, 2]])), Kind::Duplicate, 3, None, &[1]);
+    }
+
+    #[test]
+    fn blocks_are_held_against_real_time() {
+        for model in [ModelKind::ListAppend, ModelKind::Set] {
+            let one = |call, ret| (call, ret, bring(model, 1));
+            // Missed by a read, and shown by a later one.
+            let missed = [one(0, 1), (2, 3, list(&[])), (4, 5, list(&[1]))];
+            faulty(model, &missed, Kind::Missing, 1, None, &[1]);
+            valid(model, &[one(0, 1), (5, 6, list(&[1])), (2, 3, list(&[1]))]);
+            let vanished = [one(0, NEVER), (2, 3, list(&[1])), (4, 5, list(&[])), (4, 6, list(&[]))];
+            faulty(model, &vanished, Kind::Vanished, 2, Some(1), &[1]);
+            let two = (1, 9, bring(model, 2));
+            let history = [two, (4, 6, list(&[1])), one(0, 5), (2, 3, list(&[])), (7, 8, list(&[1, 2]))];
+            assert_eq!(order(model, &ops(&history)), [3, 2, 1, 0, 4]);
         }
     }
 

@@ -120,6 +120,9 @@ mod tests {
             op(3, 1, 8, &[read("x", Value::Nil), read("y", 1.into())]),
         ];
         assert_eq!(wrong(&skewed), None);
+        let values = |n| read("l", Value::List([n].map(Value::Int).into()));
+        let lists = [op(0, 0, 1, &[values(1)]), op(1, 2, 3, &[values(2)])];
+        assert_eq!(wrong(&lists), None, "lists are left alone, also where nobody appends");
         let list =
             [op(0, 0, 1, &[read("l", Value::Nil)]), op(1, 2, 3, &[Micro::Append("l".into(), 1.into())])];
         assert_eq!(wrong(&list), None);
@@ -129,5 +132,7 @@ mod tests {
             None,
             "a read of nil says nothing there"
         );
+        let old = [op(0, 0, 1, &[write("x", 1.into())]), op(1, 2, 3, &[read("x", 0.into())])];
+        assert_eq!(wrong_key(ModelKind::TxnFrom(0), &old, AMPLE), Some(vec![0, 1]));
     }
 }

@@ -82,10 +82,9 @@ pub(crate) fn judge(ops: &[Op]) -> Verdict {
 fn faults(ops: &[Op], elements: &[Element]) -> Option<Vec<usize>> {
     overtaken(elements).or_else(|| {
         let mut empty = (0..ops.len()).filter(|i| ops[*i].action == Action::Dequeue(Some(Value::Nil)));
-        // What is in the queue for sure, by the time from which it is.
-        let mut sure: Vec<&Element> = elements.iter().filter(|e| e.from.1 < e.to.0).collect();
-        sure.sort_by_key(|element| element.from.1);
-        empty.find_map(|i| never_empty(&ops[i], i, &sure))
+        let mut by_end: Vec<&Element> = elements.iter().collect();
+        by_end.sort_by_key(|element| element.from.1);
+        empty.find_map(|i| never_empty(&ops[i], i, &by_end))
     })
 }
 
@@ -111,25 +110,21 @@ fn overtaken(elements: &[Element]) -> Option<Vec<usize>> {
 }
 
 /// The elements that fill the queue all the time while `op` finds it empty.
-fn never_empty(op: &Op, i: usize, sure: &[&Element]) -> Option<Vec<usize>> {
+fn never_empty(op: &Op, i: usize, mut by_end: &[&Element]) -> Option<Vec<usize>> {
     let mut filling: Vec<&Element> = Vec::new();
     // Everything up to here, exclusively, is filled.
     let mut until = op.call;
-    for (n, element) in sure.iter().enumerate() {
-        if element.from.1 >= until {
-            break;
-        }
-        let best = sure[n..].iter().take_while(|e| e.from.1 < until).max_by_key(|e| e.to.0);
-        let Some(best) = best.filter(|best| best.to.0 > until) else { continue };
-        filling.push(best);
-        until = best.to.0;
-        if until > op.ret {
-            let mut found = operations(&filling);
-            found.push(i);
-            return Some(found);
-        }
+    while until <= op.ret {
+        let (enqueued, later) = by_end.split_at(by_end.partition_point(|e| e.from.1 < until));
+        // Who is out before that time leaves a gap: nobody is left in the next round.
+        let longest = enqueued.iter().max_by_key(|e| e.to.0)?;
+        filling.push(longest);
+        until = longest.to.0;
+        by_end = later;
     }
-    None
+    let mut found = operations(&filling);
+    found.push(i);
+    Some(found)
 }
 
 fn operations(elements: &[&Element]) -> Vec<usize> {
@@ -177,6 +172,15 @@ mod tests {
         check(&two(2), Verdict::Violation(vec![0, 3, 1, 2]));
         check(&two(1), Verdict::Linearizable);
         check(&two(2)[..3], Verdict::Violation(vec![0, 1, 2]));
+        let touching = [(0, 1, enqueue(1)), (2, 3, enqueue(2)), (4, 5, take(2)), (5, 7, take(1))];
+        check(&touching, Verdict::Linearizable);
+        let three = |second, first| {
+            let in_order = [(0, 1, enqueue(2)), (0, 1, enqueue(1)), (4, 5, enqueue(3)), (6, 7, take(3))];
+            [&in_order[..], &[(second, second + 1, take(2)), (first, first + 1, take(1))]].concat()
+        };
+        check(&three(2, 8), Verdict::Violation(vec![1, 5, 2, 3]));
+        check(&three(8, 2), Verdict::Violation(vec![0, 4, 2, 3]));
+        check(&three(8, 8), Verdict::Violation(vec![0, 4, 2, 3]));
         let unsure = [(0, NEVER, enqueue(1)), (2, 3, enqueue(2)), (4, 5, take(2)), (6, 7, take(1))];
         check(&unsure, Verdict::Linearizable);
     }
@@ -194,8 +198,14 @@ mod tests {
             ]
         };
         check(&full(2), Verdict::Violation(vec![0, 2, 1, 3, 4]));
-        let gap = [(0, 1, enqueue(1)), (2, 7, enqueue(2)), (6, 9, take(1)), (10, 11, take(2)), (3, 8, empty)];
-        check(&gap, Verdict::Linearizable);
+        let gap = |from, until, taken| {
+            let two = [(0, 1, enqueue(1)), (from, until, enqueue(2)), (taken, 9, take(1)), (10, 11, take(2))];
+            [&two[..], &[(3, 8, empty.clone())]].concat()
+        };
+        check(&gap(2, 7, 6), Verdict::Linearizable);
+        check(&gap(2, 3, 2), Verdict::Linearizable);
+        check(&gap(2, 9, 8), Verdict::Linearizable);
+        check(&gap(2, 9, 9), Verdict::Violation(vec![0, 2, 4]));
     }
 
     #[test]

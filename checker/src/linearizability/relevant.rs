@@ -47,7 +47,7 @@ pub(super) fn relevant(model: ModelKind, operations: &[Operation]) -> Vec<Op> {
     let mut queue: Vec<Value> = waiting.keys().filter(|to| seen.contains(to)).cloned().collect();
     while let Some(to) = queue.pop() {
         for from in waiting.remove(&to).unwrap_or_default() {
-            if seen.insert(from.clone()) && waiting.contains_key(&from) {
+            if seen.insert(from.clone()) {
                 queue.push(from);
             }
         }
@@ -111,6 +111,41 @@ mod tests {
 
     fn op(id: usize, ret: u64, steps: &[Micro]) -> Op {
         Op { id, call: 0, ret, action: Action::Txn(steps.into()) }
+    }
+
+    #[test]
+    fn of_indeterminate_operations_stays_what_somebody_saw() {
+        use crate::history::{Outcome, Phase};
+        let operation = |(index, (outcome, action)): (usize, &(Outcome, Action))| Operation {
+            index: index as u64,
+            process: index as u64,
+            action: action.clone(),
+            outcome: *outcome,
+            ended: None,
+            invoke: 0,
+            complete: Some(9),
+            node: None,
+            position: None,
+            phase: Phase::Load,
+        };
+        let kept = |model, steps: &[(Outcome, Action)]| -> Vec<usize> {
+            let operations: Vec<Operation> = steps.iter().enumerate().map(operation).collect();
+            relevant(model, &operations).iter().map(|op| op.id).collect()
+        };
+        use Outcome::{Fail, Info, Ok};
+        let list = |n: i64| Value::List([n].map(Value::Int).into());
+        let write = |value: Value| (Info, Action::Write(value));
+        let cas = |from: i64, to: i64| (Info, Action::Cas(from.into(), to.into()));
+        let register = ModelKind::CasRegister;
+        let through = [write(1.into()), cas(1, 2), cas(2, 3), cas(7, 8), (Ok, Action::Read(3.into()))];
+        assert_eq!(kept(register, &through), [0, 1, 2, 4], "3 was seen, so 2 and 1 were there");
+        let whole = [write(list(1)), write(1.into()), (Ok, Action::Read(list(1)))];
+        assert_eq!(kept(register, &whole), [0, 2], "a register holds a list as a whole");
+        let append = |n: i64| (Info, Action::Append(n.into()));
+        let element = [append(1), append(2), (Ok, Action::Read(list(1))), (Fail, Action::Append(1.into()))];
+        assert_eq!(kept(ModelKind::ListAppend, &element), [0, 2]);
+        let sum = [(Info, Action::Add(1.into())), (Ok, Action::Read(2.into()))];
+        assert_eq!(kept(ModelKind::Counter, &sum), [0, 1], "any add may be in a sum");
     }
 
     #[test]
