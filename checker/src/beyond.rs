@@ -174,11 +174,12 @@ mod tests {
 
     #[test]
     fn what_was_seen_before_the_damage_stays_a_violation() {
-        let (early, late) = (1_999_999_999, 2_000_000_001);
+        let (early, then, late) = (1_999_999_999, 2_000_000_000, 2_000_000_001);
         let of = |operations| report("linearizability", operations);
         let write = operation("ok", 5, Some(10));
         for (read, expected) in [
             (operation("ok", 20, Some(early)), Verdict::Invalid),
+            (operation("ok", 20, Some(then)), Verdict::Unknown),
             (operation("ok", 20, Some(late)), Verdict::Unknown),
             (operation("info", 20, None), Verdict::Invalid),
             (operation("info", 20, Some(late)), Verdict::Invalid),
@@ -193,6 +194,7 @@ mod tests {
         };
         // Nodes are told of in the order of time.
         check(report("self_exit", Vec::new()), &history(BEYOND, &died(late)), &[], Verdict::Unknown);
+        check(report("self_exit", Vec::new()), &history(BEYOND, &died(then)), &[], Verdict::Unknown);
         let mut before = history(BEYOND, &died(late));
         before.nemesis[1].time = early;
         check(report("self_exit", Vec::new()), &before, &[], Verdict::Invalid);
@@ -208,5 +210,12 @@ mod tests {
         let of = || report("sent_implies_durable", Vec::new());
         check(of(), &history(BEYOND, ""), &[trace("n3")], Verdict::Invalid);
         check(of(), &history(BEYOND, ""), &[trace("n1")], Verdict::Unknown);
+        // Nor is one that was hit by the same kind, though it alone would have been survived; a kill damages nothing.
+        for (f, expected) in [("bit_flip", Verdict::Unknown), ("kill", Verdict::Invalid)] {
+            let more = format!(
+                r#"{{"index":1,"time":2000000001,"process":"nemesis","type":"info","f":"{f}","value":{{"id":2,"phase":"inject","nodes":["n3"],"outcome":"installed","evidence":{{}}}}}}"#
+            ) + "\n";
+            check(of(), &history(BEYOND, &more), &[trace("n3")], expected);
+        }
     }
 }

@@ -465,7 +465,12 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    fn accounts(model: ModelKind, operations: Vec<Operation>, states: &[NodeState]) -> Accounts {
+    fn accounts(
+        model: ModelKind,
+        operations: Vec<Operation>,
+        states: &[NodeState],
+        deadline: Deadline,
+    ) -> Accounts {
         let header = serde_json::from_str(
             r#"{"format":"","version":"","workload":"","models":{},"clock":"","nodes":[]}"#,
         )
@@ -483,7 +488,7 @@ mod tests {
                 warnings: Vec::new(),
             },
             states,
-            Deadline::NEVER,
+            deadline,
         )
     }
 
@@ -499,7 +504,7 @@ mod tests {
         expected: Durability,
         class: Option<&str>,
     ) -> Option<Loss> {
-        let accounts = accounts(model, operations.to_vec(), states);
+        let accounts = accounts(model, operations.to_vec(), states, Deadline::NEVER);
         assert_eq!(accounts.counts, expected, "{accounts:?}");
         assert_eq!(accounts.losses.first().map(|loss| loss.class), class, "{accounts:?}");
         accounts.losses.into_iter().next()
@@ -515,6 +520,15 @@ mod tests {
         check(REGISTER, &ends(2.into()), &[], counts(1, 1, 0, 0), None);
         let loss = check(REGISTER, &ends(1.into()), &[], counts(1, 0, 1, 0), Some("lost write")).unwrap();
         assert_eq!(loss.operations.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [0, 1, 2]);
+        let acknowledged = "2 was acknowledged at 0.000 s, but";
+        let older = "shows 1, which is older";
+        assert_eq!(loss.reason, format!("{acknowledged} the final read at 0.000 s {older}"));
+        // Where there is no final phase the last read counts, and where there is one no other.
+        let unfinished = [&writes[..], &[read(4, 2.into()), read(6, 1.into())]].concat();
+        let last = check(REGISTER, &unfinished, &[], counts(1, 0, 1, 0), Some("lost write")).unwrap().reason;
+        assert_eq!(last, format!("{acknowledged} the last read at 0.000 s {older}"));
+        let early = [&ends(2.into())[..], &[read(4, 1.into())]].concat();
+        check(REGISTER, &early, &[], counts(1, 1, 0, 0), None);
         check(REGISTER, &ends(Value::Nil), &[], counts(0, 1, 1, 0), Some("lost write"));
         check(REGISTER, &writes, &[], counts(0, 0, 0, 2), None);
         let concurrent = [write(0, 2, 1, 1), write(2, 3, 2, 2), read(100, 1.into())];
@@ -535,13 +549,10 @@ mod tests {
         check(REGISTER, &writes, &[state(5, "null")], counts(1, 0, 1, 0), Some("lost write"));
         check(REGISTER, &writes, &[state(9, "7")], counts(1, 1, 0, 0), Some("phantom write"));
         let failed = op(4, 5, Outcome::Fail, Action::Write(7.into()), None);
-        check(
-            REGISTER,
-            &[&writes[..], &[failed]].concat(),
-            &[state(9, "7")],
-            counts(1, 1, 0, 0),
-            Some("aborted write"),
-        );
+        let with_failed = [&writes[..], &[failed]].concat();
+        for (held, class) in [("7", "aborted write"), ("8", "phantom write")] {
+            check(REGISTER, &with_failed, &[state(9, held)], counts(1, 1, 0, 0), Some(class));
+        }
     }
 
     #[test]
@@ -558,6 +569,25 @@ mod tests {
         check(LIST, &appends, &[], counts(0, 0, 0, 2), None);
         check(LIST, &ends(&[1, 2]), &[state(4, "[1,2,2]")], counts(2, 0, 0, 0), Some("duplicate apply"));
         check(LIST, &ends(&[1, 2]), &[state(4, "[1,2,5]")], counts(2, 0, 0, 0), Some("phantom write"));
+    }
+
+    #[test]
+    fn what_is_not_looked_at_in_time_is_indeterminate() {
+        let append = |invoke, v: i64| op(invoke, invoke + 1, Outcome::Ok, Action::Append(v.into()), None);
+        let lists = vec![append(0, 1), append(2, 2), read(100, list(&[1, 2]))];
+        let registers = vec![write(0, 1, 1, 1), write(2, 3, 2, 2), read(100, 2.into())];
+        // One look for the key, one for its view, one for its first elements.
+        for (model, operations, looks) in [(REGISTER, registers, 2), (LIST, lists, 3)] {
+            let after = |looks| accounts(model, operations.clone(), &[], Deadline::after_looks(looks).0);
+            for few in 0..looks {
+                let late = after(few);
+                assert_eq!(late.late.as_deref(), Some("k"), "{model:?} after {few}");
+                let not_shown =
+                    if model == REGISTER && few > 0 { counts(1, 0, 0, 1) } else { counts(0, 0, 0, 2) };
+                assert_eq!(late.counts, not_shown, "{model:?} after {few}");
+            }
+            assert_eq!(after(looks).late, None, "{model:?}");
+        }
     }
 
     #[test]

@@ -216,8 +216,8 @@ impl About<'_> {
         }
         // Whether a later read counts all that was acknowledged before this one.
         let made_up_for = || {
-            let later = self.ops.iter().filter(|op| op.call > read.ret && op.action.reads_only());
-            later.filter(|op| !op.unknown()).any(|later| {
+            let mut later = self.ops.iter().filter(|op| op.call > read.ret && op.action.reads_only());
+            later.any(|later| {
                 let until = |op: &Op| op.call <= later.ret;
                 let shown = match later.action.observes() {
                     Some(Value::Int(n)) => *n,
@@ -462,125 +462,4 @@ fn elements(op: &Op) -> &[Value] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Budget, Engine, Judgement, judge};
-    use super::*;
-    use crate::history::{Clock, Operation, Phase};
-
-    /// `ok`, `fail` or `info` operations: `(invoke, complete, outcome, action)`.
-    fn finding(model: ModelKind, steps: &[(u64, u64, Outcome, Action)]) -> Finding {
-        let operations: Vec<Operation> = steps
-            .iter()
-            .enumerate()
-            .map(|(i, (invoke, complete, outcome, action))| Operation {
-                index: i as u64,
-                process: i as u64,
-                action: action.clone(),
-                outcome: *outcome,
-                ended: None,
-                invoke: *invoke,
-                complete: Some(*complete),
-                node: None,
-                position: None,
-                phase: Phase::Load,
-            })
-            .collect();
-        let budget = Budget { steps: 1_000_000, memory: 1 << 28, deadline: crate::deadline::Deadline::NEVER };
-        let key = KeyHistory { model, clock: Clock::Lines, operations };
-        match judge(&key, Engine::Portfolio, budget) {
-            Judgement::Invalid(finding) => finding,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn check(
-        model: ModelKind,
-        class: &str,
-        core: &[usize],
-        steps: &[(u64, u64, Outcome, Action)],
-    ) -> Finding {
-        let finding = finding(model, steps);
-        assert_eq!(finding.class, class, "{finding:?}");
-        assert_eq!(finding.core.iter().map(|w| w.operation).collect::<Vec<_>>(), core, "{finding:?}");
-        finding
-    }
-
-    fn write(v: i64) -> Action {
-        Action::Write(v.into())
-    }
-
-    fn read(v: i64) -> Action {
-        Action::Read(v.into())
-    }
-
-    fn list(items: &[i64]) -> Action {
-        Action::Read(Value::List(items.iter().copied().map(Value::Int).collect()))
-    }
-
-    fn append(v: i64) -> Action {
-        Action::Append(v.into())
-    }
-
-    use Outcome::{Fail, Info, Ok};
-
-    #[test]
-    fn registers_fail_in_the_classes_of_the_field() {
-        let model = ModelKind::CasRegister;
-        let cas = |a: i64, b: i64| Action::Cas(a.into(), b.into());
-        let base = [(0, 1, Ok, write(1)), (2, 3, Ok, write(2)), (4, 5, Ok, read(1))];
-        let lost = check(model, "lost write", &[0, 1, 2], &base);
-        assert_eq!(
-            lost.reason,
-            "2 was acknowledged at line 3, but an operation that began at line 4 saw 1; nothing later shows 2"
-        );
-        assert_eq!(lost.core[2].note, "no write of 1 can follow 2");
-        check(model, "stale read", &[0, 1, 2], &[&base[..], &[(6, 7, Ok, read(2))]].concat());
-        let over = [&base[..], &[(6, 7, Ok, write(3)), (8, 9, Ok, read(3))]].concat();
-        check(model, "stale read", &[0, 1, 2], &over);
-        check(model, "lost write", &[0, 1], &[(0, 1, Ok, write(1)), (2, 3, Ok, Action::Read(Value::Nil))]);
-        check(model, "phantom read", &[1], &[(0, 1, Ok, write(1)), (2, 3, Ok, read(7))]);
-        check(model, "aborted read", &[1], &[(0, 1, Fail, write(1)), (2, 3, Ok, read(1))]);
-        check(model, "future read", &[0], &[(0, 1, Ok, read(1)), (2, 3, Ok, write(1))]);
-        let twice = [(0, 1, Ok, write(1)), (2, 3, Ok, cas(1, 2)), (2, 3, Ok, cas(1, 3))];
-        check(model, "lost update", &[0, 1, 2], &twice);
-        let back = [
-            (0, 9, Ok, write(1)),
-            (0, 9, Info, write(2)),
-            (1, 2, Ok, read(1)),
-            (3, 4, Ok, read(2)),
-            (5, 6, Ok, read(1)),
-        ];
-        check(model, "stale read", &[0, 1, 2, 3, 4], &back);
-    }
-
-    #[test]
-    fn lists_fail_in_the_classes_of_the_field() {
-        let model = ModelKind::ListAppend;
-        let one = (0, 1, Ok, append(1));
-        let lost = check(
-            model,
-            "lost write",
-            &[1, 2],
-            &[one.clone(), (2, 3, Ok, append(2)), (4, 5, Ok, list(&[1]))],
-        );
-        assert_eq!(lost.core[1].action, list(&[]), "reduced to the element that is missing");
-        let seen = [one.clone(), (2, 3, Ok, list(&[])), (4, 5, Ok, list(&[1]))];
-        check(model, "stale read", &[0, 1], &seen);
-        check(model, "duplicate apply", &[0, 1], &[one.clone(), (2, 3, Ok, list(&[1, 1]))]);
-        check(model, "phantom read", &[1], &[one.clone(), (2, 3, Ok, list(&[1, 2]))]);
-        check(
-            model,
-            "aborted read",
-            &[2],
-            &[one.clone(), (0, 1, Fail, append(2)), (2, 3, Ok, list(&[1, 2]))],
-        );
-        check(model, "future read", &[0, 1], &[(0, 1, Ok, list(&[1])), (2, 3, Ok, append(1))]);
-        let fork =
-            [(0, 9, Ok, append(1)), (0, 9, Ok, append(2)), (2, 3, Ok, list(&[1])), (2, 3, Ok, list(&[2]))];
-        check(model, "split brain", &[0, 1, 2, 3], &fork);
-        let forked = [one.clone(), (0, 9, Ok, append(2)), (2, 3, Ok, list(&[1])), (2, 3, Ok, list(&[2]))];
-        check(model, "lost write", &[0, 1, 2, 3], &forked);
-        let swapped = [(0, 1, Ok, append(2)), (2, 3, Ok, append(1)), (4, 5, Ok, list(&[1, 2]))];
-        check(model, "reordered writes", &[0, 1, 2], &swapped);
-    }
-}
+pub(super) mod tests;

@@ -319,3 +319,6 @@ fn shown(held: &Value, brought: &Value) -> bool {
 fn pairs(core: &[usize]) -> impl Iterator<Item = (usize, usize)> {
     core.iter().flat_map(move |a| core.iter().filter(move |b| a != *b).map(move |b| (*a, *b)))
 }
+
+#[cfg(test)]
+mod tests;

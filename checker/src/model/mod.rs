@@ -40,14 +40,12 @@ pub trait Model {
 
     /// Whether the action is possible in every state and leads from all of them to one and the same, as a plain write does. What
     /// came right before such an action leaves no trace, which saves the search most of its work. `false` is always right.
-    fn overwrites(&self, action: &Action) -> bool {
-        let _ = action;
+    fn overwrites(&self, _action: &Action) -> bool {
         false
     }
 
     /// Every state that these actions can lead to, if they are few: it allows proofs that look at a part of a history only.
-    fn states(&self, actions: &[&Action]) -> Option<Vec<Self::State>> {
-        let _ = actions;
+    fn states(&self, _actions: &[&Action]) -> Option<Vec<Self::State>> {
         None
     }
 }
@@ -175,5 +173,39 @@ impl ModelKind {
     /// Whether a read shows what each operation before it brought, and not only their sum.
     pub fn shows_parts(self) -> bool {
         !matches!(self, ModelKind::Kv | ModelKind::Counter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_model_has_its_name_and_admits_its_own_values() {
+        for name in ModelKind::NAMES {
+            let model = ModelKind::from_name(name).unwrap();
+            assert_eq!((model.name(), model.full_name().as_str()), (name, name));
+        }
+        for name in ["cas-register=-3", "txn=7"] {
+            assert_eq!(ModelKind::from_name(name).unwrap().full_name(), name);
+        }
+        assert_eq!(ModelKind::from_name("cas-register=7"), Some(ModelKind::RegisterFrom(7)));
+        for name in ["queue", "set=1", "txn=x"] {
+            assert_eq!(ModelKind::from_name(name), None, "{name}");
+        }
+        let (n, list, text) = (Value::Int(1), Value::List([].into()), Value::Text("a".into()));
+        let cas = |a: &Value, b: &Value| Action::Cas(a.clone(), b.clone());
+        for register in [ModelKind::CasRegister, ModelKind::RegisterFrom(0)] {
+            assert!(register.admits(&cas(&n, &text)));
+            assert!(!register.admits(&cas(&list, &n)) && !register.admits(&cas(&n, &list)));
+        }
+        assert!(ModelKind::Kv.admits(&Action::Write(Value::Nil)), "a delete");
+        assert!(!ModelKind::Kv.admits(&Action::Append(Value::Nil)));
+    }
+
+    #[test]
+    fn what_a_model_does_not_tell_of_itself_is_not_assumed() {
+        assert!(!List.overwrites(&Action::Append(1.into())));
+        assert_eq!(Queue.states(&[]), None);
     }
 }
