@@ -327,7 +327,66 @@ mod tests {
         run(&mut a, client, 4, set("x", "1"));
         assert_eq!(a.values_hash, b.values_hash);
         run(&mut a, client, 5, Operation::Delete { key: b"x".to_vec() });
+        let (mut y, _) = opened();
+        run(&mut y, client, 1, set("y", "2"));
+        assert_eq!(a.values_hash, y.values_hash);
         run(&mut a, client, 6, Operation::Delete { key: b"y".to_vec() });
         assert_eq!(a.values_hash, 0);
+    }
+
+    #[test]
+    fn a_store_tells_what_it_holds_and_when_its_log_was_written() {
+        let (mut store, client) = opened();
+        assert_eq!((store.len(), store.is_empty(), store.log_time()), (0, true, 0));
+        for (sequence, key) in (1..).zip(["b", "a", "c"]) {
+            let set = Operation::Set { key: key.into(), value: key.to_uppercase().into() };
+            run(&mut store, client, sequence, set);
+        }
+        assert_eq!((store.len(), store.is_empty()), (3, false));
+        let pairs: Vec<_> = store.pairs().collect();
+        assert_eq!(pairs, [(&b"a"[..], &b"A"[..]), (b"b", b"B"), (b"c", b"C")]);
+        for (time, told) in [(700, 700), (300, 700), (900, 900)] {
+            store.apply(store.last_applied() + 1, Some(&Command::Clock { time }));
+            assert_eq!(store.log_time(), told, "it never falls");
+        }
+    }
+
+    #[test]
+    fn a_result_survives_its_bytes_and_others_are_refused() {
+        let executed = |reply| Applied::Executed { reply, position: 7 };
+        let value = || Some(Value::from(&b"v"[..]));
+        for applied in [
+            Applied::SessionOpened { client_id: 5 },
+            executed(Reply::Done),
+            executed(Reply::Value(None)),
+            executed(Reply::Value(value())),
+            executed(Reply::Value(Some(Value::from(&b""[..])))),
+            executed(Reply::Mismatch(None)),
+            executed(Reply::Mismatch(value())),
+            Applied::TooLarge,
+            Applied::SessionUnknown,
+            Applied::Superseded,
+        ] {
+            let mut writer = Writer::default();
+            applied.encode(&mut writer);
+            let bytes = writer.into_bytes();
+            assert_eq!(Applied::decode(&mut Reader::new(&bytes)), Ok(applied));
+        }
+        // A kind of reply, whether a value is there, and the value.
+        let decoded = |kind: u8, there: bool, value: &[u8]| {
+            let mut writer = Writer::default();
+            writer.u8(2);
+            writer.u64(7);
+            writer.u8(kind);
+            writer.u8(u8::from(there));
+            writer.long_bytes(value);
+            Applied::decode(&mut Reader::new(&writer.into_bytes()))
+        };
+        assert_eq!(decoded(0, false, b""), Ok(executed(Reply::Done)));
+        for (kind, there, value) in [(0, true, &b""[..]), (0, true, b"v"), (1, false, b"v"), (3, false, b"")]
+        {
+            assert_eq!(decoded(kind, there, value), Err(Malformed), "{kind} {there} {value:?}");
+        }
+        assert_eq!(Applied::decode(&mut Reader::new(&[6])), Err(Malformed));
     }
 }
