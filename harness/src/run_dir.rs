@@ -122,6 +122,11 @@ impl RunDir {
         self.node(id).join("data")
     }
 
+    /// How wrong the clocks of the node are, where it asks for that.
+    pub fn clock(&self, id: NodeId) -> PathBuf {
+        self.node(id).join("clock")
+    }
+
     /// The trace as the node wrote it.
     pub fn node_trace(&self, id: NodeId) -> PathBuf {
         self.data(id).join("trace.jsonl")

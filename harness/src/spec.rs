@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Bending;
 use crate::disk::Store;
 use crate::fault::FaultKind;
 use crate::net::Backend;
@@ -103,6 +104,9 @@ pub struct Spec {
     /// Where nodes keep their data.
     #[serde(default)]
     pub disk: Store,
+    /// How clocks are bent.
+    #[serde(default)]
+    pub clocks: Bending,
     /// The system, as the command line named it; our own node if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -128,6 +132,7 @@ impl Default for Spec {
             blind: false,
             net: Backend::Proxy,
             disk: Store::Real,
+            clocks: Bending::Memory,
             system: None,
             binary: None,
         }

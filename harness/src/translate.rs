@@ -232,7 +232,8 @@ mod tests {
     }
 
     fn raw(events: Vec<TraceEvent>) -> String {
-        let lines = events.into_iter().enumerate().map(|(i, event)| TraceLine { at: i as u64, event });
+        let lines =
+            events.into_iter().enumerate().map(|(i, event)| TraceLine { at: i as u64, shown: None, event });
         lines.map(|l| serde_json::to_string(&l).unwrap() + "\n").collect()
     }
 
@@ -265,7 +266,8 @@ mod tests {
         std::fs::create_dir_all(from.parent().unwrap()).unwrap();
         assert_eq!(Damage::now(&run_dir, 2).unwrap(), Damage { node: 2, after: 0 }, "it never ran");
         let line = |at, lsn| {
-            serde_json::to_string(&TraceLine { at, event: TraceEvent::Durable { lsn } }).unwrap() + "\n"
+            serde_json::to_string(&TraceLine { at, shown: None, event: TraceEvent::Durable { lsn } }).unwrap()
+                + "\n"
         };
         let (ahead, behind) = (line(9_000, 1) + &line(9_001, 2), line(7, 3));
         std::fs::write(&from, format!("{ahead}{{\"at\":9002,")).unwrap();

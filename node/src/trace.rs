@@ -6,14 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::raft::types::{DirectoryId, Incarnation, Index, Lsn, NodeId, Term};
 
-/// One line of `trace.jsonl`: an event and when it happened on this node's monotonic clock.
+/// One line of `trace.jsonl`: an event and when it happened on the machine's monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceLine {
     /// Nanoseconds of CLOCK_MONOTONIC. For people; no check orders two nodes by it.
     pub at: u64,
+    /// What the node took for the time instead, if `--clock-file` bent its clocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<ShownClocks>,
     /// What happened.
     #[serde(flatten)]
     pub event: TraceEvent,
+}
+
+/// What bent clocks showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownClocks {
+    /// In place of CLOCK_MONOTONIC, nanoseconds.
+    pub monotonic: u64,
+    /// The time of day, nanoseconds since 1970.
+    pub wall: u64,
 }
 
 /// A role as the trace names it.

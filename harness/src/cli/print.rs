@@ -17,6 +17,7 @@ use crate::NodeId;
 use crate::anchor::Moment;
 use crate::aside::Turn;
 use crate::campaign::{Campaign, Row, worst};
+use crate::clock::Bending;
 use crate::disk::Store;
 use crate::doctor::Finding;
 use crate::fault::FaultKind;
@@ -189,6 +190,9 @@ fn spec_words(spec: &Spec) -> String {
     }
     if spec.disk != Store::Real {
         let _ = write!(words, "   disk {}", spec.disk.name());
+    }
+    if spec.clocks != Bending::Memory {
+        let _ = write!(words, "   clocks {}", spec.clocks.name());
     }
     if spec.blind {
         words += "   blind";

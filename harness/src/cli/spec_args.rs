@@ -10,10 +10,10 @@ use clap::ValueEnum;
 
 use super::Failure;
 use crate::anchor::Moment;
-use crate::clock;
+use crate::clock::{self, Bending};
 use crate::cluster::Hosts;
 use crate::disk::{Store, refused as disk_refused};
-use crate::fault::{FaultKind, Shape};
+use crate::fault::{FaultKind, Needs, Shape};
 use crate::group::Groups;
 use crate::net::Backend;
 use crate::profile::{self, Profile};
@@ -78,6 +78,10 @@ pub(super) struct SpecArgs {
     /// on the latter if the faults need it and this machine has it [default: auto]
     #[arg(long, value_name = "WHERE", value_parser = disk)]
     disk: Option<Disk>,
+    /// How clocks are bent: `memory`, in that of any process; `file`, by one that our own node asks; `auto`, in the former way if a fault
+    /// of the run needs it and this machine allows it, else in the latter [default: auto]
+    #[arg(long, value_name = "HOW", value_parser = clocks)]
+    clocks: Option<Clocks>,
     /// Let damage of disks (bit_flip, lost_file, truncated_file, wipe) hit more nodes at once than the system survives: what is lost then was
     /// to be expected, and the verdict is unknown
     #[arg(long)]
@@ -167,6 +171,43 @@ fn disk(text: &str) -> Result<Disk, String> {
         "real" => Ok(Disk::Chosen(Store::Real)),
         "fuse" => Ok(Disk::Chosen(Store::Fuse)),
         _ => Err(format!("there is no disk {text:?}; there are auto, real, fuse")),
+    }
+}
+
+/// What `--clocks` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clocks {
+    Auto,
+    Chosen(Bending),
+}
+
+fn clocks(text: &str) -> Result<Clocks, String> {
+    match text {
+        "auto" => Ok(Clocks::Auto),
+        "memory" => Ok(Clocks::Chosen(Bending::Memory)),
+        "file" => Ok(Clocks::Chosen(Bending::File)),
+        _ => Err(format!("there is no way {text:?}; there are auto, memory, file")),
+    }
+}
+
+impl Clocks {
+    /// How they would be bent on this machine, if they can be.
+    fn bending(self, is_ours: bool) -> Result<Option<Bending>, Failure> {
+        let refused = clock::refused();
+        match self {
+            Clocks::Chosen(Bending::File) if !is_ours => {
+                let error = anyhow::anyhow!("only our own node asks a file how wrong its clocks are");
+                Err(Failure::hint(error, "--clocks memory, or no --system"))
+            }
+            Clocks::Chosen(Bending::Memory) if let Some(reason) = &refused => {
+                let error =
+                    anyhow::anyhow!("this machine lets nobody bend the clocks of processes: {reason}");
+                Err(Failure::hint(error, "`harness doctor` says how to get it; --clocks file does without"))
+            }
+            Clocks::Chosen(bending) => Ok(Some(bending)),
+            Clocks::Auto if refused.is_none() => Ok(Some(Bending::Memory)),
+            Clocks::Auto => Ok(is_ours.then_some(Bending::File)),
+        }
     }
 }
 
@@ -262,6 +303,7 @@ impl SpecArgs {
                 "`harness doctor` says how to get them; --disk real does without",
             ));
         }
+        let bending = self.clocks.unwrap_or(Clocks::Auto).bending(system.is_none())?;
         let possible = |kind: FaultKind, cluster: Shape| {
             kind.possible(cluster) && (!kind.needs().disks() || refused.is_none())
         };
@@ -270,7 +312,7 @@ impl SpecArgs {
             groups: Groups::probe().is_ok(),
             nodes,
             hosts: net == Backend::Switch,
-            clocks: clock::is_possible(),
+            clocks: bending.is_some(),
             transport: system.map_or(Transport::Udp, |system| system.transport()),
             survives_wipe: self.blind || system.is_some_and(|system| system.survives_wipe()),
             takes_orders: system.is_none_or(|system| system.takes_orders()),
@@ -306,6 +348,11 @@ impl SpecArgs {
             Disk::Chosen(backend) => backend,
             Disk::Auto if faults.iter().any(|kind| kind.needs().disks()) => Store::Fuse,
             Disk::Auto => Store::Real,
+        };
+        let clocks = match (self.clocks, bending) {
+            (Some(Clocks::Chosen(bending)), _) => bending,
+            (_, Some(bending)) if faults.iter().any(|kind| kind.needs() == Needs::Clocks) => bending,
+            _ => Bending::default(),
         };
         let mut pace = profile.pace;
         let traced = |moment: &Moment| system.is_some() && moment.is_traced();
@@ -354,6 +401,7 @@ impl SpecArgs {
             pace,
             net,
             disk,
+            clocks,
             system: self.system.clone().or(self.maelstrom.as_ref().map(|path| path.display().to_string())),
             binary: self.binary.clone(),
         })
@@ -373,6 +421,7 @@ impl SpecArgs {
             format!("--net={}", spec.net.name()),
             format!("--disk={}", spec.disk.name()),
         ];
+        flags.extend((spec.clocks == Bending::File).then(|| "--clocks=file".to_owned()));
         flags.extend(self.profile.iter().map(|profile| format!("--profile={profile}")));
         flags.extend(self.anchors.iter().map(|Anchors(moments)| {
             let names: Vec<&str> = moments.iter().map(|moment| moment.name()).collect();
@@ -426,6 +475,7 @@ mod tests {
             "--faults=kill,loss",
             "--anchors=leader,write",
             "--snapshot-entries=50",
+            "--clocks=file",
             "--node-arg=--lease-reads",
             "--node-arg=--election-timeout-ms-min=300",
             "--bug=Q01",
@@ -454,6 +504,7 @@ mod tests {
         for (flag, said) in [
             ("--faults=kill,fire", "no fault is called \"fire\"; there are kill, pause"),
             ("--anchors=tea", "no moment \"tea\"; there are leader, vote, write, none"),
+            ("--clocks=sun", "there is no way \"sun\"; there are auto, memory, file"),
             ("--workload=bank", "there is no workload \"bank\"; there are mixed"),
             ("--time=10", "such as 30s"),
             ("--time=0s", "between 1s and 24h"),

@@ -3,8 +3,9 @@
 //!
 //! Programs read clocks by functions that the kernel maps into them, in C, Rust and Go alike, static or not. Those functions are
 //! overwritten in the one process, by what asks the kernel and bends the answer by a table ([`stub`]). Kernel timers (how long a
-//! `poll` sleeps) are not bent. x86-64 alone.
+//! `poll` sleeps) are not bent. x86-64 alone. Where that is refused our own node can still be told a wrong time: [`file`].
 
+pub mod file;
 mod image;
 #[cfg(target_arch = "x86_64")]
 mod stub;
@@ -15,9 +16,11 @@ mod stub;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use crate::dud::{self, Reach};
 use image::Image;
@@ -25,13 +28,36 @@ use stub::{Bend, TABLE_CLOCKS};
 
 /// Clocks that tell the time of day: CLOCK_REALTIME and its coarse one.
 const WALL: [i32; 2] = [0, 5];
-/// Clocks that never go back: CLOCK_MONOTONIC, the raw one, the coarse one, and CLOCK_BOOTTIME.
-const MONOTONIC: [i32; 4] = [1, 4, 6, 7];
+/// Clocks that never go back: CLOCK_MONOTONIC, the raw one, the coarse one.
+const MONOTONIC: [i32; 3] = [1, 4, 6];
+/// CLOCK_BOOTTIME never goes back either. It does not jump with them: who compares two clocks sees that one of them jumped.
+const BOOT: [i32; 1] = [7];
 /// How fast a monotonic clock runs that is ahead, until the time has caught up: it must not go back.
 const CATCHING_UP: f64 = 0.5;
 
 /// Looks at a clock for one answer.
 const LOOKS: u32 = 8;
+
+/// How clocks are bent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bending {
+    /// In the memory of any process.
+    #[default]
+    Memory,
+    /// By a file that our own node asks.
+    File,
+}
+
+impl Bending {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bending::Memory => "memory",
+            Bending::File => "file",
+        }
+    }
+}
 
 /// What the clocks of a process do from a moment on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,9 +79,22 @@ pub struct Offsets {
     pub monotonic_ms: f64,
 }
 
-/// Whether clocks can be bent here: on x86-64, by a kernel whose vDSO is as large as it must be.
+/// Whether clocks of any process can be bent here.
 pub fn is_possible() -> bool {
-    Image::of(std::process::id()).is_ok_and(|own| own.holds(stub::code().len()))
+    refused().is_none()
+}
+
+/// Why they cannot: it takes x86-64, a kernel whose vDSO is as large as it must be, and the right to write to the memory of a child.
+pub fn refused() -> Option<String> {
+    let mut command = Command::new("sleep");
+    let child = command.arg("60").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    let tried = child.and_then(|mut child| {
+        let tried = Target::open(child.id()).and_then(|target| target.write_what_is_there());
+        child.kill()?;
+        child.wait()?;
+        tried
+    });
+    tried.err().map(|error| error.to_string())
 }
 
 /// Bends the clocks of processes, of which every thread is stopped, from where they are now: of all of them, or of none.
@@ -71,7 +110,8 @@ pub fn bend(pids: &[u32], skew: &Skew) -> io::Result<()> {
 
 fn bend_one(target: &Target, skew: &Skew) -> io::Result<()> {
     let mut bends = [Bend::default(); TABLE_CLOCKS];
-    for (clocks, jump_ms) in [(&WALL[..], skew.wall_ms), (&MONOTONIC[..], i64::from(skew.monotonic_ms))] {
+    let monotonic_ms = i64::from(skew.monotonic_ms);
+    for (clocks, jump_ms) in [(&WALL[..], skew.wall_ms), (&MONOTONIC[..], monotonic_ms), (&BOOT[..], 0)] {
         for &clock in clocks {
             let (now_ns, shown_ns) = target.read_clock(clock)?;
             let from_ns = shown_ns.saturating_add_signed(jump_ms * 1_000_000);
@@ -97,7 +137,7 @@ fn restore_one(target: &Target) -> io::Result<()> {
         return Ok(());
     }
     let mut bends = [Bend::default(); TABLE_CLOCKS];
-    for clock in MONOTONIC {
+    for clock in MONOTONIC.into_iter().chain(BOOT) {
         let (now_ns, shown_ns) = target.read_clock(clock)?;
         if shown_ns > now_ns {
             bends[clock as usize] = Bend::at(now_ns, shown_ns, CATCHING_UP).not_before_the_time();
@@ -195,6 +235,13 @@ impl Target {
         Ok(())
     }
 
+    /// Changes nothing, but may be refused.
+    fn write_what_is_there(&self) -> io::Result<()> {
+        let mut bytes = [0; 16];
+        self.memory.read_exact_at(&mut bytes, self.place())?;
+        self.memory.write_all_at(&bytes, self.place())
+    }
+
     fn write(&self, bends: &[Bend; TABLE_CLOCKS]) -> io::Result<()> {
         let code = stub::with_table(bends);
         if !dud::is_at(Reach::Clock) {
@@ -240,7 +287,7 @@ fn now_ns(clock: i32) -> io::Result<u64> {
 mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
-    use std::process::{Child, Command, Stdio};
+    use std::process::Child;
     use std::time::Instant;
 
     use nix::libc;

@@ -1,5 +1,5 @@
-//! What may be done to the clocks of nodes: bent and restored while every thread of theirs is stopped.
-//! How that is done is in [`crate::clock`].
+//! What may be done to the clocks of nodes: bent and restored, in their memory while every thread of theirs is stopped, or by the file
+//! that they ask. How that is done is in [`crate::clock`].
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::process::{Process, is_stopped};
 use super::{Cluster, ClusterError, Seen, Slot, refused};
 use crate::NodeId;
-use crate::clock::{self, Offsets, Skew};
+use crate::clock::{self, Offsets, Skew, file};
 
 /// Tries until no thread is just reading a clock. One look in a hundred finds one in a busy node.
 const TRIES_MAX: u32 = 200;
@@ -20,24 +20,52 @@ impl Cluster {
     /// # Errors
     /// It does not run, or its memory may not be written.
     pub fn bend_clocks(&self, node: NodeId, skew: &Skew) -> Result<Seen, ClusterError> {
+        if let Some(path) = self.system.clock_file(&self.run_dir, node) {
+            let slot = self.living(node)?;
+            let (Slot::Up(process) | Slot::Paused(process)) = &*slot else {
+                return Err(ClusterError::State { node, state: slot.state() });
+            };
+            file::bend(&path, skew)
+                .map_err(|error| refused(&format!("bend the clocks of n{node}"), error))?;
+            return Ok(Seen {
+                pid: process.pid(),
+                saw: "its clock file written".to_owned(),
+                confirmed: true,
+            });
+        }
         self.while_stopped(node, "bend the clocks", |pids| clock::bend(pids, skew))
     }
 
-    /// Gives a node its clocks back.
+    /// Gives a node its clocks back; where it asks a file, also while it does not run.
     ///
     /// # Errors
     /// It does not run, or its memory may not be written.
-    pub fn restore_clocks(&self, node: NodeId) -> Result<Seen, ClusterError> {
-        self.while_stopped(node, "restore the clocks", clock::restore)
+    pub fn restore_clocks(&self, node: NodeId) -> Result<(), ClusterError> {
+        match self.system.clock_file(&self.run_dir, node) {
+            Some(path) => file::restore(&path)
+                .map_err(|error| refused(&format!("restore the clocks of n{node}"), error)),
+            None => self.while_stopped(node, "restore the clocks", clock::restore).map(drop),
+        }
     }
 
-    /// How far the clocks of a node are from the time, and whether they are bent; `None` if it does not run.
-    pub fn clock_offsets(&self, node: NodeId) -> Option<(Offsets, bool)> {
-        let pid = match &*self.slot(node) {
-            Slot::Up(process) | Slot::Paused(process) => process.pid(),
-            Slot::Killed | Slot::Dead => return None,
-        };
-        Some((clock::offsets(pid).ok()?, clock::is_bent(pid).ok()?))
+    /// How far the clocks of a node are from the time by the code in its memory; `None` if it does not run, or has none there.
+    pub fn clock_offsets(&self, node: NodeId) -> Option<Offsets> {
+        clock::offsets(self.clock_pid(node)?).ok()
+    }
+
+    /// Whether a node lost a bend of its clocks: it was started again since.
+    pub fn has_lost_bend(&self, node: NodeId) -> bool {
+        let bent = |pid| clock::is_bent(pid).unwrap_or(true);
+        self.clock_pid(node).is_some_and(|pid| !bent(pid))
+    }
+
+    /// The process in whose memory the clocks of a node are bent.
+    fn clock_pid(&self, node: NodeId) -> Option<u32> {
+        match &*self.slot(node) {
+            _ if self.system.clock_file(&self.run_dir, node).is_some() => None,
+            Slot::Up(process) | Slot::Paused(process) => Some(process.pid()),
+            Slot::Killed | Slot::Dead => None,
+        }
     }
 
     /// Does something to the processes of a node while all their threads are stopped, again and again until none is where it must not

@@ -196,6 +196,7 @@ impl Cluster {
             trace: config.trace,
             snapshot_entries: None,
             node_args: Vec::new(),
+            clock_file: false,
         };
         Cluster::start_all(Arc::new(system), &config.run_dir, addresses, config.proxied, None, None)
     }

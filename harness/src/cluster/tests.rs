@@ -70,6 +70,7 @@ fn scripted(binary: PathBuf) -> Whitewater {
         trace: true,
         snapshot_entries: None,
         node_args: Vec::new(),
+        clock_file: false,
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Acted, Ongoing, act};
 use crate::clock::{Offsets, Skew};
 use crate::cluster::Cluster;
 use crate::run_dir::node_name;
+use crate::system::ToldClocks;
 
 /// Between two looks whether a node was started again.
 const LOOK: Duration = Duration::from_millis(50);
@@ -22,9 +23,7 @@ pub(super) fn inject(cluster: &Cluster, victims: &[crate::NodeId], skew: &Skew) 
 /// A process that was started meanwhile has the right time, and the fault goes on.
 pub(super) fn tick(cluster: &Cluster, ongoing: &mut Ongoing, skew: &Skew) {
     for &node in &ongoing.nodes {
-        if cluster.clock_offsets(node).is_some_and(|(_, bent)| !bent)
-            && cluster.bend_clocks(node, skew).is_ok()
-        {
+        if cluster.has_lost_bend(node) && cluster.bend_clocks(node, skew).is_ok() {
             ongoing.steps += 1;
         }
     }
@@ -32,7 +31,8 @@ pub(super) fn tick(cluster: &Cluster, ongoing: &mut Ongoing, skew: &Skew) {
 }
 
 /// It bit if the clocks of a node were off in the way that they should by the code in its memory, and by what the node itself recorded,
-/// if it records the time.
+/// if it records the time. Of one that asks a file, its record alone tells: it is the node that says what it takes for the time, and the
+/// kernel when it said so.
 pub(super) fn heal(
     cluster: &Cluster,
     ongoing: &Ongoing,
@@ -40,12 +40,20 @@ pub(super) fn heal(
 ) -> (bool, Map<String, Value>) {
     let (mut bit, mut evidence) = (false, Map::new());
     for &node in &ongoing.nodes {
-        let Some((before, _)) = cluster.clock_offsets(node) else { continue };
-        let told = cluster.system().told_clock_ms(cluster.run_dir(), node);
-        bit |= expected(&before) && told.is_none_or(|told| agrees(told, before.monotonic_ms));
+        let told = cluster.system().told_clocks(cluster.run_dir(), node);
+        let recorded = |told: ToldClocks| {
+            let wall_ms = told.wall_ms?;
+            Some(Offsets { wall_ms, monotonic_ms: told.monotonic_ms })
+        };
+        let (before, told) = match cluster.system().clock_file(cluster.run_dir(), node) {
+            Some(_) => (told.and_then(recorded), None),
+            None => (cluster.clock_offsets(node), told),
+        };
         // A node that ends at this moment needs no healing, and whoever ended it starts it anew.
         let healed = cluster.restore_clocks(node).is_ok();
-        let after = cluster.clock_offsets(node).map(|(after, _)| after);
+        let Some(before) = before else { continue };
+        bit |= expected(&before) && told.is_none_or(|told| agrees(told.monotonic_ms, before.monotonic_ms));
+        let after = cluster.clock_offsets(node);
         let ms = |offset: f64| (offset * 10.0).round() / 10.0;
         let mut seen = json!({
             "wall_ms": ms(before.wall_ms),
@@ -54,7 +62,7 @@ pub(super) fn heal(
             "wall_ms_after": after.map(|after| ms(after.wall_ms)),
         });
         if let (Some(told), Value::Object(seen)) = (told, &mut seen) {
-            seen.insert("told_ms".to_owned(), ms(told).into());
+            seen.insert("told_ms".to_owned(), ms(told.monotonic_ms).into());
         }
         evidence.insert(node_name(node), seen);
     }

@@ -32,6 +32,15 @@ use crate::run_file::Binary;
 use crate::translate::{Damage, Election, TranslateError};
 use crate::workload::Operation;
 
+/// How far the clocks of a node were from the time by what it recorded, milliseconds; positive is ahead.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ToldClocks {
+    /// CLOCK_MONOTONIC.
+    pub monotonic_ms: f64,
+    /// CLOCK_REALTIME, if it records that, too.
+    pub wall_ms: Option<f64>,
+}
+
 /// What the processes of a run, and the clients that talk to them, are.
 pub trait System: Debug + Send + Sync {
     /// Its name, for people.
@@ -186,9 +195,14 @@ pub trait System: Debug + Send + Sync {
         0
     }
 
-    /// How far the monotonic clock of a node was from the time when it wrote the newest line of its record, milliseconds; positive is
-    /// ahead. `None` if it records no time.
-    fn told_clock_ms(&self, _dir: &RunDir, _node: NodeId) -> Option<f64> {
+    /// How far the clocks of a node were from the time when it wrote the newest line of its record; of its wall clock where it records
+    /// that, too. `None` if it records no time.
+    fn told_clocks(&self, _dir: &RunDir, _node: NodeId) -> Option<ToldClocks> {
+        None
+    }
+
+    /// The file that a node asks how wrong its clocks are; `None` if it asks none.
+    fn clock_file(&self, _dir: &RunDir, _node: NodeId) -> Option<PathBuf> {
         None
     }
 

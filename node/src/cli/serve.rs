@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Args, ValueEnum};
+use node::clock;
 use node::config::{
     CLOCK_DRIFT_PERCENT_MAX, CLUSTER_DEFAULT, ELECTION_TIMEOUT_MS_MAX, ELECTION_TIMEOUT_MS_MIN,
     HEARTBEAT_INTERVAL_MS, SNAPSHOT_ENTRIES, ServerConfig, TRAILING_ENTRIES,
@@ -79,6 +80,10 @@ pub(crate) struct Serve {
     /// How far wrong the clock of any member may go, in percent: leases are shorter by that.
     #[arg(long, default_value_t = CLOCK_DRIFT_PERCENT_MAX, env = "WHITEWATER_CLOCK_DRIFT_PERCENT_MAX")]
     clock_drift_percent_max: u64,
+    /// For tests: show what this file says instead of the time, and look at it anew whenever the time is asked. Each line bends one
+    /// clock, wall, monotonic or boot: CLOCK SINCE_NS SHOWN_NS RATE [UNTIL_NS]; first and last line are the same number.
+    #[arg(long, value_name = "FILE", env = "WHITEWATER_CLOCK_FILE")]
+    clock_file: Option<PathBuf>,
     /// Entries after which the state is written to a snapshot.
     #[arg(long, default_value_t = SNAPSHOT_ENTRIES, env = "WHITEWATER_SNAPSHOT_ENTRIES")]
     snapshot_entries: u64,
@@ -134,6 +139,12 @@ impl Serve {
             };
             let hint = "node serve ID ADDRESS1 ADDRESS2 …, or node serve ID --join --listen ADDRESS";
             return fail(error, hint, USAGE);
+        }
+        if let Some(path) = &self.clock_file
+            && let Err(error) = clock::bend_by(path)
+        {
+            let error = format!("cannot read the clock file {}: {error}", path.display());
+            return fail(&error, "it must be there, and may be empty", USAGE);
         }
         let key = match self.key_file.load() {
             Ok(key) => key,

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::clock;
 use crate::config::LOG_LINES_MAX;
 use crate::raft::event::{Event, Level};
 use crate::raft::types::NodeId;
@@ -116,7 +117,7 @@ impl Logger {
         if self.level.is_none_or(|wanted| level > wanted) {
             return;
         }
-        let line = Line { at: SystemTime::now(), level, text: text() };
+        let line = Line { at: clock::wall(), level, text: text() };
         if self.lines.as_ref().is_some_and(|lines| lines.try_send(line).is_err()) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

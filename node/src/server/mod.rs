@@ -182,7 +182,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     let mut outgoing = Vec::new();
     let mut leave_by = None;
     let mut lost_looked_at = 0;
-    let mut clocks = config.lease_reads.then(ClockWatch::default);
+    let mut time = Time { watch: config.lease_reads.then(ClockWatch::default) };
     loop {
         if stop.load(Ordering::Relaxed) {
             let now = monotonic_ns();
@@ -195,19 +195,21 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             }
         }
         wait(&sockets, &disk, &snapshots.thread, replica.next_deadline())?;
-        if clocks.as_mut().is_some_and(ClockWatch::jumped) {
-            replica.clock_jumped(monotonic_ns());
-        }
         if let Some(progress) = disk.completed()? {
-            replica.stored(monotonic_ns(), progress);
+            let now = time.now(&mut replica);
+            replica.stored(now, progress);
         }
         for outcome in snapshots.thread.completed()? {
-            replica.snapshot_outcome(monotonic_ns(), outcome);
+            let now = time.now(&mut replica);
+            replica.snapshot_outcome(now, outcome);
         }
         // Each at a time after it came, however long this process was stopped before it took it: a lease is to be over by then.
-        sockets.receive(|source, datagram| replica.datagram(monotonic_ns(), source, datagram));
+        sockets.receive(|source, datagram| {
+            let now = time.now(&mut replica);
+            replica.datagram(now, source, datagram);
+        });
         // After the datagrams: a node that was stopped for a while first hears the leader, then counts the silence.
-        let now = monotonic_ns();
+        let now = time.now(&mut replica);
         if now >= lost_looked_at + LOST_INTERVAL {
             lost_looked_at = now;
             replica.lost_by_kernel(sockets.lost());
@@ -216,7 +218,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
         let output = replica.flush(now);
         output.events.into_iter().for_each(|event| logger.event(event));
         if let Some(trace) = &mut trace {
-            trace.write(now, &output.trace)?;
+            trace.write(&output.trace)?;
         }
         disk.write(output.records);
         snapshots.give(output.snapshot_jobs);
@@ -239,6 +241,23 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     }
     logger.line(Level::Info, "stopped by request");
     Ok(())
+}
+
+/// The clock, and who watches it where leases count on it.
+struct Time {
+    watch: Option<ClockWatch>,
+}
+
+impl Time {
+    /// Nothing is done at a time that a clock shows that went wrong before the replica has heard that it did.
+    fn now(&mut self, replica: &mut Replica) -> u64 {
+        let Some(watch) = &mut self.watch else { return monotonic_ns() };
+        let (now, moved) = watch.look();
+        if moved {
+            replica.clock_jumped(now);
+        }
+        now
+    }
 }
 
 /// The snapshot thread, and the jobs that it has no room for yet: the replica bounds how many there are.

@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::ServerError;
+use crate::clock;
 use crate::trace::{TraceEvent, TraceLine};
 
 /// Name of the trace in the data directory.
@@ -34,13 +35,14 @@ impl TraceFile {
         }
     }
 
-    pub(super) fn write(&mut self, at: u64, events: &[TraceEvent]) -> Result<(), ServerError> {
+    pub(super) fn write(&mut self, events: &[TraceEvent]) -> Result<(), ServerError> {
         if events.is_empty() {
             return Ok(());
         }
         self.buffer.clear();
+        let (at, shown) = (clock::machine_ns(), clock::shown());
         let lines = events.iter().try_for_each(|event| {
-            serde_json::to_writer(&mut self.buffer, &TraceLine { at, event: event.clone() })?;
+            serde_json::to_writer(&mut self.buffer, &TraceLine { at, shown, event: event.clone() })?;
             self.buffer.push(b'\n');
             Ok::<(), io::Error>(())
         });
@@ -75,12 +77,15 @@ mod tests {
     fn a_torn_last_line_is_removed_and_the_rest_stays() {
         let dir = tempfile::tempdir().unwrap();
         let event = [TraceEvent::Durable { lsn: 7 }];
-        TraceFile::open(dir.path()).unwrap().write(1, &event).unwrap();
+        TraceFile::open(dir.path()).unwrap().write(&event).unwrap();
         let path = dir.path().join(FILE_NAME);
         let whole = std::fs::read(&path).unwrap();
         let torn = [&whole[..], &vec![b'x'; 200_000]].concat();
         std::fs::write(&path, torn).unwrap();
-        TraceFile::open(dir.path()).unwrap().write(1, &event).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), [&whole[..], &whole[..]].concat());
+        TraceFile::open(dir.path()).unwrap().write(&event).unwrap();
+        let lines = std::fs::read_to_string(&path).unwrap();
+        let read: Vec<TraceLine> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.as_bytes().starts_with(&whole) && read.len() == 2, "{lines}");
+        assert_eq!([&read[0].event, &read[1].event], [&event[0]; 2]);
     }
 }

@@ -9,16 +9,17 @@ use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use node::client::{Client, ClientConfig};
 use node::dump::{Dump, run_dump};
 use node::raft::reconfigure::Change as Reconfigure;
 use node::trace::{TraceEvent, TraceLine, TraceRole};
 
-use super::{Change, Image, Membership, Place, Session, Status, System, Transport};
+use super::{Change, Image, Membership, Place, Session, Status, System, ToldClocks, Transport};
 use crate::NodeId;
 use crate::anchor::Moment;
+use crate::clock::{Bending, file};
 use crate::cluster::Addresses;
 use crate::host::monotonic_ns;
 use crate::planted;
@@ -130,6 +131,8 @@ pub struct Whitewater {
     pub snapshot_entries: Option<u64>,
     /// Further flags.
     pub node_args: Vec<String>,
+    /// Whether nodes ask a file how wrong their clocks are.
+    pub clock_file: bool,
 }
 
 impl Whitewater {
@@ -143,6 +146,7 @@ impl Whitewater {
             trace: true,
             snapshot_entries: spec.snapshot_entries,
             node_args: spec.node_args.clone(),
+            clock_file: spec.clocks == Bending::File,
         }
     }
 
@@ -220,6 +224,10 @@ impl System for Whitewater {
         if let Some(entries) = self.snapshot_entries {
             command.arg("--snapshot-entries").arg(entries.to_string());
             command.arg("--trailing-entries").arg((entries / TRAILING).to_string());
+        }
+        if let Some(path) = self.clock_file(place.run_dir, place.node) {
+            file::create(&path)?;
+            command.arg("--clock-file").arg(path);
         }
         command.args(&self.node_args);
         if let Some(bug) = &self.bug {
@@ -306,7 +314,7 @@ impl System for Whitewater {
         if !line.contains("vote_sent") && !line.contains("leader") {
             return None;
         }
-        let TraceLine { at, event } = serde_json::from_str(line).ok()?;
+        let TraceLine { at, event, .. } = serde_json::from_str(line).ok()?;
         match event {
             TraceEvent::Role { role: TraceRole::Leader, term } => Some((Moment::Leader, at, term)),
             TraceEvent::VoteSent { term, .. } => Some((Moment::Vote, at, term)),
@@ -322,16 +330,26 @@ impl System for Whitewater {
         lines_from(&dir.node_trace(node), from).filter(install).count() as u64
     }
 
-    /// By the stamp of the newest line of its trace, and by when the kernel says that the file was written last.
-    fn told_clock_ms(&self, dir: &RunDir, node: NodeId) -> Option<f64> {
+    fn clock_file(&self, dir: &RunDir, node: NodeId) -> Option<PathBuf> {
+        self.clock_file.then(|| dir.clock(node))
+    }
+
+    /// By the stamps of the newest line of its trace, and by when the kernel says that the file was written last.
+    fn told_clocks(&self, dir: &RunDir, node: NodeId) -> Option<ToldClocks> {
         let path = dir.node_trace(node);
         let length = std::fs::metadata(&path).ok()?.len();
         let last = lines_from(&path, length.saturating_sub(TRACE_TAIL_BYTES))
             .filter_map(|line| serde_json::from_str::<TraceLine>(&line).ok());
-        let shown_ns = last.last()?.at;
-        let age = std::fs::metadata(&path).ok()?.modified().ok()?.elapsed().unwrap_or_default();
-        let written_ns = i128::from(monotonic_ns()) - age.as_nanos() as i128;
-        Some((i128::from(shown_ns) - written_ns) as f64 / 1e6)
+        let TraceLine { at, shown, .. } = last.last()?;
+        let written = std::fs::metadata(&path).ok()?.modified().ok()?;
+        let age_ns = written.elapsed().unwrap_or_default().as_nanos() as i128;
+        let written_ns = written.duration_since(UNIX_EPOCH).ok()?.as_nanos() as i128;
+        let ms = |shown_ns: u64, written_ns: i128| (i128::from(shown_ns) - written_ns) as f64 / 1e6;
+        let monotonic_ns = i128::from(monotonic_ns()) - age_ns;
+        Some(ToldClocks {
+            monotonic_ms: ms(shown.map_or(at, |shown| shown.monotonic), monotonic_ns),
+            wall_ms: shown.map(|shown| ms(shown.wall, written_ns)),
+        })
     }
 
     fn joint_entries(&self, dir: &RunDir, node: NodeId, (from, to): (u64, u64)) -> u64 {
@@ -421,7 +439,9 @@ mod tests {
     #[test]
     fn a_nodes_command_line_is_complete() {
         let addresses = Addresses::claim_with_spares(2, 1).unwrap();
-        let run_dir = RunDir::open(Path::new("run"));
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::open(dir.path());
+        (2..=3).for_each(|node| std::fs::create_dir_all(run_dir.node(node)).unwrap());
         let place = Place { node: 2, addresses: &addresses, proxied: true, run_dir: &run_dir };
         let system = Whitewater {
             binary: PathBuf::from("node"),
@@ -431,13 +451,15 @@ mod tests {
             trace: true,
             snapshot_entries: Some(50),
             node_args: vec!["--lease-reads".to_owned()],
+            clock_file: true,
         };
         let check = |node: NodeId, expected: &str| {
             let command = system.command(&Place { node, ..place }).unwrap();
             let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>();
             let rest = format!(
-                "--data-dir run/nodes/n{node}/data --cluster c --log-level info --trace --snapshot-entries 50 \
-                 --trailing-entries 10 --lease-reads --planted A03"
+                "--data-dir {home}/data --cluster c --log-level info --trace --snapshot-entries 50 --trailing-entries 10 \
+                 --clock-file {home}/clock --lease-reads --planted A03",
+                home = run_dir.node(node).display()
             );
             assert_eq!(args.join(" "), format!("serve {node} {expected} {rest}"));
         };
@@ -456,7 +478,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        let line = |event| serde_json::to_string(&TraceLine { at: 1, event }).unwrap() + "\n";
+        let line = |event| serde_json::to_string(&TraceLine { at: 1, shown: None, event }).unwrap() + "\n";
         let durable = line(TraceEvent::Durable { lsn: 1 });
         let install = line(TraceEvent::Install { lsn: 1, last_index: 7, term: 1, chain: 2, kept: false });
         write(run_dir.node_trace(1), &format!("{install}{durable}{install}{{\"at\""));
@@ -491,6 +513,7 @@ mod tests {
             trace: true,
             snapshot_entries,
             node_args: Vec::new(),
+            clock_file: false,
         }
     }
 }
