@@ -1,5 +1,5 @@
 //! Leadership transfer: an order to the leader to hand over, to a node that was drawn or to the one that is furthest.
-//! Taking the order is the system's business; that it was followed is told by the other nodes.
+//! Taking the order is the system's business; that it was the order that was followed is told by the nodes.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Behaviour for Transfer {
 }
 
 impl Described for Transfer {
-    const SUMMARY: &'static str = "asks the leader to hand over to a node that is drawn, or to the furthest; evidence: other nodes follow that one in a later term";
+    const SUMMARY: &'static str = "asks the leader to hand over to a node that is drawn, or to the furthest; evidence: by their own words a client asked the leader and the leader asked that one, whom others follow in the next term";
     const NEEDS: Needs = Needs::Orders;
     const DEPOSES_LEADER: bool = true;
 
@@ -78,7 +78,11 @@ impl SteppedFault for Transfer {
                     || true,
                     || {
                         let statuses = errand.cluster.statuses();
-                        let leader = leader_of(&statuses).filter(|l| l.node == to && l.term > from.term)?;
+                        let leader = leader_of(&statuses).filter(|l| l.node == to && l.term == from.term + 1)?;
+                        let (system, dir) = (errand.cluster.system(), errand.cluster.run_dir());
+                        if !system.was_handed_over(dir, from, to) {
+                            return None;
+                        }
                         let id = &statuses.get(&to)?.id;
                         let follows = |node: &u32| {
                             let status = &statuses[node];

@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use crate::NodeId;
 use crate::anchor::Moment;
-use crate::cluster::Addresses;
+use crate::cluster::{Addresses, Leader};
 use crate::run_dir::RunDir;
 use crate::run_file::Binary;
 use crate::translate::{Damage, Election, TranslateError};
@@ -204,6 +204,12 @@ pub trait System: Debug + Send + Sync {
     /// The file that a node asks how wrong its clocks are; `None` if it asks none.
     fn clock_file(&self, _dir: &RunDir, _node: NodeId) -> Option<PathBuf> {
         None
+    }
+
+    /// Whether the nodes themselves say that leader `from`, of that term, was ordered to hand over to `to`, and that `to` stood for election
+    /// because that leader told it to: an election for any other reason, a stop of the leader among them, is none.
+    fn was_handed_over(&self, _dir: &RunDir, _from: Leader, _to: NodeId) -> bool {
+        false
     }
 
     /// The entries that were appended while two majorities were needed, by the changes of membership between the entries

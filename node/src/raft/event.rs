@@ -42,6 +42,8 @@ pub enum Event {
     BecameLeader { term: Term },
     /// Follows.
     BecameFollower { term: Term, leader: Option<NodeId> },
+    /// Was asked by a client to hand leadership over.
+    TransferRequested { to: NodeId, term: Term },
     /// Hands leadership over.
     TransferStarted { to: NodeId, term: Term },
     /// Was asked by the leader to stand for election now.
@@ -140,6 +142,9 @@ impl fmt::Display for Event {
                 write!(f, "became follower of n{leader} in term {term}")
             }
             Event::BecameFollower { term, leader: None } => write!(f, "became follower in term {term}"),
+            Event::TransferRequested { to, term } => {
+                write!(f, "a client asks to hand leadership of term {term} over to n{to}")
+            }
             Event::TransferStarted { to, term } => {
                 write!(f, "handing leadership of term {term} over to n{to}")
             }

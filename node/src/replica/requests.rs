@@ -13,6 +13,7 @@ use crate::planted::planted;
 use crate::protocol::content::Content;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::{Purpose, REQUEST_BYTES_MAX, Request, RequestBody, Response, ResponseBody};
+use crate::raft::event::{Event, Level};
 use crate::raft::reconfigure::{Change, ChangeError};
 use crate::raft::types::{NodeId, Payload};
 use crate::raft::{Input, ReadState, Role};
@@ -300,6 +301,8 @@ impl Replica {
         }
         match self.raft.transfer_target(now, (to != 0).then_some(to)) {
             Some(to) => {
+                let term = self.raft.hard_state().term;
+                self.effects.event(Level::Info, || Event::TransferRequested { to, term });
                 self.step(now, Input::TransferLeader(Some(to)));
                 self.answer(waiter, ResponseBody::Transferring { to });
             }

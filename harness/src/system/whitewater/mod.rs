@@ -20,7 +20,7 @@ use super::{Change, Image, Membership, Place, Session, Status, System, ToldClock
 use crate::NodeId;
 use crate::anchor::Moment;
 use crate::clock::{Bending, file};
-use crate::cluster::Addresses;
+use crate::cluster::{Addresses, Leader};
 use crate::host::monotonic_ns;
 use crate::planted;
 use crate::run_dir::RunDir;
@@ -301,6 +301,13 @@ impl System for Whitewater {
         self.orders(addresses, timeout)?.transfer_leader(to).map_err(str::to_owned)
     }
 
+    fn was_handed_over(&self, dir: &RunDir, from: Leader, to: NodeId) -> bool {
+        let Leader { node, term } = from;
+        let says = |node, words: String| lines_from(&dir.stderr(node), 0).any(|line| line.ends_with(&words));
+        says(node, format!("a client asks to hand leadership of term {term} over to n{to}"))
+            && says(to, format!("leader n{node} of term {term} asks this node to stand for election"))
+    }
+
     fn installs_snapshots(&self) -> bool {
         self.trace && self.snapshot_entries.is_some_and(snapshots_are_frequent)
     }
@@ -496,6 +503,26 @@ mod tests {
         assert_eq!(system.joint_entries(&run_dir, 1, (0, 20)), 4 + 3);
         assert_eq!(system.joint_entries(&run_dir, 1, (6, 20)), 3);
         assert_eq!(system.joint_entries(&run_dir, 1, (9, 12)), 0);
+    }
+
+    #[test]
+    fn leadership_was_handed_over_if_both_say_so_of_that_term() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::open(dir.path());
+        let told = "x n2 info  leader n1 of term 4 asks this node to stand for election\n";
+        let stopped = "x n1 info  handing leadership of term 4 over to n2\n";
+        let ordered = "x n1 info  a client asks to hand leadership of term 4 over to n2\n";
+        let check = |of_n1: &str, of_n2: &str, term| {
+            for (node, said) in [(1, of_n1), (2, of_n2)] {
+                std::fs::create_dir_all(run_dir.node(node)).unwrap();
+                std::fs::write(run_dir.stderr(node), said).unwrap();
+            }
+            ours(None).was_handed_over(&run_dir, Leader { node: 1, term }, 2)
+        };
+        assert!(check(&(ordered.to_owned() + stopped), told, 4));
+        assert!(!check(ordered, told, 5), "that was another term");
+        assert!(!check(stopped, told, 4), "it was told to stop, not to hand over");
+        assert!(!check(ordered, "", 4), "the other never heard of it");
     }
 
     #[test]
