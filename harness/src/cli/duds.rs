@@ -1,7 +1,7 @@
 //! `harness duds`: for every kind of fault one run with it, which must be valid, and one in which it is a dud, which must be unknown
 //! because of that kind. What a dud is: [`crate::dud`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use checker::Verdict;
@@ -19,6 +19,9 @@ pub(super) struct Args {
     /// Seed of every run [default: a random one]
     #[arg(long, value_parser = seed)]
     seed: Option<u64>,
+    /// Keep the runs in this directory, KIND and KIND-dud [default: they are removed]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 /// What came of one kind.
@@ -48,9 +51,16 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let spec = args.spec.spec(args.seed.unwrap_or_else(fresh_seed), system.as_ref())?;
     let harness = std::env::current_exe()?;
     let run = |spec: &Spec, dud: Option<FaultKind>| -> Result<Result<Summary, String>, Failure> {
-        let dir = tempdir(spec, dud)?;
+        let dir = match (&args.out, dud, &spec.faults[..]) {
+            (Some(out), None, [kind]) => out.join(kind.name()),
+            (Some(out), Some(kind), _) => out.join(format!("{kind}-dud")),
+            _ => tempdir(spec, dud)?,
+        };
         let outcome = run_one(&harness, &args.spec.flags(spec), spec.seed, dud, &dir);
-        std::fs::remove_dir_all(&dir)?;
+        // There is none if it could not even begin.
+        if args.out.is_none() && dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
         outcome
     };
     print::say(&print::duds_head(&spec));
