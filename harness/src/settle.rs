@@ -161,7 +161,12 @@ pub fn serve(
     let workload = Mutex::new(workload);
     let silent = silent(pinned.iter_mut().collect(), &workload, &key, deadline);
     let agreed = if !silent.is_empty() {
-        Err(format!("no write and read through {}", silent.join(", ")))
+        let others = pinned.len() - silent.len();
+        Err(format!(
+            "no write and read through {}{}",
+            silent.join(", "),
+            advice(cluster.system().description(), others)
+        ))
     } else if cluster.system().tells_applied() {
         let nodes: Vec<NodeId> = pinned.iter().map(|node| node.id).collect();
         agree(cluster, &nodes, deadline).map(|index| format!("all nodes agree at index {index}"))
@@ -274,14 +279,29 @@ impl Quorum {
         let detail = match silent.as_slice() {
             [] => self.sentence("serve"),
             silent => {
-                format!("{}: no write and read through {}", self.sentence("do not serve"), silent.join(", "))
+                let advice = advice(cluster.system().description(), self.core.len() - silent.len());
+                let sentence = self.sentence("do not serve");
+                format!("{sentence}: no write and read through {}{advice}", silent.join(", "))
             }
         };
         broken.then_some(Settled { outcome, waited, detail, nodes: self.core.len() })
     }
 }
 
-/// Names of the nodes that do not serve before the deadline.
+/// What may be wrong if some nodes do not serve while `others` do: every node has to, and where a description says how clients talk
+/// to it, it is often these that stop at one which is not the leader.
+fn advice(description: Option<&str>, others: usize) -> String {
+    let has_clients = |text: &str| text.contains("[driver]") || text.contains("[http]");
+    if !description.is_some_and(has_clients) || others == 0 {
+        return String::new();
+    }
+    let serve = if others == 1 { "another serves" } else { "others serve" };
+    format!(
+        "; {serve}, so if this system serves through its leader alone, a driver has to ask that, whichever node it is given (`A driver of your own` in harness/README.md)"
+    )
+}
+
+/// Names of the nodes that do not serve before the deadline, each with what a client was told last.
 pub(crate) fn silent(
     nodes: Vec<&mut Pinned<'_>>,
     workload: &Mutex<&mut Workload>,
@@ -295,7 +315,7 @@ pub(crate) fn silent(
     })
 }
 
-/// The node's name, if it does not serve a write and the read of it before the deadline.
+/// The node's name, if it does not serve a write and the read of it before the deadline, and why not.
 fn probe(
     node: &mut Pinned<'_>,
     workload: &Mutex<&mut Workload>,
@@ -304,12 +324,11 @@ fn probe(
 ) -> Option<String> {
     loop {
         let (write, read) = workload.lock().unwrap_or_else(PoisonError::into_inner).probe(key);
-        let served = [write, read].iter().all(|op| node.worker.perform(op, 0).kind == EventType::Ok);
-        if served {
-            return None;
-        }
+        let mut answers = [write, read].into_iter().map(|op| node.worker.perform(&op, 0));
+        let refused = answers.find(|answer| answer.kind != EventType::Ok)?;
         if Instant::now() >= deadline {
-            return Some(node_name(node.id));
+            let name = node_name(node.id);
+            return Some(refused.error.map_or(name.clone(), |error| format!("{name} ({error})")));
         }
         std::thread::sleep(RETRY);
     }
@@ -388,6 +407,16 @@ mod tests {
         assert_eq!(outcome(true, seconds(60)), Outcome::Served);
         assert_eq!(outcome(false, STARVED_LAG), Outcome::NotServed);
         assert_eq!(outcome(false, STARVED_LAG + Duration::from_nanos(1)), Outcome::Starved);
+    }
+
+    #[test]
+    fn where_some_nodes_serve_a_described_system_gets_the_advice_to_follow_the_leader() {
+        assert!(advice(Some("[driver]\ncommand = []"), 1).starts_with("; another serves, so if"));
+        assert!(advice(Some("[http]\nport = \"x\""), 2).contains("a driver has to ask that"));
+        assert_eq!(
+            advice(Some("[driver]"), 0) + &advice(Some("kind = \"maelstrom\""), 2) + &advice(None, 2),
+            ""
+        );
     }
 
     #[test]
