@@ -386,11 +386,9 @@ impl Run<'_> {
     /// Looks for nodes that died by themselves, and for trouble in what they print.
     fn look(&self) {
         nemesis::report_self_exits(self.cluster, &|f, value| self.record(f, value));
-        for trouble in self.logs.lock().unwrap_or_else(PoisonError::into_inner).look() {
-            // What a node says of its disk while that is broken is no violation.
-            if self.cluster.is_excused(trouble.node) {
-                continue;
-            }
+        // What a node says of its disk while that is broken is no violation.
+        let excused = |node, path: &Path, at| self.cluster.is_log_excused(node, path, at);
+        for trouble in self.logs.lock().unwrap_or_else(PoisonError::into_inner).look(excused) {
             let status = format!("its log says {:?}", trouble.text);
             let value = json!({"node": node_name(trouble.node), "status": status, "stderr": trouble.line});
             self.record("self_exit", value);

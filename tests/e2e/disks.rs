@@ -10,6 +10,8 @@ use tests::processes;
 use tests::recorded::Recorded;
 use tests::sandbox::Sandbox;
 
+use crate::any_system::there_is;
+
 /// Whether this machine lets the harness mount; says so if not.
 pub(crate) fn there_are_disks(sandbox: &Sandbox) -> bool {
     let said = Said::of(sandbox.command(&binaries().harness).arg("doctor")).exits(0).stdout;
@@ -27,6 +29,25 @@ fn mounts(path: &Path) -> usize {
     let mounts =
         processes.map(|entry| std::fs::read_to_string(entry.path().join("mounts")).unwrap_or_default());
     mounts.map(|mounts| mounts.lines().filter(|line| line.contains(&text)).count()).sum()
+}
+
+/// It ends where it cannot write or read, as it should, and is started again when its disk is whole.
+#[test]
+fn etcd_that_ends_on_a_broken_disk_is_valid() {
+    let sandbox = Sandbox::new();
+    if !there_are_disks(&sandbox) || !there_is("etcd", "--version") {
+        return;
+    }
+    let out = sandbox.out("etcd");
+    let args =
+        ["run", "--system", "etcd", "--nodes", "1", "--faults", "eio,disk_full", "--workload", "register"];
+    let load = ["--clients", "8", "--rate", "400", "--time", "6s", "--seed", "5"];
+    let said = sandbox.run(&[&args[..], &load].concat(), &out).exits(0);
+    let run = Recorded::at(&out);
+    assert_eq!(run.verdict(), "valid", "{said}");
+    let ended = run.nemesis("expected_exit");
+    assert!(ended.iter().any(|value| value["status"] == "exit 1"), "{said}\n{ended:?}");
+    sandbox.assert_nothing_left();
 }
 
 #[test]

@@ -332,6 +332,8 @@ impl Cluster {
             Some(backup) => self.change_disk(node, |disk| disk.restore(backup)).is_ok(),
             None => false,
         };
+        // Before it starts, when nothing excuses it any more: its last words may not have been read yet.
+        self.excuse_logs(node);
         // If it does not start it is not up, and does not serve in the end.
         if self.start(node).is_ok() {
             lock(&self.expected_exits).push(ExpectedExit { node, status, restored });

@@ -28,6 +28,19 @@ impl Cluster {
         lock(&self.logs_before).insert(node, self.logs(node).map(|(_, path)| length(&path)));
     }
 
+    /// What a node printed in the life that is over is explained by a fault.
+    pub(super) fn excuse_logs(&self, node: NodeId) {
+        let before = lock(&self.logs_before).get(&node).copied().unwrap_or_default();
+        let lives = self.logs(node).into_iter().zip(before);
+        let lives = lives.map(|((_, path), from)| (path.clone(), from..length(&path)));
+        lock(&self.excused_logs).extend(lives);
+    }
+
+    /// Whether what a node printed there is to be expected: a fault has it in its hands, or had until that life was over.
+    pub(crate) fn is_log_excused(&self, node: NodeId, path: &Path, at: u64) -> bool {
+        self.is_excused(node) || lock(&self.excused_logs).get(path).is_some_and(|life| life.contains(&at))
+    }
+
     /// The end of what a node printed since its last start, behind where: stderr, or stdout if it said nothing there.
     pub(super) fn last_words(&self, node: NodeId) -> (&'static str, String) {
         let before = lock(&self.logs_before).get(&node).copied().unwrap_or_default();
@@ -81,12 +94,13 @@ impl LogWatch {
         LogWatch { files, texts: texts.to_vec() }
     }
 
-    /// The first line of each log since the last look that means trouble. A line is looked at when it is whole.
-    pub fn look(&mut self) -> Vec<Trouble> {
+    /// The first line of each log since the last look that means trouble, and that is not `excused`: by who printed it, in which log, and
+    /// where in it. A line is looked at when it is whole.
+    pub fn look(&mut self, excused: impl Fn(NodeId, &Path, u64) -> bool) -> Vec<Trouble> {
         let mut found = Vec::new();
         for (node, path, offset) in &mut self.files {
             let mut bytes = Vec::new();
-            let read = File::open(path).and_then(|mut file| {
+            let read = File::open(&*path).and_then(|mut file| {
                 file.seek(SeekFrom::Start(*offset))?;
                 file.take(LOOK_BYTES_MAX).read_to_end(&mut bytes)
             });
@@ -100,13 +114,18 @@ impl LogWatch {
                 None if bytes.len() as u64 == LOOK_BYTES_MAX => bytes.len(),
                 None => 0,
             };
-            *offset += whole as u64;
-            let text = String::from_utf8_lossy(&bytes[..whole]);
-            let trouble = text.lines().find_map(|line| {
-                let text = self.texts.iter().find(|text| line.contains(text.as_str()))?;
-                let line = line.chars().take(LINE_CHARS_MAX).collect();
-                Some(Trouble { node: *node, text: text.clone(), line })
+            let mut lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(|line| {
+                let at = *offset;
+                *offset += line.len() as u64;
+                (at, String::from_utf8_lossy(line))
             });
+            let trouble = lines.find_map(|(at, line)| {
+                let text = self.texts.iter().find(|text| line.contains(text.as_str()))?;
+                let line = line.trim_end().chars().take(LINE_CHARS_MAX).collect();
+                (!excused(*node, path, at)).then(|| Trouble { node: *node, text: text.clone(), line })
+            });
+            // The rest was read, too.
+            lines.for_each(drop);
             found.extend(trouble);
         }
         found
@@ -134,15 +153,16 @@ mod tests {
                 .unwrap();
         };
         let mut watch = LogWatch::new(&run_dir, 2, &["panic:".to_owned()]);
-        assert_eq!(watch.look(), []);
+        let mut look = || watch.look(|_, path, at| path.ends_with("stdout.log") && at < 10);
+        assert_eq!(look(), []);
         append(run_dir.stderr(2), "fine\npanic: at");
-        assert_eq!(watch.look(), [], "the line is not whole");
+        assert_eq!(look(), [], "the line is not whole");
         append(run_dir.stderr(2), " the disk\npanic: again\n");
         let line = "panic: at the disk".to_owned();
-        assert_eq!(watch.look(), [Trouble { node: 2, text: "panic:".to_owned(), line }]);
-        assert_eq!(watch.look(), []);
-        append(run_dir.stdout(2), "a panic: on stdout\n");
-        assert_eq!(watch.look().len(), 1);
-        assert!(LogWatch::new(&run_dir, 2, &[]).look().is_empty());
+        assert_eq!(look(), [Trouble { node: 2, text: "panic:".to_owned(), line }]);
+        assert_eq!(look(), []);
+        append(run_dir.stdout(2), "a panic: of an earlier life\npanic: on stdout\n");
+        assert_eq!(look().into_iter().map(|trouble| trouble.line).collect::<Vec<_>>(), ["panic: on stdout"]);
+        assert!(LogWatch::new(&run_dir, 2, &[]).look(|_, _, _| false).is_empty());
     }
 }

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -164,6 +165,8 @@ pub struct Cluster {
     slots: Vec<Mutex<Slot>>,
     /// How long the logs of each node were when it was last started: stderr, stdout.
     logs_before: Mutex<BTreeMap<NodeId, [u64; 2]>>,
+    /// Of each log the last part that a fault explains, bytes.
+    excused_logs: Mutex<BTreeMap<PathBuf, Range<u64>>>,
     /// Found, but not yet asked for.
     self_exits: Mutex<Vec<SelfExit>>,
     /// Where nodes keep their data, if not on this machine's disk.
@@ -231,6 +234,7 @@ impl Cluster {
             spawner,
             slots,
             logs_before: Mutex::default(),
+            excused_logs: Mutex::default(),
             self_exits,
             disks,
             excuses: Mutex::default(),
