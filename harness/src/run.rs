@@ -267,11 +267,11 @@ pub fn run(
         logs: &logs,
     };
     let watch = LagProbe::start();
-    let workload = run.load(workload, interrupted, observe)?;
+    let (workload, violated) = run.load(workload, interrupted, observe)?;
     // Later the wait for a quorum says by itself that it was starved.
     let lag = watch.max();
     recorder.nemesis("phase", json!({"phase": "settle"}));
-    let (settled, mut states) = run.settle(workload, observe)?;
+    let (settled, mut states) = run.settle(workload, violated, observe)?;
 
     // Nodes that end by themselves while being asked count as well; after `stop_all` nobody can.
     run.look();
@@ -447,13 +447,13 @@ impl Run<'_> {
     }
 
     /// Loads the cluster while the nemesis hurts it. A node that dies by itself ends the load at once, and so does a violation unless
-    /// the plan says otherwise.
+    /// the plan says otherwise; whether there was one.
     fn load(
         &self,
         mut workload: Workload,
         interrupted: &AtomicBool,
         observe: &mut dyn FnMut(Stage<'_>),
-    ) -> Result<Workload, RunError> {
+    ) -> Result<(Workload, bool), RunError> {
         let spec = &self.plan.spec;
         let nodes: Vec<_> = (1..=spec.nodes).zip(self.cluster.client_addrs()).collect();
         let stride = self.stride();
@@ -521,7 +521,7 @@ impl Run<'_> {
             return Err(RunError::Broken(why));
         }
         observe(Stage::Loaded { tally: &self.recorder.tally(), took: started.elapsed() });
-        Ok(workload.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok((workload.into_inner().unwrap_or_else(PoisonError::into_inner), violated))
     }
 
     /// Records a violation, and ends the load, or freezes the cluster until somebody looked, as the plan says.
@@ -562,6 +562,7 @@ impl Run<'_> {
     fn settle(
         &self,
         mut workload: Workload,
+        mut violated: bool,
         observe: &mut dyn FnMut(Stage<'_>),
     ) -> Result<(Settled, Vec<State>), RunError> {
         let spec = &self.plan.spec;
@@ -593,6 +594,7 @@ impl Run<'_> {
         {
             self.recorder.nemesis("quorum", held.to_json());
             observe(Stage::Held { held: &held });
+            violated |= !held.served();
             // If it did not serve that is a violation; whether writes are lost as well, only those can tell who serve again.
         }
         let settled = settle::serve(self.cluster, &mut pinned, &mut workload, within, &starved);
@@ -605,7 +607,8 @@ impl Run<'_> {
         let states = settle::final_reads(&mut pinned, &workload.keys());
         observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
         let spare = spec.nodes >= 3 && tolerated != Some(0);
-        if spare && whole && dead.is_empty() && !self.plan.system.tells_state() {
+        // Whether a state went another way says nothing new of a system that is known to be broken.
+        if spare && whole && !violated && dead.is_empty() && !self.plan.system.tells_state() {
             let asking = Instant::now();
             let turns = aside::step_aside(self.cluster, self.fabric, &mut pinned, &mut workload);
             turns.iter().for_each(|turn| self.recorder.nemesis("aside", turn.to_json()));
