@@ -4,6 +4,7 @@
 
 mod any_system;
 mod bad_links;
+mod blind;
 mod by_hand;
 mod campaign;
 mod ctrl_c;
