@@ -114,7 +114,8 @@ mod enabled {
             | FaultKind::Rate
             | FaultKind::Reset
             | FaultKind::Garble
-            | FaultKind::CutClients => &[Reach::Rule],
+            | FaultKind::CutClients
+            | FaultKind::Depose => &[Reach::Rule],
             FaultKind::Snapshot => &[Reach::Signal, Reach::Rule],
             FaultKind::FdLimit | FaultKind::MemoryLimit => &[Reach::Limit],
             FaultKind::ClockJump | FaultKind::ClockRate => &[Reach::Clock],

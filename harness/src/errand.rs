@@ -18,7 +18,6 @@ use crate::system::Change;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A fault under way, as the thread that carries it out sees it.
-#[derive(Debug)]
 pub(crate) struct Errand<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) fabric: &'a Fabric,
@@ -30,6 +29,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) due: Arc<AtomicBool>,
     /// Set when all is to be healed at once.
     pub(crate) stop: &'a AtomicBool,
+    /// When the newest acknowledged write was asked for, see [`crate::nemesis::Record`].
+    pub(crate) acknowledged: &'a (dyn Fn() -> u64 + Sync),
 }
 
 /// How it ended: healed, as far as that was possible.
@@ -84,7 +85,7 @@ impl Errand<'_> {
             if started.elapsed() >= within || !go_on() {
                 return None;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(LOOK.min(within.saturating_sub(started.elapsed())));
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Record<'a> {
     pub sink: &'a dyn Fn(&str, Value),
     /// Tells which writes clients wait for.
     pub in_flight: &'a dyn Fn() -> Vec<InFlight>,
+    /// Tells when the newest write that was acknowledged was asked for, nanoseconds of CLOCK_MONOTONIC; 0 if none was.
+    pub acknowledged: &'a (dyn Fn() -> u64 + Sync),
 }
 
 impl std::fmt::Debug for Record<'_> {
@@ -65,7 +67,7 @@ pub fn run(
     std::thread::scope(|scope| {
         let (active, waiting, armed) = (BTreeMap::new(), VecDeque::new(), Vec::new());
         let traffic = Traffic::default();
-        let Record { sink, in_flight } = record;
+        let Record { sink, in_flight, acknowledged } = record;
         let mut nemesis = Nemesis {
             scope,
             seed,
@@ -73,6 +75,7 @@ pub fn run(
             fabric,
             sink,
             in_flight,
+            acknowledged,
             started,
             stop,
             active,
@@ -154,6 +157,7 @@ struct Nemesis<'a, 'env> {
     fabric: &'a Fabric,
     sink: &'a dyn Fn(&str, Value),
     in_flight: &'a dyn Fn() -> Vec<InFlight>,
+    acknowledged: &'a (dyn Fn() -> u64 + Sync),
     started: Instant,
     stop: &'a AtomicBool,
     active: BTreeMap<u32, Active<'a>>,
@@ -442,9 +446,9 @@ impl<'a> Nemesis<'a, '_> {
     fn send_out(&self, steps: &'a dyn SteppedFault, active: &Active<'_>) -> Underway<'a> {
         let (id, kind) = (active.planned.id, active.planned.fault.kind());
         let due = Arc::new(AtomicBool::new(false));
-        let (cluster, fabric, stop) = (self.cluster, self.fabric, self.stop);
+        let (cluster, fabric, stop, acknowledged) = (self.cluster, self.fabric, self.stop, self.acknowledged);
         let victims = active.ongoing.nodes.clone();
-        let errand = Errand { cluster, fabric, id, victims, due: due.clone(), stop };
+        let errand = Errand { cluster, fabric, id, victims, due: due.clone(), stop, acknowledged };
         Underway { due, thread: self.scope.spawn(move || dud::during(kind, || steps.carry_out(&errand))) }
     }
 

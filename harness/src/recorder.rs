@@ -30,6 +30,8 @@ struct Inner {
     tally: Tally,
     /// Writes that are not answered yet, by process.
     in_flight: BTreeMap<u64, InFlight>,
+    /// When the newest acknowledged one was asked for, nanoseconds of CLOCK_MONOTONIC.
+    acknowledged: u64,
     /// The first write that the file system refused. The history is useless from there on.
     refused: Option<io::Error>,
 }
@@ -42,8 +44,8 @@ impl Recorder {
     pub fn create(path: &Path, header: &Header, started: Instant) -> io::Result<Recorder> {
         let mut file = File::create(path)?;
         file.write_all((serde_json::to_string(header)? + "\n").as_bytes())?;
-        let inner =
-            Inner { file, next: 0, tally: Tally::default(), in_flight: BTreeMap::new(), refused: None };
+        let (tally, in_flight) = (Tally::default(), BTreeMap::new());
+        let inner = Inner { file, next: 0, tally, in_flight, acknowledged: 0, refused: None };
         Ok(Recorder { started, inner: Mutex::new(inner) })
     }
 
@@ -85,6 +87,11 @@ impl Recorder {
         self.lock().in_flight.values().cloned().collect()
     }
 
+    /// When the newest write that was acknowledged was asked for, nanoseconds of CLOCK_MONOTONIC; 0 if none was.
+    pub fn acknowledged(&self) -> u64 {
+        self.lock().acknowledged
+    }
+
     /// What was recorded so far.
     pub fn tally(&self) -> Tally {
         self.lock().tally.clone()
@@ -117,7 +124,12 @@ impl Recorder {
                     inner.in_flight.insert(process, write);
                 }
                 (EventType::Invoke, _) => {}
-                _ => drop(inner.in_flight.remove(&process)),
+                (kind, _) => {
+                    let asked = inner.in_flight.remove(&process).map(|write| write.since);
+                    if let Some(asked) = asked.filter(|_| kind == EventType::Ok) {
+                        inner.acknowledged = inner.acknowledged.max(asked);
+                    }
+                }
             }
         }
         // One write(2) a line: what a client did is in the kernel before it does it, even if the harness is killed.
@@ -178,18 +190,26 @@ mod tests {
         (write.f, write.node) = ("write".to_owned(), Some("n1".to_owned()));
         recorder.client(write.clone());
         assert_eq!(recorder.in_flight().iter().map(|open| open.node.as_str()).collect::<Vec<_>>(), ["n1"]);
+        let since = recorder.in_flight()[0].since;
         (write.kind, write.node) = (EventType::Info, None);
-        recorder.client(write);
+        recorder.client(write.clone());
         assert_eq!(recorder.in_flight(), [], "an unknown outcome is one, too");
+        assert!(recorder.acknowledged() < since, "and no acknowledgement");
+        (write.kind, write.node) = (EventType::Invoke, Some("n1".to_owned()));
+        recorder.client(write.clone());
+        let asked = recorder.in_flight()[0].since;
+        write.kind = EventType::Ok;
+        recorder.client(write);
+        assert_eq!(recorder.acknowledged(), asked);
 
         let text = std::fs::read_to_string(&path).unwrap();
         let mut lines = text.lines();
         assert_eq!(serde_json::from_str::<Header>(lines.next().unwrap()).unwrap(), header);
         let events: Vec<Event> = lines.map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!(events.iter().map(|e| e.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(events.iter().map(|e| e.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!(events[0].process, Process::Nemesis);
         assert_eq!(events[2], Event { index: 2, ..event(EventType::Ok, 4) });
-        assert_eq!(recorder.finish().unwrap().ok, 1);
+        assert_eq!(recorder.finish().unwrap().ok, 2);
     }
 
     #[test]
@@ -202,6 +222,7 @@ mod tests {
             next: 0,
             tally: Tally::default(),
             in_flight: BTreeMap::new(),
+            acknowledged: 0,
             refused: None,
         };
         let recorder = Recorder { started: Instant::now(), inner: Mutex::new(inner) };

@@ -110,7 +110,7 @@ pub enum Stage<'a> {
         /// What came of it.
         held: &'a Settled,
     },
-    /// Each node stepped aside in turn.
+    /// Each node had its turn to lead.
     Aside {
         /// The turns.
         turns: &'a [Turn],
@@ -240,7 +240,7 @@ pub fn run(
     let leader = cluster.wait_up(READY_WITHIN)?;
 
     let can_cas = plan.system.functions().iter().any(|function| function == "cas");
-    let workload = Workload::new(spec.workload, can_cas);
+    let workload = Workload::new(spec.workload, can_cas, spec.rate);
     let header = Header {
         format: checker::history::FORMAT.to_owned(),
         version: checker::history::VERSION.to_owned(),
@@ -491,7 +491,11 @@ impl Run<'_> {
             scope.spawn(|| watch.follow(&history, &|| self.recorder.now(), &stop));
             let faults = scope.spawn(|| {
                 let schedule = &self.plan.schedule;
-                let record = nemesis::Record { sink: &sink, in_flight: &|| self.recorder.in_flight() };
+                let recorder = self.recorder;
+                let acknowledged = || recorder.acknowledged();
+                let in_flight = || recorder.in_flight();
+                let record =
+                    nemesis::Record { sink: &sink, in_flight: &in_flight, acknowledged: &acknowledged };
                 nemesis::run(schedule, spec.seed, self.cluster, self.fabric, record, started, &heal);
             });
             while started.elapsed() < time
@@ -610,7 +614,7 @@ impl Run<'_> {
         // Whether a state went another way says nothing new of a system that is known to be broken.
         if spare && whole && !violated && dead.is_empty() && !self.plan.system.tells_state() {
             let asking = Instant::now();
-            let turns = aside::step_aside(self.cluster, self.fabric, &mut pinned, &mut workload);
+            let turns = aside::take_turns(self.cluster, self.fabric, &mut pinned, &mut workload, links);
             turns.iter().for_each(|turn| self.recorder.nemesis("aside", turn.to_json()));
             observe(Stage::Aside { turns: &turns, took: asking.elapsed() });
         }

@@ -106,7 +106,7 @@ impl Printer {
                 }
             }
             Stage::Held { held } => self.say(&timed(&format!("  quorum  {}", held.detail), held.waited)),
-            Stage::Aside { turns, took } => self.say(&timed(&aside_words(turns), *took)),
+            Stage::Aside { turns, took } => self.say(&timed(&turn_words(turns), *took)),
             Stage::Settled { settled, took } => {
                 self.say(&timed(&format!("  settle  {}", settled.detail), *took));
             }
@@ -213,15 +213,22 @@ fn load_words(tally: &Tally) -> String {
     )
 }
 
-/// `n2 n1 n3 stepped aside in turn, the others told 17 keys`.
-fn aside_words(turns: &[Turn]) -> String {
+/// `aside n2 n1 n3 in turn: the others told 17 keys each time`, or `turns n2 n1 n3 n4 n5 as the only one that others hear: …`.
+fn turn_words(turns: &[Turn]) -> String {
     let nodes: Vec<String> = turns.iter().map(|turn| node_name(turn.node)).collect();
+    let nodes = nodes.join(" ");
     let keys = turns.iter().map(|turn| turn.keys).min().unwrap_or_default();
-    let told = match turns.iter().find(|turn| !turn.served) {
-        Some(turn) => format!("without {} the others did not serve in time", node_name(turn.node)),
-        None => format!("the others told {keys} keys each time"),
-    };
-    format!("  aside   {} in turn: {told}", nodes.join(" "))
+    let silent = turns.iter().find(|turn| !turn.served).map(|turn| node_name(turn.node));
+    match (turns.iter().all(|turn| turn.hub), silent) {
+        (true, None) => format!("  turns   {nodes} led in turn: each told {keys} keys or more"),
+        (true, Some(silent)) => {
+            format!("  turns   {nodes} in turn: heard alone, {silent} did not serve in time")
+        }
+        (false, None) => format!("  aside   {nodes} in turn: the others told {keys} keys each time"),
+        (false, Some(silent)) => {
+            format!("  aside   {nodes} in turn: without {silent} the others did not serve in time")
+        }
+    }
 }
 
 /// One kind: `kill 9`, `kill 8/9` if one had no effect, and its telling counter.

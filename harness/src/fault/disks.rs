@@ -154,7 +154,7 @@ mod tests {
         let lines = RefCell::new(Vec::new());
         let sink = |f: &str, value: Value| lines.borrow_mut().push((f.to_owned(), value));
         let schedule = Schedule::read(&path).unwrap();
-        let record = nemesis::Record { sink: &sink, in_flight: &Vec::new };
+        let record = nemesis::Record { sink: &sink, in_flight: &Vec::new, acknowledged: &|| 0 };
         nemesis::run(&schedule, 1, &cluster, &fabric, record, Instant::now(), &AtomicBool::new(false));
         let started = Instant::now();
         while cluster.up() != [1, 2, 3] {

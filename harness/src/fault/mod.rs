@@ -149,6 +149,8 @@ faults! {
     LostFile = lost_file "lost_file";
     /// The end of a file is gone.
     TruncatedFile = truncated_file "truncated_file";
+    /// One leader after the other loses its links.
+    Depose = depose "depose";
 }
 
 mod disks;
@@ -536,14 +538,14 @@ mod tests {
             Transport::Udp,
             false,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit corrupt replay rate membership transfer snapshot",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit corrupt replay rate membership transfer snapshot depose",
         );
         check(
             3,
             Transport::Tcp,
             false,
             true,
-            "kill pause partition loss delay restart rolling_restart kill_all start_late wipe starve fd_limit rate reset",
+            "kill pause partition loss delay restart rolling_restart kill_all start_late wipe starve fd_limit rate reset depose",
         );
         check(
             3,
@@ -561,14 +563,14 @@ mod tests {
             Transport::Direct,
             true,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit replay rate garble cut_clients clock_jump clock_rate",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit replay rate garble cut_clients clock_jump clock_rate depose",
         );
         check(
             3,
             Transport::Tcp,
             true,
             false,
-            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit replay rate reset garble cut_clients clock_jump clock_rate",
+            "kill pause partition loss delay duplicate reorder restart rolling_restart kill_all start_late starve fd_limit replay rate reset garble cut_clients clock_jump clock_rate depose",
         );
         check(
             1,

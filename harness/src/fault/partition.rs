@@ -56,10 +56,15 @@ impl Behaviour for Partition {
     }
 
     fn bit(&self, counters: &Counters, seen: &LinkCounters) -> bool {
-        (counters.dropped > 0 && seen.lost > 0)
-            || (counters.held > 0 && seen.kept > 0)
-            || (counters.delayed > 0 && seen.is_late())
+        is_cut(counters, seen)
     }
+}
+
+/// Whether links that were cut, or made slow, show it.
+pub(super) fn is_cut(counters: &Counters, seen: &LinkCounters) -> bool {
+    (counters.dropped > 0 && seen.lost > 0)
+        || (counters.held > 0 && seen.kept > 0)
+        || (counters.delayed > 0 && seen.is_late())
 }
 
 impl Described for Partition {

@@ -159,7 +159,7 @@ mod tests {
         let cluster = Cluster::start_all(system, &run_dir, addresses, true, Some(disks), None).unwrap();
         let lines = RefCell::new(Vec::new());
         let sink = |f: &str, value: Value| lines.borrow_mut().push((f.to_owned(), value));
-        let record = Record { sink: &sink, in_flight: &Vec::new };
+        let record = Record { sink: &sink, in_flight: &Vec::new, acknowledged: &|| 0 };
         let planned = Schedule::read(&schedule).unwrap();
         nemesis::run(&planned, 1, &cluster, &fabric, record, Instant::now(), &AtomicBool::new(false));
         // What it refuses it refuses at once.

@@ -34,7 +34,7 @@ fn check_on(
 }
 
 fn nothing_open<'a>(sink: &'a dyn Fn(&str, Value)) -> Record<'a> {
-    Record { sink, in_flight: &Vec::new }
+    Record { sink, in_flight: &Vec::new, acknowledged: &|| 0 }
 }
 
 fn of<'v>(lines: &'v [(String, Value)], id: u32, phase: &str) -> &'v Value {
@@ -302,6 +302,40 @@ fn clocks_are_bent_again_after_a_restart_and_healed() {
     assert!(slow["bit"] == true && slow["evidence"][node]["wall_ms"].as_f64() < Some(-100.0), "{slow}");
 }
 
+/// Nobody tells who leads, and no write is acknowledged until the first leader was cut off.
+#[test]
+fn one_leader_after_the_other_is_cut_off_by_what_their_links_carry() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cluster, fabric) = cluster_of("exec sleep 1000", 3, dir.path());
+    let path = dir.path().join("schedule.jsonl");
+    let cut = r#"{"direction":"both","way":"lost","company":true,"reign_ms":0}"#;
+    let line = format!(
+        r#"{{"id":1,"at_ms":0,"duration_ms":700,"target":{{"named":[2]}},"fault":{{"kind":"depose","cuts":[{cut}]}}}}"#
+    );
+    std::fs::write(&path, line).unwrap();
+    let lines = RefCell::new(Vec::new());
+    let sink = |f: &str, value: Value| lines.borrow_mut().push((f.to_owned(), value));
+    // n3 is whom others talk to from then on.
+    let sender = UdpSocket::bind(cluster.addresses().node(3)).unwrap();
+    let leads = || {
+        sender.send_to(b"append", cluster.addresses().proxy(3, 1)).unwrap();
+        monotonic_ns()
+    };
+    let record = Record { sink: &sink, in_flight: &Vec::new, acknowledged: &leads };
+    let schedule = Schedule::read(&path).unwrap();
+    run(&schedule, 1, &cluster, &fabric, record, Instant::now(), &AtomicBool::new(false));
+    assert!(fabric.counters(1).is_none(), "no rule is left");
+    let lines = lines.into_inner();
+    assert_eq!(
+        of(&lines, 1, "inject")["links"],
+        json!([["n1", "n2"], ["n2", "n1"], ["n2", "n3"], ["n3", "n2"]])
+    );
+    let healed = of(&lines, 1, "heal");
+    let cut_off = healed["evidence"]["cut_off"].as_array().unwrap();
+    assert_eq!(cut_off[..2], [json!("n2"), json!("n3")], "{healed}");
+    assert!(healed["bit"] == true && healed["evidence"]["dropped"].as_u64() > Some(0), "{healed}");
+}
+
 /// Where no node says anything there is no effect to see, and the victim goes on all the same.
 #[test]
 fn faults_of_many_steps_heal_and_did_not_bite_where_nobody_tells() {
@@ -339,7 +373,7 @@ fn a_fault_strikes_the_node_whose_moment_comes_and_is_skipped_if_none_comes() {
         let write = InFlight { node: "n2".to_owned(), since: monotonic_ns() - 50_000 };
         if told { vec![write] } else { Vec::new() }
     };
-    let record = Record { sink: &sink, in_flight: &in_flight };
+    let record = Record { sink: &sink, in_flight: &in_flight, acknowledged: &|| 0 };
     let schedule = Schedule::read(&path).unwrap();
     run(&schedule, 1, &cluster, &fabric, record, Instant::now(), &AtomicBool::new(false));
     let lines = lines.into_inner();

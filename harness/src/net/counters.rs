@@ -15,7 +15,7 @@ pub struct LinkCounters {
     pub lost: u64,
     /// Put aside, to be handed to the receiver 20 ms later or more.
     pub aside: u64,
-    /// Pieces of streams that were due and stayed.
+    /// Datagrams, and pieces of streams that were due, which stayed.
     pub kept: u64,
     /// Handed to the receiver 20 ms or more after they came.
     pub late: u64,

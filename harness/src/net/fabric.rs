@@ -322,6 +322,7 @@ mod tests {
         for net in both(2) {
             for rule in [
                 Rule::Drop,
+                Rule::Keep,
                 Rule::Lose { percent: 100 },
                 Rule::Delay { delay_ms: 500, jitter_ms: 0 },
                 Rule::Duplicate { percent: 100, within_ms: 0 },
@@ -338,9 +339,9 @@ mod tests {
                     assert_eq!(net.receive(1, 2), number.to_string(), "{rule:?}");
                 }
                 let counters = net.wait(|counters| counters.denied == 10);
-                let Counters { dropped, delayed, duplicated, corrupted, .. } = counters;
+                let Counters { dropped, held, delayed, duplicated, corrupted, .. } = counters;
                 assert_eq!(
-                    dropped + delayed + duplicated + corrupted,
+                    dropped + held + delayed + duplicated + corrupted,
                     10,
                     "it counts all the same: {rule:?}"
                 );
@@ -365,6 +366,22 @@ mod tests {
             assert!(started.elapsed() >= Duration::from_millis(50));
             let counters = net.fabric.remove(1);
             assert_eq!((counters.delayed, counters.reordered), (20, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_comes_at_once_and_in_order_when_it_is_healed() {
+        for net in both(2) {
+            net.install(Direction::Out, &[1], Rule::Keep);
+            (0..20).for_each(|number| net.send(1, 2, &number.to_string()));
+            net.send(2, 1, "back");
+            assert_eq!(net.receive(2, 1), "back");
+            assert_eq!(net.wait(|counters| counters.confirmed == 20).held, 20);
+            assert_eq!(net.fabric.links()[&Link { from: 1, to: 2 }].passed, 0);
+            net.fabric.remove(1);
+            for number in 0..20 {
+                assert_eq!(net.receive(1, 2), number.to_string());
+            }
         }
     }
 

@@ -172,6 +172,8 @@ pub(super) struct Forwarder<W> {
     wire: W,
     lanes: BTreeMap<Link, Lane>,
     held: BinaryHeap<Reverse<Held>>,
+    /// What waits for faults to be healed, and for which, in the order of arrival.
+    kept: Vec<(Vec<Arc<Tally>>, Held)>,
     next_rank: u64,
 }
 
@@ -185,13 +187,14 @@ impl<W: Wire> Forwarder<W> {
             remembered: VecDeque::new(),
         };
         let lanes = shared.links.keys().map(|link| (*link, lane(link))).collect();
-        Forwarder { shared, wire, lanes, held: BinaryHeap::new(), next_rank: 0 }
+        Forwarder { shared, wire, lanes, held: BinaryHeap::new(), kept: Vec::new(), next_rank: 0 }
     }
 
     pub(super) fn run(mut self) {
         come_first();
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         while !self.shared.stopped() {
+            self.release();
             self.send_due();
             let until_due =
                 self.held.peek().map(|Reverse(held)| held.deadline.saturating_duration_since(Instant::now()));
@@ -246,14 +249,14 @@ impl<W: Wire> Forwarder<W> {
                 bump(&tally.lost);
             }
             let mut done = Done::default();
-            for (nth, Sending { delay, held_by, changes, old }) in sendings.into_iter().enumerate() {
+            for (nth, Sending { delay, held_by, kept_by, changes, old }) in sendings.into_iter().enumerate() {
                 // What passes untouched is not looked at.
                 let plain = Sent { rank, came: now, sum: 0, first: nth == 0 };
                 done.sent += usize::from(old.is_none());
                 if nth == 0 {
                     done.delay = delay;
                 }
-                if delay.is_zero() && changes.is_empty() && old.is_none() {
+                if delay.is_zero() && kept_by.is_empty() && changes.is_empty() && old.is_none() {
                     self.send(link, plain, &buffer[..len], false, held_by.as_deref());
                     continue;
                 }
@@ -271,18 +274,34 @@ impl<W: Wire> Forwarder<W> {
                     self.wire.change(&mut bytes, how);
                     done.changed += usize::from(sum(&bytes) != before);
                 }
-                if self.held.len() >= HELD_MAX {
+                if self.held.len() + self.kept.len() >= HELD_MAX {
                     bump(&tally.overflow);
-                } else {
-                    if delay >= LATE {
-                        bump(&tally.aside);
-                    }
-                    self.next_rank += 1;
-                    let (deadline, arrival) = (now + delay, self.next_rank);
-                    self.held.push(Reverse(Held { deadline, arrival, link, what, bytes, held_by }));
+                    continue;
                 }
+                self.next_rank += 1;
+                let (deadline, arrival) = (now + delay, self.next_rank);
+                let held = Held { deadline, arrival, link, what, bytes, held_by };
+                if !kept_by.is_empty() {
+                    bump(&tally.kept);
+                    done.kept = kept_by.len();
+                    self.kept.push((kept_by, held));
+                    continue;
+                }
+                if delay >= LATE {
+                    bump(&tally.aside);
+                }
+                self.held.push(Reverse(held));
             }
             claims.check(done);
+        }
+    }
+
+    /// Lets go on what faults kept that are healed, but what others delay not before its time.
+    fn release(&mut self) {
+        let now = Instant::now();
+        for (_, held) in self.kept.extract_if(.., |(faults, _)| faults.iter().all(|fault| fault.is_healed()))
+        {
+            self.held.push(Reverse(Held { deadline: held.deadline.max(now), ..held }));
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -24,6 +24,8 @@ const RATE_QUEUE_MAX: Duration = Duration::from_millis(500);
 pub enum Rule {
     /// Drops it. A stream is held until the rule is gone.
     Drop,
+    /// Keeps it until the rule is gone, as a stream is held: then all come at once, in their order.
+    Keep,
     /// Drops some. A piece of a stream is late by one retransmission.
     Lose {
         /// Chance of each.
@@ -78,6 +80,7 @@ pub enum Rule {
 enum Action {
     Pass,
     Drop,
+    Keep,
     Delay(Duration),
     Duplicate(Duration),
     Change(Change),
@@ -103,6 +106,7 @@ impl Rule {
     fn decide(self, len: usize, now: Instant, free_at: &mut Option<Instant>, rng: &mut ChaCha8Rng) -> Action {
         match self {
             Rule::Drop => Action::Drop,
+            Rule::Keep => Action::Keep,
             Rule::Lose { percent } if hits(rng, percent) => Action::Drop,
             Rule::Delay { delay_ms, jitter_ms } => {
                 Action::Delay(Duration::from_millis(delay_ms.into()) + up_to_ms(rng, jitter_ms))
@@ -179,7 +183,7 @@ pub struct Counters {
     /// Old ones that it sent again.
     #[serde(default)]
     pub replayed: u64,
-    /// Pieces of streams that it held until it was healed.
+    /// Datagrams and pieces of streams that it held until it was healed.
     #[serde(default)]
     pub held: u64,
     /// Pieces of streams that it made late by a retransmission.
@@ -218,9 +222,15 @@ pub(super) struct Tally {
     pub(super) reset: AtomicU64,
     confirmed: AtomicU64,
     denied: AtomicU64,
+    /// Its fault is healed: what it kept is to go on.
+    healed: AtomicBool,
 }
 
 impl Tally {
+    pub(super) fn is_healed(&self) -> bool {
+        self.healed.load(Ordering::Relaxed)
+    }
+
     pub(super) fn read(&self) -> Counters {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
@@ -250,6 +260,8 @@ pub(super) struct Sending {
     pub(super) delay: Duration,
     /// The fault that holds it back; it gets the credit if the datagram is overtaken.
     pub(super) held_by: Option<Arc<Tally>>,
+    /// The faults that keep it, each until it is healed.
+    pub(super) kept_by: Vec<Arc<Tally>>,
     /// The bits that are changed.
     pub(super) changes: Vec<Change>,
     /// The draw and the account of an old datagram to be sent in its place.
@@ -267,6 +279,7 @@ pub(super) struct Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claim {
     Lost,
+    Kept,
     Late(Duration),
     Copied,
     Changed,
@@ -283,6 +296,8 @@ pub(super) struct Done {
     pub(super) sent: usize,
     /// How long the first one is put aside.
     pub(super) delay: Duration,
+    /// How many faults keep that one until they are healed.
+    pub(super) kept: usize,
     /// Changes that left other bytes than there were.
     pub(super) changed: usize,
 }
@@ -296,6 +311,7 @@ impl Claims {
         for (tally, claim) in &self.0 {
             let so = match claim {
                 Claim::Lost => done.sent == 0 && count(Claim::Lost) == 1,
+                Claim::Kept => done.kept == count(Claim::Kept),
                 Claim::Late(_) => done.sent > 0 && done.delay >= late().sum(),
                 Claim::Copied => done.sent == 1 + count(Claim::Copied),
                 Claim::Changed => done.changed == count(Claim::Changed),
@@ -337,7 +353,8 @@ impl Rules {
     }
 
     pub(super) fn remove(&mut self, fault: u32) -> Option<Arc<Tally>> {
-        self.active.remove(&fault).map(|active| active.tally)
+        let tally = self.active.remove(&fault).map(|active| active.tally);
+        tally.inspect(|tally| tally.healed.store(true, Ordering::Relaxed))
     }
 
     pub(super) fn tally(&self, fault: u32) -> Option<&Arc<Tally>> {
@@ -352,7 +369,8 @@ impl Rules {
     /// What comes of one datagram: no sending if a fault drops it, several if one duplicates it. Delays add up, and a copy takes the
     /// delays of its original on top of its own.
     pub(super) fn decide(&mut self, link: Link, len: usize, now: Instant, rng: &mut ChaCha8Rng) -> Decision {
-        let plain = |delay| Sending { delay, held_by: None, changes: Vec::new(), old: None };
+        let plain =
+            |delay| Sending { delay, held_by: None, kept_by: Vec::new(), changes: Vec::new(), old: None };
         let mut original = plain(Duration::ZERO);
         let (mut copies, mut replays, mut claims) = (Vec::new(), Vec::new(), Vec::new());
         for Active { rules, tally, dud } in self.active.values_mut() {
@@ -361,6 +379,7 @@ impl Rules {
             let action = rule.decide(len, now, free_at, rng);
             let claim = match &action {
                 Action::Drop => Some((Claim::Lost, &tally.dropped)),
+                Action::Keep => Some((Claim::Kept, &tally.held)),
                 Action::Delay(delay) => Some((Claim::Late(*delay), &tally.delayed)),
                 Action::Duplicate(_) => Some((Claim::Copied, &tally.duplicated)),
                 Action::Change(_) => Some((Claim::Changed, &tally.corrupted)),
@@ -381,6 +400,7 @@ impl Rules {
                     claims.retain(|(_, claim)| *claim == Claim::Lost);
                     return Decision { sendings: Vec::new(), claims: Claims(claims) };
                 }
+                Action::Keep => original.kept_by.push(Arc::clone(tally)),
                 Action::Delay(delay) => {
                     original.delay += delay;
                     original.held_by = Some(Arc::clone(tally));
@@ -399,9 +419,9 @@ impl Rules {
 
     /// Whether streams of a link are held.
     pub(super) fn holds(&self, link: Link) -> bool {
-        self.active
-            .values()
-            .any(|active| !active.dud && matches!(active.rules.get(&link), Some((Rule::Drop, _))))
+        self.active.values().any(|active| {
+            !active.dud && matches!(active.rules.get(&link), Some((Rule::Drop | Rule::Keep, _)))
+        })
     }
 
     /// The fault that resets the connections of a link, if there is one.
@@ -418,7 +438,7 @@ impl Rules {
             let Some((rule, free_at)) = rules.get_mut(&link) else { continue };
             bump(&tally.matched);
             let waits = match *rule {
-                Rule::Drop => {
+                Rule::Drop | Rule::Keep => {
                     bump(&tally.held);
                     continue;
                 }
@@ -538,7 +558,7 @@ mod tests {
                 Passage::Reset(tally) => bump(&tally.reset),
             }
         }
-        assert_eq!(active.holds(LINK), rule == Rule::Drop);
+        assert_eq!(active.holds(LINK), [Rule::Drop, Rule::Keep].contains(&rule));
         assert!(!active.holds(Link { from: 2, to: 1 }));
         assert_eq!(active.resets(LINK).is_some(), rule == Rule::Reset);
         (active.remove(1).unwrap().read(), delays)
@@ -548,6 +568,7 @@ mod tests {
     fn pieces_of_streams_are_late_or_held_but_all_pass() {
         for rule in [
             Rule::Drop,
+            Rule::Keep,
             Rule::Lose { percent: 30 },
             Rule::Delay { delay_ms: 5, jitter_ms: 0 },
             Rule::Duplicate { percent: 100, within_ms: 0 },
@@ -559,7 +580,7 @@ mod tests {
             let (counters, delays) = check_stream(rule);
             assert_eq!((delays.len(), counters.dropped), (1_000, 0), "{rule:?}");
             match rule {
-                Rule::Drop => assert_eq!(counters.held, 1_000),
+                Rule::Drop | Rule::Keep => assert_eq!(counters.held, 1_000),
                 Rule::Lose { .. } => {
                     assert!((200..400).contains(&counters.stalled), "{counters:?}");
                     assert!(delays.iter().all(|ms| [0, 200].contains(ms)));
@@ -588,6 +609,7 @@ mod tests {
             claims.check(Done {
                 sent: sendings.iter().filter(|sending| sending.old.is_none()).count(),
                 delay: sendings.first().map(|sending| sending.delay).unwrap_or_default(),
+                kept: sendings.iter().map(|sending| sending.kept_by.len()).sum(),
                 changed: sendings.iter().map(|sending| sending.changes.len()).sum(),
             });
         }
@@ -598,6 +620,7 @@ mod tests {
     fn what_a_dud_says_is_disproved_also_beside_others_that_do_the_same() {
         let rules = [
             Rule::Drop,
+            Rule::Keep,
             Rule::Lose { percent: 50 },
             Rule::Delay { delay_ms: 50, jitter_ms: 10 },
             Rule::Duplicate { percent: 50, within_ms: 5 },

@@ -23,8 +23,7 @@ impl Traffic {
         if self.marks.back().is_some_and(|(at, _)| now.duration_since(*at) < LOOK_EVERY) {
             return;
         }
-        let carried = links().into_iter().map(|(link, counters)| (link, counters.received)).collect();
-        self.marks.push_back((now, carried));
+        self.marks.push_back((now, carried(&links())));
         while self.marks.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
             self.marks.pop_front();
         }
@@ -37,6 +36,19 @@ impl Traffic {
         let before = self.marks.front().map_or(&nothing, |(_, carried)| carried);
         most(links, before, nodes).or_else(|| most(links, &nothing, nodes))
     }
+
+    /// The same of what was carried on top of `before`; nobody if nothing was.
+    pub(crate) fn busiest_since(
+        before: &BTreeMap<Link, LinkCounters>,
+        links: &BTreeMap<Link, LinkCounters>,
+        nodes: &[NodeId],
+    ) -> Option<NodeId> {
+        most(links, &carried(before), nodes)
+    }
+}
+
+fn carried(links: &BTreeMap<Link, LinkCounters>) -> BTreeMap<Link, u64> {
+    links.iter().map(|(link, counters)| (*link, counters.received)).collect()
 }
 
 fn most(
@@ -74,6 +86,10 @@ mod tests {
         assert_eq!(traffic.busiest(&all, &[1, 3]), Some(3), "of those that may be hit");
         assert_eq!(traffic.busiest(&links(&[(1, 2, 0)]), &[1, 2]), None);
         assert_eq!(traffic.busiest(&all, &[]), None);
+        let later = links(&[(1, 2, 7), (2, 3, 6), (3, 1, 9), (CLIENTS, 1, 90), (1, CLIENTS, 90)]);
+        assert_eq!(Traffic::busiest_since(&all, &later, &[1, 2, 3]), Some(1));
+        assert_eq!(Traffic::busiest_since(&all, &later, &[2, 3]), Some(3));
+        assert_eq!(Traffic::busiest_since(&all, &all, &[1, 2, 3]), None);
     }
 
     #[test]

@@ -298,6 +298,8 @@ impl System for Described {
         let mut command = if self.is_of_maelstrom() {
             maelstrom::command(place, &self.program, words)?
         } else {
+            // Many programs want to be given a directory that is there.
+            std::fs::create_dir_all(place.run_dir.data(place.node))?;
             let mut command = Command::new(&self.program);
             command.args(words);
             command

@@ -287,7 +287,7 @@ impl Description {
     fn complete(&mut self) {
         let messages = BTreeMap::from([("messages".to_owned(), PortKind::Udp)]);
         self.ports = Spanned::new(0..0, messages);
-        self.run.nodes.get_or_insert(3);
+        self.run.nodes.get_or_insert(5);
         self.run.rate.get_or_insert(200);
         self.run.workload.get_or_insert(WorkloadKind::Register);
         self.run.time.get_or_insert_with(|| "60s".to_owned());
@@ -488,7 +488,7 @@ functions = ["read", "write"]
         let run = &description.run;
         assert_eq!(
             (run.nodes, run.workload, run.faults.as_deref()),
-            (Some(3), Some(WorkloadKind::Register), Some(&maelstrom::FAULTS[..]))
+            (Some(5), Some(WorkloadKind::Register), Some(&maelstrom::FAULTS[..]))
         );
         assert_eq!((run.time.as_deref(), run.profile.as_deref()), (Some("60s"), Some("elections")));
         let own = text.to_owned() + "[run]\nnodes = 5\nfaults = [\"kill\"]\n";

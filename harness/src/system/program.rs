@@ -41,6 +41,8 @@ struct Question<'a> {
     value: Value,
     model: &'static str,
     timeout_ms: u64,
+    /// Where clients reach each node that any of them was told of.
+    nodes: BTreeMap<String, SocketAddr>,
 }
 
 /// A line from the driver. Fields that are not named here are ignored.
@@ -61,6 +63,8 @@ struct Shared {
     /// Who waits for which answer.
     waiting: BTreeMap<u64, SyncSender<Answer>>,
     next: u64,
+    /// Where the nodes are that its clients were told of.
+    nodes: BTreeMap<String, SocketAddr>,
     /// Why it says nothing any more.
     ended: Option<String>,
 }
@@ -231,6 +235,7 @@ impl ProgramSession {
         nodes: &[(NodeId, SocketAddr)],
         patience: Duration,
     ) -> ProgramSession {
+        lock(&program.shared).nodes.extend(nodes.iter().map(|(node, address)| (node_name(*node), *address)));
         ProgramSession { program, nodes: nodes.to_vec(), patience }
     }
 }
@@ -255,6 +260,7 @@ impl Session for ProgramSession {
             value: operation.argument(),
             model,
             timeout_ms: u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX),
+            nodes: lock(&self.program.shared).nodes.clone(),
         };
         match self.program.ask(question, self.patience) {
             Ok(answer) => completion(operation, answer, node),
@@ -310,7 +316,7 @@ mod tests {
         for id in 0..3 {
             let done = echo.perform(7, &read_of("a1"), 0);
             let question = json!({"id": id, "process": 7, "node": "n3", "address": "127.0.0.1:9", "f": "read", "key": "a1",
-                "value": null, "model": "list-append", "timeout_ms": 10_000});
+                "value": null, "model": "list-append", "timeout_ms": 10_000, "nodes": {"n3": "127.0.0.1:9"}});
             assert_eq!((done.kind, done.value, done.node), (EventType::Ok, json!([question]), Some(3)));
         }
         assert_eq!(echo.program.ended(), None);

@@ -125,9 +125,10 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// A workload of this kind with no key used yet; `cas` tells whether clients can compare and set.
-    pub fn new(kind: WorkloadKind, cas: bool) -> Workload {
-        let register = || -> Box<dyn Family> { Box::new(register::Registers::new(cas)) };
+    /// A workload of this kind with no key used yet; `cas` tells whether clients can compare and set, `rate` how many operations a
+    /// second they ask for, 0 if as many as they can.
+    pub fn new(kind: WorkloadKind, cas: bool, rate: u32) -> Workload {
+        let register = || -> Box<dyn Family> { Box::new(register::Registers::new(cas, rate)) };
         let append = || -> Box<dyn Family> { Box::new(append::Lists::new()) };
         let families = match kind {
             WorkloadKind::Mixed => vec![(60, register()), (40, append())],
@@ -186,7 +187,7 @@ mod tests {
 
     /// `count` operations of three workers in turn; every worker believes that each of its writes took effect.
     fn operations(kind: WorkloadKind, seed: u64, count: usize) -> (Vec<Operation>, Workload) {
-        let mut workload = Workload::new(kind, true);
+        let mut workload = Workload::new(kind, true, 2_000);
         let mut workers: Vec<(ChaCha8Rng, Seen)> =
             (0..3).map(|k| (ChaCha8Rng::seed_from_u64(seed + k), Seen::new())).collect();
         let operations = (0..count)
@@ -273,7 +274,7 @@ mod tests {
     #[test]
     fn the_probe_uses_a_key_of_its_own_and_a_fresh_value_each_time() {
         for kind in WorkloadKind::ALL {
-            let mut workload = Workload::new(kind, true);
+            let mut workload = Workload::new(kind, true, 2_000);
             let key = workload.probe_key();
             let (first, read) = workload.probe(&key);
             let (second, _) = workload.probe(&key);
@@ -288,8 +289,24 @@ mod tests {
     }
 
     #[test]
+    fn a_register_is_in_use_for_no_longer_where_clients_are_slow() {
+        let keys = |rate| {
+            let mut workload = Workload::new(WorkloadKind::Register, true, rate);
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            (0..10_000).for_each(|_| drop(workload.next(&mut rng, &Seen::new())));
+            workload.keys().len()
+        };
+        assert!(
+            (20..=30).contains(&keys(0)) && keys(2_000) == keys(0) && keys(200) == keys(1),
+            "{}",
+            keys(0)
+        );
+        assert!((235..=255).contains(&keys(200)), "{}", keys(200));
+    }
+
+    #[test]
     fn models_are_named_by_prefix() {
-        let models = |kind| serde_json::to_string(&Workload::new(kind, true).models()).unwrap();
+        let models = |kind| serde_json::to_string(&Workload::new(kind, true, 2_000).models()).unwrap();
         assert_eq!(models(WorkloadKind::Mixed), r#"{"a":"list-append","r":"cas-register"}"#);
         assert_eq!(models(WorkloadKind::Set), r#"{"s":"set"}"#);
         assert_eq!(

@@ -10,6 +10,17 @@ use super::{Action, Family, Operation, Seen, Values};
 /// First letter of register keys.
 pub(super) const PREFIX: &str = "r";
 
+/// Uses of a key, at most: the cost of judging one grows with them.
+const USES_MAX: u32 = 400;
+/// And at least: each key is read through each node at the end.
+const USES_MIN: u32 = 40;
+
+/// So many operations of a hundred read a key that was retired: nobody writes it any more, so that what a leader has of it shows for as
+/// long as it leads.
+const RETIRED_PERCENT: u32 = 6;
+/// It is one of so many.
+const RETIRED: usize = 30;
+
 #[derive(Debug)]
 pub(super) struct Registers {
     slots: Slots,
@@ -18,8 +29,11 @@ pub(super) struct Registers {
 }
 
 impl Registers {
-    pub(super) fn new(cas: bool) -> Registers {
-        Registers { slots: Slots::new(PREFIX, 5, 400), cas }
+    /// At `rate` operations a second (0: as many as there can be) a key is in use for about a second: the last writes before a leader
+    /// fell are then often the last of their keys, and what is lost of them cannot be hidden by later ones.
+    pub(super) fn new(cas: bool, rate: u32) -> Registers {
+        let lifetime = if rate == 0 { USES_MAX } else { (rate / 5).clamp(USES_MIN, USES_MAX) };
+        Registers { slots: Slots::new(PREFIX, 5, lifetime), cas }
     }
 }
 
@@ -33,9 +47,15 @@ impl Family for Registers {
     }
 
     fn next(&mut self, rng: &mut ChaCha8Rng, seen: &Seen, values: &mut Values) -> Operation {
+        let draw = rng.random_range(0..100);
+        if draw < RETIRED_PERCENT
+            && let Some(key) = self.slots.draw_retired(rng, RETIRED)
+        {
+            return Operation::read(&key);
+        }
         let (slot, key) = self.slots.draw(rng);
         self.slots.spend(slot);
-        let action = match (rng.random_range(0..100), seen.get(&key)) {
+        let action = match (draw, seen.get(&key)) {
             (0..40, _) => Action::Read,
             (70..100, Some(&from)) if self.cas => Action::Cas { from, to: values.next() },
             _ => Action::Write(values.next()),

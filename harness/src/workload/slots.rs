@@ -13,12 +13,14 @@ pub(super) struct Slots {
     /// Index into `used` of the key in each slot, and its uses.
     active: Vec<(usize, u32)>,
     used: Vec<String>,
+    /// Those of them that were in a slot, and are no more.
+    retired: Vec<usize>,
 }
 
 impl Slots {
     /// `count` slots of keys that start with `prefix`, each good for `lifetime` uses.
     pub(super) fn new(prefix: &'static str, count: usize, lifetime: u32) -> Slots {
-        let mut slots = Slots { prefix, lifetime, active: Vec::new(), used: Vec::new() };
+        let mut slots = Slots { prefix, lifetime, active: Vec::new(), used: Vec::new(), retired: Vec::new() };
         for _ in 0..count {
             let key = slots.fresh();
             slots.active.push((key, 0));
@@ -32,10 +34,17 @@ impl Slots {
         (slot, self.used[self.active[slot].0].clone())
     }
 
+    /// One of the newest `newest` keys that were retired; `None` if none was.
+    pub(super) fn draw_retired(&self, rng: &mut ChaCha8Rng, newest: usize) -> Option<String> {
+        let retired = self.retired.len().checked_sub(1)?;
+        Some(self.used[self.retired[rng.random_range(retired.saturating_sub(newest - 1)..=retired)]].clone())
+    }
+
     /// Counts one use of the key in `slot`; after its last one the slot holds a fresh key.
     pub(super) fn spend(&mut self, slot: usize) {
         self.active[slot].1 += 1;
         if self.active[slot].1 >= self.lifetime {
+            self.retired.push(self.active[slot].0);
             self.active[slot] = (self.fresh(), 0);
         }
     }

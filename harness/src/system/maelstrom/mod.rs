@@ -18,13 +18,14 @@ use crate::fault::FaultKind;
 
 /// What a network that Maelstrom promises may do: it does not double messages, and nodes that lose what they know are no nodes of
 /// most programs.
-pub(super) const FAULTS: [FaultKind; 6] = [
+pub(super) const FAULTS: [FaultKind; 7] = [
     FaultKind::Pause,
     FaultKind::Partition,
     FaultKind::Loss,
     FaultKind::Delay,
     FaultKind::Reorder,
     FaultKind::Starve,
+    FaultKind::Depose,
 ];
 
 /// The description that `--maelstrom PROGRAM` stands for.
