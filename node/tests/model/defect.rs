@@ -7,7 +7,7 @@ use node::raft::Recovered;
 use node::raft::Role;
 use node::raft::membership::Membership;
 use node::raft::message::{Envelope, Message};
-use node::raft::types::{HardState, Index, LogId, NodeId, Record};
+use node::raft::types::{HardState, Index, LogId, NodeId, Record, SnapshotMark};
 
 use crate::world::{Node, acknowledged};
 
@@ -35,6 +35,10 @@ pub(crate) enum Defect {
     UnconfirmedRead,
     /// The voters change without a joint configuration between.
     OneStep,
+    /// A snapshot from the leader cuts off what comes after it, though nothing contradicts it (Figure 13, rule 6).
+    CutByInstall,
+    /// A snapshot is installed though more than is in it is committed here by now.
+    LateInstall,
     /// While two majorities are needed, a leader commits with the one that is to come.
     HalfCommit,
 }
@@ -83,6 +87,22 @@ impl Defect {
                     node.replace_core(hard_state, log);
                 }
             }
+            _ => {}
+        }
+    }
+
+    /// Before a fetched snapshot is given to the core.
+    pub(crate) fn before_install(self, node: &mut Node, mark: &SnapshotMark) {
+        let (last, committed) = (mark.last, node.raft.commit_index());
+        match self {
+            _ if node.raft.role() == Role::Leader => {}
+            Defect::CutByInstall if last.index > committed && node.raft.log().contains(last) => {
+                let kept = node.entries().into_iter().filter(|entry| entry.id.index <= last.index).collect();
+                let lsn = node.raft.last_lsn();
+                node.pending.push((lsn, Record::Truncate { last_index: last.index }));
+                node.replace_core(node.raft.hard_state(), kept);
+            }
+            Defect::LateInstall if last.index < committed => node.go_on_from(mark),
             _ => {}
         }
     }

@@ -9,6 +9,7 @@ use node::raft::message::{Envelope, Message};
 use node::raft::quorum;
 use node::raft::types::{Entry, HardState, Index, NodeId, Payload};
 
+use crate::snapshots;
 use crate::world::{Committed, Node, Violation, World, acknowledged};
 
 fn violation<T>(text: String) -> Result<T, Violation> {
@@ -32,8 +33,13 @@ pub(crate) fn what_is_promised_is_durable(node: &Node, envelope: &Envelope) -> R
             disk.hard_state.term > envelope.term || disk.hard_state == vote(envelope.from)
         }
         message => acknowledged(message).is_none_or(|index| {
-            let on_disk = disk.entries.get((index as usize).wrapping_sub(1)).map(|entry| entry.id.term);
-            disk.hard_state.term >= envelope.term && (index == 0 || on_disk == node.raft.log().term_at(index))
+            // Of what the core has forgotten, only that the disk has not: what it was is no longer known, but committed.
+            let term = node.raft.log().term_at(index);
+            let kept = match term {
+                Some(term) => snapshots::keeps(disk, index, term),
+                None => snapshots::term_on(disk, index).is_some() || index < disk.mark.base.index,
+            };
+            disk.hard_state.term >= envelope.term && kept
         }),
     };
     let id = envelope.from;
@@ -75,7 +81,7 @@ pub(crate) fn check(before: &World, after: &mut World, at: usize, restarted: boo
     }
     for other in after.nodes.iter().filter(|other| other.raft.id() != id) {
         let theirs = other.raft.log();
-        let common = 1..=log.last().index.min(theirs.last().index);
+        let common = log.base().index.max(theirs.base().index)..=log.last().index.min(theirs.last().index);
         let same = common.rev().find(|index| log.term_at(*index) == theirs.term_at(*index));
         if same.is_some_and(|index| log.chain_at(index) != theirs.chain_at(index)) {
             return violation(format!("log matching: n{id} and n{} differ before {same:?}", other.raft.id()));
@@ -84,7 +90,11 @@ pub(crate) fn check(before: &World, after: &mut World, at: usize, restarted: boo
     commit(after, &new)?;
     for leader in after.nodes.iter().filter(|node| node.raft.role() == Role::Leader) {
         let lacking = (1..).zip(&after.committed).find(|(index, entry)| {
-            leader.raft.term() >= entry.by && leader.raft.log().chain_at(*index) != entry.chain
+            // What a snapshot stands for is known by the chain at its end.
+            let log = leader.raft.log();
+            *index >= log.base().index
+                && leader.raft.term() >= entry.by
+                && log.chain_at(*index) != entry.chain
         });
         if let Some((index, _)) = lacking {
             let id = leader.raft.id();
@@ -96,7 +106,7 @@ pub(crate) fn check(before: &World, after: &mut World, at: usize, restarted: boo
     for (index, entry) in after.committed.iter().enumerate() {
         let has = |id: &NodeId| {
             let disk = &after.nodes[*id as usize - 1].disk;
-            disk.entries.get(index).is_some_and(|e| e.id.term == entry.term)
+            snapshots::keeps(disk, index as Index + 1, entry.term)
         };
         // While two majorities elect, it is enough that one of them cannot do without somebody who has it.
         let kept = |half: &BTreeSet<NodeId>| {
@@ -120,7 +130,11 @@ fn undecodable(index: Index) -> Violation {
 /// State machine safety: everybody commits the same entry at the same place.
 fn commit(world: &mut World, node: &Node) -> Result<(), Violation> {
     let (log, by) = (node.raft.log(), node.raft.term());
-    for index in 1..=node.commit_index {
+    let base = log.base().index;
+    if world.committed.len() < base as usize {
+        return violation(format!("state machine safety: n{} forgot what nobody committed", node.raft.id()));
+    }
+    for index in base.max(1)..=node.commit_index {
         let (chain, term) = (log.chain_at(index), log.term_at(index).unwrap_or_default());
         match world.committed.get(index as usize - 1) {
             None => {

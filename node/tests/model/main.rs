@@ -1,6 +1,6 @@
 //! The production core, model-checked: every behaviour of three nodes within bounds, with datagrams that are lost, duplicated and
 //! overtaken, disks that are late, processes that are killed and start from what was durable, timeouts at any moment, leaders that hand
-//! over, and voters that change.
+//! over, voters that change, and snapshots.
 //!
 //! `cargo test -p node --test model` looks at small bounds. `MODEL=large cargo test --release -p node --test model every_state --
 //! --nocapture` looks at larger ones, and prints how many states there are; `MODEL='four terms'` looks at those of that name.
@@ -9,6 +9,7 @@
 mod defect;
 mod invariants;
 mod search;
+mod snapshots;
 mod world;
 
 use defect::Defect;
@@ -22,9 +23,11 @@ const TWO_TERMS: Bounds = Bounds {
     in_flight: 1,
     restarts: 0,
     duplicates: true,
+    heartbeats: false,
     disks: Disks::Late,
     reads: 0,
     transfers: 0,
+    snapshots: 0,
     change: None,
 };
 /// Datagrams that overtake each other.
@@ -39,6 +42,9 @@ const FOUR_TERMS: Bounds = Bounds { terms: 4, ..THREE_TERMS };
 const READ: Bounds = Bounds { commands_up_to: 2, disks: Disks::AtOnce, reads: 1, ..TWO_TERMS };
 /// Leaders that hand over, and serve reads.
 const TRANSFER: Bounds = Bounds { transfers: 1, duplicates: false, ..READ };
+/// A log that is compacted at a follower or a leader, and a snapshot for whoever lags behind it.
+const SNAPSHOT: Bounds =
+    Bounds { snapshots: 1, heartbeats: true, duplicates: false, disks: Disks::AtOnce, ..TWO_TERMS };
 /// Two of three voters leave at once, the leader among them or not: the majorities of before and after have nobody in common.
 const LEAVE: Bounds =
     Bounds { commands_up_to: 0, change: Some(Change { from: &[1, 2, 3], to: &[1] }), ..THREE_TERMS };
@@ -47,17 +53,18 @@ const JOIN: Bounds = Bounds { change: Some(Change { from: &[1], to: &[1, 2, 3] }
 /// One voter leaves.
 const REMOVE: Bounds = Bounds { change: Some(Change { from: &[1, 2, 3], to: &[1, 2] }), ..LEAVE };
 
-const SMALL: [(&str, Bounds); 8] = [
+const SMALL: [(&str, Bounds); 9] = [
     ("two terms", TWO_TERMS),
     ("overtaking", OVERTAKING),
     ("a restart in one term", Bounds { terms: 1, ..RESTART }),
     ("three terms", THREE_TERMS),
     ("a read", READ),
     ("a transfer", Bounds { reads: 0, commands_up_to: 1, ..TRANSFER }),
+    ("a snapshot", Bounds { terms: 1, commands_up_to: 2, ..SNAPSHOT }),
     ("two voters leave", Bounds { terms: 2, ..LEAVE }),
     ("two voters join", Bounds { terms: 2, ..JOIN }),
 ];
-const LARGE: [(&str, Bounds); 11] = [
+const LARGE: [(&str, Bounds); 16] = [
     ("two terms, two entries", Bounds { commands_up_to: 2, ..TWO_TERMS }),
     ("overtaking, two terms", Bounds { terms: 2, duplicates: false, disks: Disks::AtOnce, ..OVERTAKING }),
     ("a read and a restart", Bounds { restarts: 1, ..READ }),
@@ -65,6 +72,14 @@ const LARGE: [(&str, Bounds); 11] = [
     ("four terms", FOUR_TERMS),
     ("three terms, late disks", Bounds { disks: Disks::Late, ..THREE_TERMS }),
     ("a transfer, three terms, a read", Bounds { terms: 3, ..TRANSFER }),
+    ("heartbeats and a read", Bounds { heartbeats: true, duplicates: false, ..READ }),
+    ("two snapshots, two terms, two entries", Bounds { commands_up_to: 2, snapshots: 2, ..SNAPSHOT }),
+    ("a snapshot, two terms, duplicates", Bounds { duplicates: true, ..SNAPSHOT }),
+    (
+        "a snapshot, late disks, a restart",
+        Bounds { terms: 1, commands_up_to: 2, restarts: 1, disks: Disks::Late, ..SNAPSHOT },
+    ),
+    ("a snapshot, two terms, a restart", Bounds { restarts: 1, ..SNAPSHOT }),
     ("two voters leave, three terms", LEAVE),
     ("two voters join, three terms", JOIN),
     ("a voter leaves, three terms", REMOVE),
@@ -174,4 +189,14 @@ fn a_change_of_voters_in_one_step_is_found() {
 #[test]
 fn a_commit_with_half_of_a_joint_configuration_is_found() {
     check(Defect::HalfCommit, &Bounds { terms: 2, ..LEAVE }, "leader completeness");
+}
+
+#[test]
+fn a_snapshot_that_cuts_the_tail_is_found() {
+    check(Defect::CutByInstall, &SNAPSHOT, "durable quorum");
+}
+
+#[test]
+fn a_snapshot_that_comes_too_late_is_found() {
+    check(Defect::LateInstall, &SNAPSHOT, "monotonic");
 }

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use node::raft::fingerprint::Names;
 use node::raft::log::AppendBounds;
 use node::raft::membership::Membership;
-use node::raft::message::{AppendResult, Envelope, Message};
+use node::raft::message::{AppendResult, Envelope, Message, SnapshotOffer};
 use node::raft::reconfigure;
 use node::raft::types::{
-    Entry, HardState, Index, Lsn, NodeId, Payload, ProcessId, Record, SnapshotMark, Term,
+    Entry, HardState, Index, LogId, Lsn, NodeId, Payload, ProcessId, Record, SnapshotMark, Term,
 };
 use node::raft::{Effects, Input, Outgoing, Raft, RaftConfig, Recovered, Role};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::defect::Defect;
-use crate::invariants;
+use crate::{invariants, snapshots};
 
 pub(crate) const NODES: usize = 3;
 /// Every way in which the nodes may be called: states that differ in this alone are one.
@@ -38,12 +38,17 @@ pub(crate) struct Bounds {
     pub(crate) restarts: u8,
     /// Whether a datagram that arrived may arrive again, any number of times.
     pub(crate) duplicates: bool,
+    /// Whether a leader that was answered speaks up again. One that does not steps down at its first deadline, and what it sent
+    /// and was lost is not sent again.
+    pub(crate) heartbeats: bool,
     /// How disks work.
     pub(crate) disks: Disks,
     /// Linearizable reads.
     pub(crate) reads: u8,
     /// How often a leader is asked to hand over, to whomever.
     pub(crate) transfers: u8,
+    /// How often a node makes a snapshot of what it has applied, and compacts its log.
+    pub(crate) snapshots: u8,
     /// Who votes at first, and then, if a leader changes that, once. Whoever does not vote at first is a learner.
     pub(crate) change: Option<Change>,
 }
@@ -90,12 +95,16 @@ pub(crate) struct Node {
     /// Moves from one of its own deadlines to the next. Nodes do not share it: what one thinks of the time says nothing about
     /// another.
     now: u64,
+    /// How long it leads without an answer.
+    patience: u64,
     /// What survives whatever happens.
     pub(crate) disk: Recovered,
     /// What may survive, from the first on.
     pub(crate) pending: Vec<(Lsn, Record)>,
     gated: Vec<Outgoing>,
     incarnation: u64,
+    /// The snapshot that it fetches.
+    pub(crate) fetches: Option<SnapshotOffer>,
     /// How much was committed anywhere when the read that is under way arrived.
     pub(crate) read_at: Option<Index>,
     /// Commit index as the state machine sees it. It is the core's, unless a defect is planted.
@@ -128,7 +137,10 @@ pub(crate) struct World {
     restarts: u8,
     reads: u8,
     transfers: u8,
+    snapshots: u8,
     changed: bool,
+    /// The snapshots that were made, in whatever order: what is in one depends on nothing but its last entry.
+    pub(crate) files: Vec<SnapshotMark>,
     /// The last membership that was committed.
     pub(crate) membership: Arc<Membership>,
     /// Who led which term, from 1 on; 0 for nobody yet. Here, and in the next one, the past is kept that the properties are about.
@@ -155,21 +167,25 @@ pub(crate) enum Action {
     Change(usize),
     /// A leader is asked to hand over to another node.
     Transfer { node: usize, to: NodeId },
+    /// A snapshot of what a node had applied up to an entry is durable: now, or since long, if it has applied more meanwhile.
+    Snapshot { node: usize, last: LogId },
+    /// The snapshot that a node fetches is there, and durable.
+    Fetched(usize),
 }
 
 /// A broken property.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) String);
 
-fn config(id: NodeId) -> RaftConfig {
+fn config(id: NodeId, patience: u64) -> RaftConfig {
     RaftConfig {
         id,
         process: ProcessId { directory: 1, incarnation: 1 },
         // A leader that was heard does not keep anybody from voting: that is for availability, and fewer behaviours.
         election_timeout_min: 0,
         lease: 0,
-        // A leader that no majority answered since its last heartbeat steps down.
-        election_timeout_max: HEARTBEAT,
+        // A leader that no majority answered for so long steps down.
+        election_timeout_max: patience,
         heartbeat_interval: HEARTBEAT,
         append: AppendBounds {
             // One entry a datagram, so that logs come to match entry by entry.
@@ -183,21 +199,23 @@ fn config(id: NodeId) -> RaftConfig {
     }
 }
 
-fn start(id: NodeId, now: u64, disk: Recovered) -> Raft {
-    Raft::new(config(id), ChaCha8Rng::seed_from_u64(0), now, disk)
+fn start(id: NodeId, now: u64, patience: u64, disk: Recovered) -> Raft {
+    Raft::new(config(id, patience), ChaCha8Rng::seed_from_u64(0), now, disk)
 }
 
 impl Node {
-    fn new(id: NodeId, founders: &Membership) -> Node {
+    fn new(id: NodeId, patience: u64, founders: &Membership) -> Node {
         let mark = SnapshotMark { membership: founders.encode().into(), ..SnapshotMark::default() };
         let disk = Recovered { mark, ..Recovered::default() };
         let mut node = Node {
-            raft: start(id, 0, disk.clone()),
+            raft: start(id, 0, patience, disk.clone()),
             now: 0,
+            patience,
             disk,
             pending: Vec::new(),
             gated: Vec::new(),
             incarnation: 1,
+            fetches: None,
             read_at: None,
             commit_index: 0,
             fingerprints: [0; NAMES.len()],
@@ -219,9 +237,13 @@ impl Node {
             self.raft.fingerprint(self.now, names, &mut hasher);
             hard_state(&self.disk.hard_state).hash(&mut hasher);
             (&self.disk.entries, self.incarnation, self.read_at, self.commit_index).hash(&mut hasher);
+            (self.disk.mark.last, self.disk.mark.base, self.disk.mark.base_chain, self.fetches)
+                .hash(&mut hasher);
             for (_, record) in &self.pending {
                 match record {
                     Record::HardState(state) => hard_state(state).hash(&mut hasher),
+                    // The membership in it follows from its last entry, and has the names of nodes in it.
+                    Record::Snapshot(mark) => (mark.last, mark.base, mark.base_chain).hash(&mut hasher),
                     other => other.hash(&mut hasher),
                 }
             }
@@ -244,9 +266,12 @@ impl Node {
                     invariants::vote_is_fixed(self.disk.hard_state, state)?;
                     self.disk.hard_state = state;
                 }
-                Record::Truncate { last_index } => self.disk.entries.truncate(last_index as usize),
+                Record::Truncate { last_index } => {
+                    self.disk.entries.truncate((last_index - self.disk.mark.base.index) as usize);
+                }
                 Record::Entry(entry) => self.disk.entries.push(entry),
-                Record::Boot { .. } | Record::Snapshot(_) | Record::Recovering(_) => {}
+                Record::Snapshot(mark) => snapshots::replay(&mut self.disk, mark),
+                Record::Boot { .. } | Record::Recovering(_) => {}
             }
             (self.disk.last_lsn, last) = (lsn, lsn);
         }
@@ -256,12 +281,26 @@ impl Node {
     /// A core that continues from here, but with another vote or log: what a defect of the core would leave behind.
     pub(crate) fn replace_core(&mut self, hard_state: HardState, entries: Vec<Entry>) {
         let disk = Recovered { hard_state, entries, last_lsn: self.raft.last_lsn(), ..self.disk.clone() };
-        self.raft = start(self.raft.id(), self.now, disk);
+        self.raft = start(self.raft.id(), self.now, self.patience, disk);
+    }
+
+    /// The same with nothing but what a snapshot stands for.
+    pub(crate) fn go_on_from(&mut self, mark: &SnapshotMark) {
+        self.disk = Recovered {
+            hard_state: self.raft.hard_state(),
+            mark: mark.clone(),
+            snapshot: Some(snapshots::offer(mark.last, mark.chain)),
+            last_lsn: self.raft.last_lsn(),
+            ..Recovered::default()
+        };
+        self.pending.clear();
+        self.raft = start(self.raft.id(), self.now, self.patience, self.disk.clone());
+        self.commit_index = mark.last.index;
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let log = self.raft.log();
-        (1..=log.last().index).filter_map(|index| log.entry(index).cloned()).collect()
+        (log.first_index()..=log.last().index).filter_map(|index| log.entry(index).cloned()).collect()
     }
 }
 
@@ -272,13 +311,16 @@ fn is_promise(message: &Message) -> bool {
 impl World {
     pub(crate) fn new(bounds: &Bounds) -> World {
         let founders = bounds.founders();
+        let patience = if bounds.heartbeats { 2 * HEARTBEAT } else { HEARTBEAT };
         World {
-            nodes: [1, 2, 3].map(|id| Arc::new(Node::new(id, &founders))),
+            nodes: [1, 2, 3].map(|id| Arc::new(Node::new(id, patience, &founders))),
             network: Vec::new(),
             restarts: bounds.restarts,
             reads: bounds.reads,
             transfers: bounds.transfers,
+            snapshots: bounds.snapshots,
             changed: false,
+            files: Vec::new(),
             membership: Arc::new(founders),
             leaders: vec![0; bounds.terms as usize],
             committed: Vec::new(),
@@ -295,7 +337,8 @@ impl World {
             let network = self.network.iter().map(|datagram| datagram.fingerprints[at]);
             network.fold(0, u64::wrapping_add).hash(&mut hasher);
             self.leaders.iter().for_each(|id| Names(&names).of(*id).hash(&mut hasher));
-            (self.restarts, self.reads, self.transfers, self.changed, &self.committed).hash(&mut hasher);
+            (self.restarts, self.reads, self.transfers, self.snapshots, self.changed).hash(&mut hasher);
+            self.committed.hash(&mut hasher);
             hasher.finish()
         };
         let names = NAMES.into_iter().enumerate().filter(|(_, names)| bounds.may_be_called(names));
@@ -333,6 +376,10 @@ impl World {
                 let others = (1..=NODES as NodeId).filter(|id| *id != raft.id());
                 actions.extend(others.map(|to| Action::Transfer { node, to }));
             }
+            if self.snapshots > 0 {
+                actions.extend(snapshots::of(state).map(|last| Action::Snapshot { node, last }));
+            }
+            actions.extend(state.fetches.map(|_| Action::Fetched(node)));
             if self.restarts > 0 {
                 actions.extend((0..=pending).map(|survive| Action::Restart { node, survive }));
             }
@@ -407,18 +454,33 @@ impl World {
                 next.transfers -= 1;
                 (*node, next.input(*node, Input::TransferLeader(Some(*to)), defect)?)
             }
+            Action::Snapshot { node, last } => {
+                next.snapshots -= 1;
+                let offer = snapshots::offer(*last, self.nodes[*node].raft.log().chain_at(last.index));
+                let sent = next.input(*node, Input::SnapshotSaved(offer), defect)?;
+                next.files.extend(snapshots::made(&next.nodes[*node], *last));
+                (*node, sent)
+            }
+            Action::Fetched(node) => {
+                let state = Arc::make_mut(&mut next.nodes[*node]);
+                let (offer, mark) = snapshots::fetched(state.fetches.take(), &self.files)?;
+                if let Some(defect) = defect {
+                    defect.before_install(state, &mark);
+                }
+                (*node, next.input(*node, Input::SnapshotFetched(offer, mark), defect)?)
+            }
             Action::Restart { node, survive } => {
                 next.restarts -= 1;
                 let state = Arc::make_mut(&mut next.nodes[*node]);
                 state.complete(*survive)?;
                 state.pending.clear();
                 state.gated.clear();
-                state.read_at = None;
+                (state.fetches, state.read_at) = (None, None);
                 if let Some(defect) = defect {
                     defect.at_recovery(&mut state.disk);
                 }
-                state.raft = start(state.raft.id(), state.now, state.disk.clone());
-                state.commit_index = 0;
+                state.raft = start(state.raft.id(), state.now, state.patience, state.disk.clone());
+                state.commit_index = state.raft.commit_index();
                 state.incarnation += 1;
                 (*node, Vec::new())
             }
@@ -490,6 +552,7 @@ impl World {
             Violation(format!("n{} aborts: {text}", at + 1))
         })?;
         node.pending.extend(effects.records);
+        node.fetches = effects.fetch.map(|(_, offer)| offer).or(node.fetches);
         for outgoing in effects.messages {
             if !node.gated.contains(&outgoing) {
                 node.gated.push(outgoing);
@@ -524,11 +587,12 @@ impl World {
             let terms: Vec<Term> = n.entries().iter().map(|entry| entry.id.term).collect();
             let vote = n.raft.hard_state().voted_for.map_or(String::new(), |id| format!(", voted for n{id}"));
             format!(
-                "n{} {} in term {}{vote}, committed {}, log {terms:?}, {} of {} records unsynced",
+                "n{} {} in term {}{vote}, committed {}, log {terms:?} after {}, {} of {} records unsynced",
                 n.raft.id(),
                 n.raft.role().name(),
                 n.raft.term(),
                 n.commit_index,
+                n.raft.log().base(),
                 n.pending.len(),
                 n.raft.last_lsn(),
             )
@@ -551,6 +615,8 @@ impl World {
             }
             Action::Propose(node) => format!("n{}: a command", node + 1),
             Action::Read(node) => format!("n{}: a read", node + 1),
+            Action::Snapshot { node, last } => format!("n{}: its snapshot of {last} is durable", node + 1),
+            Action::Fetched(node) => format!("n{}: what it fetches is there", node + 1),
             Action::Transfer { node, to } => format!("n{} is asked to hand over to n{to}", node + 1),
             Action::Change(node) => format!("n{}: a change of voters", node + 1),
         }
