@@ -33,12 +33,10 @@ pub(crate) fn what_is_promised_is_durable(node: &Node, envelope: &Envelope) -> R
             disk.hard_state.term > envelope.term || disk.hard_state == vote(envelope.from)
         }
         message => acknowledged(message).is_none_or(|index| {
+            let (log, on_disk) = (node.raft.log(), snapshots::term_on(disk, index));
             // Of what the core has forgotten, only that the disk has not: what it was is no longer known, but committed.
-            let term = node.raft.log().term_at(index);
-            let kept = match term {
-                Some(term) => snapshots::keeps(disk, index, term),
-                None => snapshots::term_on(disk, index).is_some() || index < disk.mark.base.index,
-            };
+            let forgotten = index < log.base().index && on_disk.is_some();
+            let kept = index < disk.mark.base.index || forgotten || on_disk == log.term_at(index);
             disk.hard_state.term >= envelope.term && kept
         }),
     };
