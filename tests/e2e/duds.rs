@@ -13,9 +13,10 @@ fn a_run_with_a_dud_is_unknown_and_names_it() {
         return;
     }
     // A leader that is told to stop hands over by itself, and nobody may take that for the order.
-    for (kind, faults) in [("partition", "partition"), ("transfer", "transfer,restart")] {
+    for (kind, faults) in [("partition", "partition"), ("transfer", "transfer,rolling_restart")] {
         let out = sandbox.out(kind);
-        let args = ["run", "--faults", faults, "--dud", kind, "--time", "4s", "--seed", "0x51f2"];
+        let args =
+            ["run", "--faults", faults, "--dud", kind, "--nodes", "3", "--time", "4s", "--seed", "0x51f2"];
         let said = sandbox.run(&args, &out).exits(2);
         assert!(said.stdout.contains(&format!("no {kind} had an effect")), "{said}");
         let run = Recorded::at(&out);
