@@ -187,6 +187,16 @@ fn a_core_counts_what_may_have_happened_and_all_that_its_reads_depend_on() {
     let text = |read| told("kv", &[("append", "ok", r#""a""#, 1, 2), ("read", "ok", read, 5, 6)]);
     rejected(&text(r#""b""#), &[1], "is not in the core");
     accepted(&text("null"), &[0, 1]);
+    // Neither a write beside it nor a read replaces what was written.
+    let beside = [("write", "ok", "1", 1, 4), ("write", "ok", "2", 2, 3), ("read", "ok", "1", 5, 6)];
+    rejected(&told("cas-register", &beside), &[1, 2], "is not in the core");
+    let between = [
+        ("write", "ok", "1", 1, 2),
+        ("write", "ok", "2", 1, 2),
+        ("read", "ok", "2", 3, 4),
+        ("read", "ok", "1", 5, 6),
+    ];
+    rejected(&told("cas-register", &between), &[1, 2, 3], "is not in the core");
     // Evidence of one verdict is none of the other.
     for (verdict, order, core) in [("valid", None, Some(&[0, 1][..])), ("invalid", Some(&[0, 1][..]), None)] {
         let error = evidence(&text("null"), verdict, order, core);
@@ -209,6 +219,14 @@ fn a_text_that_was_deleted_is_read_as_nothing() {
     assert_eq!(evidence(&history, "valid", Some(&[0, 1, 2, 3, 4, 5]), None), "valid 1 invalid 0 open 0");
     let without = told("kv", &[operations[1], operations[3]]);
     assert!(evidence(&without, "valid", Some(&[0, 1]), None).contains("cannot have had its result"));
+}
+
+#[test]
+fn a_list_that_is_not_there_is_read_as_empty() {
+    let of = |read| [("txn", "ok", read, 1, 2), ("txn", "ok", r#"[["append","l",1]]"#, 3, 4)];
+    let verified = |read| evidence(&told("txn", &of(read)), "valid", Some(&[0, 1]), None);
+    assert_eq!(verified(r#"[["r","l",[]]]"#), "valid 1 invalid 0 open 0");
+    assert!(verified(r#"[["r","l",[1]]]"#).contains("cannot have had its result"));
 }
 
 #[test]

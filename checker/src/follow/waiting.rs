@@ -74,6 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn events_are_told_apart_by_their_rank_alone() {
+        let at = |time, event: char| Ranked((time, false, 0), event);
+        assert!(at(1, 'a') == at(1, 'b'));
+        assert!(at(1, 'a') != at(2, 'a'));
+    }
+
+    #[test]
     fn events_come_out_in_the_order_of_their_times() {
         let mut waiting = Waiting::new();
         let ranks = [(5, true, 0), (3, false, 1), (5, false, 2), (9, false, 3), (4, true, 4), (9, true, 5)];

@@ -180,8 +180,20 @@ mod tests {
             NAME,
             "vote forgotten",
             &durable(2, boot(3, None, &[], 3)),
-            &[&durable(1, boot(0, None, &[], 3)), &durable(2, boot(3, Some(2), &[], 3))],
+            &[
+                &durable(1, boot(0, None, &[], 3)),
+                &durable(2, boot(3, Some(2), &[], 3)),
+                &durable(2, boot(4, None, &[], 3)),
+            ],
         );
+        // Written down after it was durable.
+        let late = [vec![
+            boot(0, None, &[], 1),
+            Event::Durable { lsn: 2 },
+            hard_state(2, 3, Some(2)),
+            boot(3, None, &[], 3),
+        ]];
+        check(NAME, "vote forgotten", &late, &[]);
     }
 
     #[test]

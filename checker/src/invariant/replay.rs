@@ -183,9 +183,8 @@ impl Replay {
     fn record(&mut self, lsn: Lsn, record: Record) {
         self.last_lsn = self.last_lsn.max(lsn);
         self.pending.push_back((lsn, record));
-        if lsn <= self.durable_lsn {
-            self.durable(self.durable_lsn);
-        }
+        // The disk may have been faster than the one who writes the trace.
+        self.durable(self.durable_lsn);
     }
 
     fn durable(&mut self, lsn: Lsn) {

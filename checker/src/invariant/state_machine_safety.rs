@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_node_applies_its_committed_log_in_order() {
         let log = append(1, 0, 1, &[11, 12, 13]);
-        let good = vec![log.clone(), commit(1, 2, 12), apply(1, 1, 11), apply(2, 2, 12)];
+        let good = vec![commit(1, 0, 0), log.clone(), commit(1, 2, 12), apply(1, 1, 11), apply(2, 2, 12)];
         let with = |events: &[Event]| [vec![[vec![log.clone()], events.to_vec()].concat()]].concat();
         check(NAME, "skipped apply", &with(&[commit(1, 2, 12), apply(2, 2, 12)]), &[&[good]]);
         check(NAME, "early apply", &with(&[commit(1, 1, 11), apply(1, 2, 12)]), &[]);

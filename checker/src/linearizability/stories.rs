@@ -247,7 +247,7 @@ impl About<'_> {
     }
 
     fn updated_twice(&self, core: &[usize]) -> Option<Story> {
-        for (a, b) in pairs(core).filter(|(a, b)| a < b) {
+        for (a, b) in pairs(core) {
             let updates = |op: &Op, key: &str| op.action.brought().iter().any(|(k, _)| *k == key);
             // A value that came back, by a second write or a delete, may be replaced again.
             let once = |key: &str, value: &Value| {

@@ -204,6 +204,42 @@ mod tests {
     }
 
     #[test]
+    fn a_state_is_charged_what_it_holds_beyond_itself() {
+        let value = size_of::<Value>();
+        let two = || [1, 2].map(Value::Int);
+        assert_eq!((Counter.size(&7), Mutex.size(&true)), (0, 0));
+        assert_eq!(Register { initial: Value::Nil }.size(&1.into()), 0);
+        let kv = Kv::of([Action::Read(Value::Nil)].iter());
+        assert_eq!(kv.initial(), Some(String::new()));
+        assert_eq!((kv.size(&None), kv.size(&Some("abc".into()))), (0, 3));
+        assert_eq!(List.size(&two().into()), 2 * value);
+        assert_eq!(Set.size(&two().into()), 4 * value);
+        let queue = std::collections::VecDeque::from(two());
+        assert_eq!(Queue.size(&queue), queue.capacity() * value);
+        let keys = [("x", 1.into()), ("l", Value::List(two().into()))].map(|(key, held)| (key.into(), held));
+        let entry = size_of::<(std::sync::Arc<str>, Value)>();
+        assert_eq!(Txn { initial: Value::Nil }.size(&keys.into()), 4 * entry + 2 * value);
+    }
+
+    #[test]
+    fn states_that_are_few_are_told() {
+        assert_eq!(Mutex.states(&[]), Some(vec![false, true]));
+        let states = |writes: i64| {
+            let writes: Vec<Action> = (1..=writes).map(|v| Action::Write(v.into())).collect();
+            Register { initial: Value::Nil }.states(&writes.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(states(2), Some(vec![Value::Nil, 1.into(), 2.into()]));
+        assert_eq!((states(63).map(|states| states.len()), states(64)), (Some(64), None));
+        let overwrites = |model: &dyn Fn(&Action) -> bool| {
+            [Action::Write(1.into()), Action::Append(1.into())].map(|action| model(&action))
+        };
+        let kv = Kv::of([].iter());
+        assert_eq!(overwrites(&|action| kv.overwrites(action)), [true, false]);
+        let register = Register { initial: Value::Nil };
+        assert_eq!(overwrites(&|action| register.overwrites(action)), [true, false]);
+    }
+
+    #[test]
     fn what_a_model_does_not_tell_of_itself_is_not_assumed() {
         assert!(!List.overwrites(&Action::Append(1.into())));
         assert_eq!(Queue.states(&[]), None);

@@ -345,6 +345,7 @@ fn what_a_read_misses_is_lost_or_stale_by_what_came_later() {
     let fork = |ret| {
         [(0, ret, Ok, append(1)), (0, 9, Ok, append(2)), (2, 3, Ok, list(&[1])), (2, 3, Ok, list(&[2]))]
     };
-    check(list_append, "lost write", &[0, 1, 2, 3], &fork(1));
+    let forked = check(list_append, "lost write", &[0, 1, 2, 3], &fork(1));
+    assert_eq!(forked.core[3].note, "misses 1");
     check(list_append, "split brain", &[0, 1, 2, 3], &fork(2));
 }

@@ -141,6 +141,7 @@ fn a_transaction_that_sees_half_of_another_is_fractured() {
     assert_eq!(told(&[writer.clone(), txn(3, 9, &[saw("x", 1), saw("y", 1)])]), None);
     assert_eq!(told(&[writer.clone(), txn(3, 9, &[absent("x"), absent("y")])]), None);
     assert_eq!(told(&[writer.clone(), txn(3, 9, &[saw("x", 1), absent("z")])]), None);
+    assert_eq!(told(&[writer.clone(), txn(3, 9, &[saw("z", 1), absent("x")])]), None);
     // What it saw instead was there before, or may have come after.
     let older =
         |ret| told(&[writer.clone(), txn(0, ret, &[wrote("y", 2)]), txn(3, 9, &[saw("x", 1), saw("y", 2)])]);
@@ -166,7 +167,9 @@ fn an_update_is_lost_if_two_transactions_changed_what_was_there_once() {
     let one = txn(0, 1, &[wrote("x", 1)]);
     let update = |from: i64, to: i64| txn(2, 9, &[saw("x", from), wrote("x", to)]);
     let both = [one.clone(), update(1, 2), update(1, 3)];
-    check(ModelKind::Txn, "lost update", &[0, 1, 2], &both);
+    let lost = check(ModelKind::Txn, "lost update", &[0, 1, 2], &both);
+    let notes = ["changes x=1", "changes x=1 as well, which is gone by then"];
+    assert_eq!([&lost.core[1].note, &lost.core[2].note], notes);
     assert_eq!(told(&[one.clone(), update(1, 2), update(2, 3)]), None);
     let reader = txn(2, 9, &[saw("x", 1), wrote("y", 3)]);
     assert_eq!(told(&[one.clone(), update(1, 2), reader.clone()]), None);
@@ -193,6 +196,9 @@ fn a_transaction_that_sees_what_was_gone_lost_a_write_or_is_stale() {
     assert_eq!(told(&[&old[..], &[other]].concat()), Some("lost write"));
     let with = |call| told(&[&old[..], &[txn(call, 9, &[saw("x", 2)])]].concat());
     assert_eq!((with(3), with(4), with(6)), (Some("lost write"), Some("lost write"), Some("stale read")));
+    assert_eq!(told(&[&old[..], &[txn(6, 9, &[saw("x", 1)])]].concat()), Some("lost write"));
+    let other = [txn(0, 1, &[wrote("y", 7)]), txn(2, 3, &[wrote("x", 2)]), txn(4, 5, &[saw("y", 7)])];
+    assert_eq!(told(&other), None);
     let lists = |shown: &[i64]| {
         told(&[
             txn(0, 1, &[appended("l", 1)]),
