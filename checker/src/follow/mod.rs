@@ -320,3 +320,96 @@ pub fn follow(
     }
     Ok(followed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = r#"{"format":"whitewater-history","version":"1.0","workload":"x","models":{"":"cas-register"},"clock":"monotonic-ns","nodes":[]}"#;
+
+    /// A line of time, process, type, function and value.
+    fn line((time, process, kind, f, value): (u64, u64, &str, &str, &str)) -> String {
+        format!(
+            r#"{{"index":0,"time":{time},"process":{process},"type":"{kind}","f":"{f}","key":"k","value":{value}}}"#
+        ) + "\n"
+    }
+
+    fn text(lines: &[(u64, u64, &str, &str, &str)]) -> String {
+        HEADER.to_owned() + "\n" + &lines.iter().copied().map(line).collect::<String>()
+    }
+
+    fn followed(text: &str) -> Result<Followed, HistoryError> {
+        follow(Path::new("h"), &mut text.as_bytes(), |_| false)
+    }
+
+    #[test]
+    fn a_verdict_needs_something_seen_and_nothing_left() {
+        let seen = Followed { observed: 1, ..Followed::default() };
+        assert_eq!(seen.verdict(), Verdict::Valid);
+        let left = BTreeMap::from([("k".to_owned(), String::new())]);
+        for unknown in [
+            Followed::default(),
+            Followed { torn: true, ..seen.clone() },
+            Followed { left: left.clone(), ..seen.clone() },
+        ] {
+            assert_eq!(unknown.verdict(), Verdict::Unknown, "{unknown:?}");
+        }
+        let violation = Violation { key: "k".into(), class: "x", reason: String::new(), time: 1, index: 1 };
+        assert_eq!(Followed { violations: vec![violation], left, ..seen }.verdict(), Verdict::Invalid);
+    }
+
+    #[test]
+    fn equal_times_are_concurrent_and_a_completion_is_not_before_its_invoke() {
+        let read_at = |time| {
+            [(1, 0, "invoke", "read", "null"), (5, 0, "ok", "read", "1"), (time, 1, "invoke", "write", "1")]
+        };
+        let beside = followed(&text(&read_at(5))).unwrap();
+        assert_eq!((beside.operations, beside.observed, beside.violations.len()), (2, 1, 0));
+        let later = followed(&text(&read_at(6))).unwrap();
+        assert_eq!(later.violations[0].class, "stale read");
+        let ends = |time| followed(&text(&[(5, 0, "invoke", "write", "1"), (time, 0, "ok", "write", "1")]));
+        assert!(ends(5).is_ok());
+        assert!(ends(4).unwrap_err().to_string().contains("before its invoke"));
+    }
+
+    #[test]
+    fn what_was_seen_so_far_is_told_line_by_line() {
+        let mut follower = Follower::new(Path::new("h"), HEADER.as_bytes()).unwrap();
+        follower.line(2, line((1, 0, "invoke", "read", "null")).as_bytes()).unwrap();
+        follower.line(3, line((2, 0, "ok", "read", "7")).as_bytes()).unwrap();
+        follower.until(3);
+        assert_eq!((follower.followed().operations, follower.followed().violations.len()), (1, 1));
+    }
+
+    #[test]
+    fn each_violation_is_told_once_and_a_bound_of_them_is_kept() {
+        let slack = SLACK;
+        let reads = |count: u64| -> String {
+            let read = |n: u64| {
+                let at = 3 * n * slack;
+                line((at, 0, "invoke", "read", "null")) + &line((at + 1, 0, "ok", "read", "7"))
+            };
+            HEADER.to_owned() + "\n" + &(0..count).map(read).collect::<String>()
+        };
+        let mut times = Vec::new();
+        let all = follow(Path::new("h"), &mut reads(4).as_bytes(), |violation| {
+            times.push(violation.time);
+            false
+        });
+        assert_eq!((times.len(), all.unwrap().violations.len()), (4, 4));
+        assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+        let first = follow(Path::new("h"), &mut reads(4).as_bytes(), |_| true).unwrap();
+        assert_eq!(first.violations.len(), 1, "stops when it is told to");
+        assert_eq!(followed(&reads(KEPT as u64 + 1)).unwrap().violations.len(), KEPT);
+    }
+
+    #[test]
+    fn only_the_last_line_may_be_torn() {
+        let whole = text(&[(1, 0, "invoke", "read", "null"), (2, 0, "ok", "read", "null")]);
+        let torn = |text: &str| followed(text).map(|followed| (followed.torn, followed.observed));
+        assert_eq!(torn(&whole).unwrap(), (false, 1));
+        assert_eq!(torn(whole.trim_end()).unwrap(), (false, 1), "whole, but for its newline");
+        assert_eq!(torn(&(whole.clone() + "{\"index\":5,\"ti")).unwrap(), (true, 1));
+        assert!(torn(&(whole + "{\"index\":5,\"ti\n")).is_err());
+    }
+}

@@ -333,4 +333,88 @@ mod tests {
         register.invoke(&write(1), 1).unwrap();
         assert_eq!(register.invoke(&write(1), 2), Err(()));
     }
+
+    /// An operation from its invoke to its end.
+    fn done(register: &mut Register, action: &Action, call: u64, ret: u64) -> Result<(), Found> {
+        register.invoke(action, call).unwrap();
+        register.ok(action, call, ret)
+    }
+
+    fn cas(from: i64, to: i64) -> Action {
+        Action::Cas(from.into(), to.into())
+    }
+
+    #[test]
+    fn what_failed_was_not_seen_and_is_not_seen_later() {
+        let mut register = Register::new(Value::Nil);
+        register.invoke(&write(1), 1).unwrap();
+        register.invoke(&write(2), 1).unwrap();
+        done(&mut register, &read(1), 2, 3).unwrap();
+        assert_eq!(register.fail(&write(1), 1, 4).unwrap_err().0, "aborted read");
+        assert_eq!(register.fail(&write(2), 1, 4), Ok(()));
+        assert_eq!(done(&mut register, &read(2), 5, 6).unwrap_err().0, "stale read");
+    }
+
+    #[test]
+    fn equal_times_are_concurrent() {
+        let after = |first: [(Action, u64, u64); 2], call| {
+            let mut register = Register::new(Value::Nil);
+            for (action, call, ret) in &first {
+                done(&mut register, action, *call, *ret).unwrap();
+            }
+            done(&mut register, &read(1), call, call + 1).map_err(|found| found.0)
+        };
+        let replaced = || [(write(1), 1, 2), (cas(1, 2), 3, 4)];
+        assert_eq!((after(replaced(), 4), after(replaced(), 5)), (Ok(()), Err("stale read")));
+        let over = |call| [(write(1), 1, 2), (write(2), call, 4)];
+        assert_eq!((after(over(3), 4), after(over(3), 5)), (Ok(()), Err("stale read")));
+        assert_eq!(after(over(2), 5), Ok(()), "2 may have been there before 1");
+    }
+
+    #[test]
+    fn what_an_open_operation_may_still_see_is_kept() {
+        for second in [cas(1, 2), write(2)] {
+            let mut register = Register::new(Value::Nil);
+            register.crowded = 0;
+            done(&mut register, &write(1), 1, 2).unwrap();
+            register.invoke(&read(1), 4).unwrap();
+            register.crowded = 0;
+            done(&mut register, &second, 3, 4).unwrap();
+            assert_eq!(register.ok(&read(1), 4, 9), Ok(()), "{second:?}");
+            register.crowded = 0;
+            done(&mut register, &read(2), 10, 11).unwrap();
+            assert!(!register.known.contains_key(&1.into()), "{second:?}: nobody can see it any more");
+        }
+        // Neither of these is over the other.
+        let mut register = Register::new(Value::Nil);
+        done(&mut register, &write(1), 1, 3).unwrap();
+        register.crowded = 0;
+        done(&mut register, &write(2), 3, 5).unwrap();
+        register.crowded = 0;
+        done(&mut register, &Action::Release, 9, 9).unwrap();
+        assert_eq!(done(&mut register, &read(1), 10, 11), Ok(()));
+    }
+
+    #[test]
+    fn a_crowd_is_thinned_when_it_is_one() {
+        let after = |writes: usize| {
+            let mut register = Register::new(Value::Nil);
+            for i in 0..writes {
+                done(&mut register, &write(i as i64), 10 * i as u64, 10 * i as u64 + 2).unwrap();
+            }
+            register
+        };
+        assert_eq!(after(CROWD - 2).remembered(), CROWD - 1, "few are kept");
+        let thinned = after(CROWD - 1);
+        assert!(thinned.remembered() < 10, "{}", thinned.remembered());
+        assert_eq!(thinned.crowded, 2 * thinned.remembered() + CROWD);
+        let mut open = Register::new(Value::Nil);
+        open.invoke(&read(0), 5).unwrap();
+        open.crowded = 3;
+        for i in 0..6 {
+            done(&mut open, &write(i), 10 * (i as u64 + 1), 10 * (i as u64 + 1) + 2).unwrap();
+        }
+        assert_eq!(open.remembered(), 7, "whoever is open may have seen any of them");
+        assert_eq!(open.crowded, 2 * 3 + CROWD);
+    }
 }
