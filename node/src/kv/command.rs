@@ -302,4 +302,19 @@ mod tests {
         assert_eq!(set(SHOWN_BYTES_MAX).len(), 6 + SHOWN_BYTES_MAX);
         assert!(set(1 << 20).ends_with("x… (1048576 bytes)") && set(1 << 20).len() < 300);
     }
+
+    #[test]
+    fn a_command_reads_as_what_it_does() {
+        let delete = Operation::Delete { key: b"k".to_vec() };
+        for (command, text) in [
+            (Command::Clock { time: 7 }, "clock 7 ms"),
+            (Command::OpenSession { nonce: 255 }, "open session (nonce 00000000000000ff)"),
+            (
+                Command::Execute { client_id: 3, sequence: 4, operation: delete },
+                "delete k (client 3, sequence 4)",
+            ),
+        ] {
+            assert_eq!(command.to_string(), text);
+        }
+    }
 }

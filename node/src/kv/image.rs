@@ -178,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn a_writing_is_under_way_until_its_end_or_until_it_is_given_up() {
+        let mut store = filled();
+        assert!(!store.is_frozen());
+        store.freeze();
+        assert!(store.is_frozen());
+        store.thaw(1);
+        // Two keys of four bytes, two values of five, and the length of each.
+        assert_eq!(store.thaw(34).map(|piece| piece.len()), Some(34));
+        assert!(store.is_frozen());
+        store.forget_freeze();
+        assert!(!store.is_frozen() && store.thaw(1).is_none());
+    }
+
+    #[test]
     fn a_session_outlives_a_snapshot() {
         let mut store = filled();
         store.freeze();

@@ -273,4 +273,39 @@ mod tests {
             assert_eq!(Sessions::decode(&mut Reader::new(&bytes[..cut])), Err(Malformed));
         }
     }
+
+    #[test]
+    fn an_expired_session_is_gone_from_the_hash() {
+        let opened = |clients: &[u64]| {
+            let mut sessions = Sessions::default();
+            clients.iter().for_each(|client| sessions.open(*client, *client));
+            sessions
+        };
+        let mut sessions = opened(&[1, 2, 3]);
+        sessions.expire(2 + SESSION_IDLE_MS_MAX);
+        assert_eq!(sessions, opened(&[2, 3]));
+    }
+
+    #[test]
+    fn a_table_that_no_store_wrote_is_refused() {
+        // Ids of clients, with when each was used last.
+        let decoded = |sessions: &[(u64, u64)]| {
+            let mut writer = Writer::default();
+            writer.u32(sessions.len() as u32);
+            for (client_id, last_used) in sessions {
+                writer.u64(*client_id);
+                writer.u64(*last_used);
+                writer.u64(0);
+                writer.u64(0);
+                writer.u8(0);
+            }
+            Sessions::decode(&mut Reader::new(&writer.into_bytes())).map(|table| table.sessions.len())
+        };
+        assert_eq!(decoded(&[(1, 5), (2, 4)]), Ok(2));
+        for wrong in [[(2, 4), (1, 5)], [(1, 4), (1, 5)], [(1, 5), (2, 5)]] {
+            assert_eq!(decoded(&wrong), Err(Malformed), "{wrong:?}");
+        }
+        let many = |count: usize| decoded(&(1..=count as u64).map(|id| (id, id)).collect::<Vec<_>>());
+        assert_eq!((many(SESSIONS_MAX), many(SESSIONS_MAX + 1)), (Ok(SESSIONS_MAX), Err(Malformed)));
+    }
 }

@@ -336,6 +336,24 @@ mod tests {
         assert_eq!(slice(5, 1000, 100, 1000), 0);
         assert_eq!(slice(1, 4 * (10 + REFERENCE_BYTES), 99, 1000), 4, "by reference");
         assert_eq!(slice(1, 4 * (10 + REFERENCE_BYTES) - 1, 99, 1000), 3);
-        assert_eq!((slice(1, 1000, 100, 299), slice(1, 1000, 100, 0)), (2, 1), "what is left of the window");
+        assert_eq!(
+            [300, 299, 0].map(|left| slice(1, 1000, 100, left)),
+            [3, 2, 1],
+            "what is left of the window"
+        );
+        let all = AppendBounds {
+            message_bytes: 1000,
+            entry_overhead: 10,
+            inline_bytes: 100,
+            inflight_messages: 1,
+            inflight_bytes: 0,
+        };
+        let indexes: Vec<Index> = log.slice(2, &all, 1000).iter().map(|entry| entry.id.index).collect();
+        assert_eq!(indexes, [2, 3, 4]);
+        assert_eq!(log.bytes(), 400);
+        log.truncate(3);
+        assert_eq!(log.bytes(), 300);
+        log.compact(2);
+        assert_eq!(log.bytes(), 100);
     }
 }

@@ -214,6 +214,29 @@ mod tests {
             }
             assert_eq!(Membership::decode(&[&bytes[..], &[0]].concat()), Err(Malformed));
         }
+        let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = joint().encode();
+            change(&mut bytes);
+            Membership::decode(&bytes) == Err(Malformed)
+        };
+        // The first id is in bytes 1 to 4, its roles follow; the second begins after its directory and address.
+        assert!(!refused(&|bytes| bytes[5] = 15) && refused(&|bytes| bytes[5] = 16));
+        let second = 1 + 4 + 1 + 8 + 2 + "127.0.0.1:8001".len();
+        assert!(refused(&|bytes| bytes[second] = 1), "the same id twice");
+        let addressed = |length| {
+            let membership = Membership::of_voters([(1, "a".repeat(length))]);
+            Membership::decode(&membership.encode()).map(|decoded| decoded == membership)
+        };
+        assert_eq!(
+            (addressed(ADDRESS_BYTES_MAX), addressed(ADDRESS_BYTES_MAX + 1)),
+            (Ok(true), Err(Malformed))
+        );
+        let of = |members: u32| {
+            Membership::decode(&Membership::of_voters((1..=members).map(|id| (id, String::new()))).encode())
+        };
+        let most = MEMBERS_MAX as u32;
+        assert_eq!(of(most).map(|membership| membership.voters.len()), Ok(MEMBERS_MAX));
+        assert_eq!(of(most + 1), Err(Malformed));
         let mut voterless = joint();
         voterless.voters.clear();
         assert_eq!(Membership::decode(&voterless.encode()), Err(Malformed));
@@ -248,6 +271,15 @@ mod tests {
         let matched = |id: NodeId| [0, 9, 3, 8, 7, 9][id as usize];
         assert_eq!(membership.committed(matched), 7);
         assert!(!Membership::default().decides(|_| true), "nobody decides for nobody");
+    }
+
+    #[test]
+    fn each_half_has_voters_and_whoever_has_no_vote_learns() {
+        let membership = joint();
+        assert!(membership.is_joint() && !membership.settled().is_joint());
+        assert_eq!([1, 3, 4, 5, 6].map(|id| membership.is_voter(id)), [true, true, true, false, false]);
+        assert_eq!([1, 3, 4, 5, 6].map(|id| membership.is_learner(id)), [false, false, false, true, false]);
+        assert_eq!(membership.to_string(), "voters n1 n2 n4, outgoing n1 n2 n3, learners n5");
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Progress {
     /// look further back, where the log may be gone and a whole snapshot would have to be fetched.
     pub fn probe_again(&mut self) {
         let probing = self.state == ProgressState::Probe;
-        self.probe_from(if probing { self.next_index } else { self.match_index + 1 });
+        self.probe_from(if probing { self.next_index } else { 0 });
     }
 
     /// Nothing can be sent but the snapshot that ends at `index`.
@@ -203,7 +203,10 @@ mod tests {
         progress.sent(11, 10, 0);
         assert!(!progress.may_send(2, 100), "the window is full");
         assert!(progress.may_send(3, 21) && !progress.may_send(3, 20), "20 bytes are on their way");
+        assert_eq!(progress.inflight_bytes(), 20);
         assert!(progress.accepted(9));
+        assert_eq!(progress.inflight_bytes(), 10);
+        assert!(!progress.accepted(9), "nothing new");
         assert!(progress.may_send(2, 100));
         assert_eq!(progress.next_index, 12);
     }

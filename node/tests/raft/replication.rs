@@ -24,6 +24,17 @@ fn propose(core: &mut Core, count: usize) -> Effects {
     core.input(Input::Propose(vec![Payload::Noop; count]))
 }
 
+/// What a leader may have appended beyond its commit index is bounded in bytes of payloads.
+#[test]
+fn payloads_count_until_they_are_committed() {
+    let mut core = Core::leader(3, 0, &[]);
+    core.input(Input::Propose(vec![command("four"), command("sixsix")]));
+    assert_eq!(core.raft.uncommitted_bytes(), 10);
+    core.sync();
+    core.receive(2, 1, accepted(2));
+    assert_eq!((core.raft.commit_index(), core.raft.uncommitted_bytes()), (2, 6));
+}
+
 // ---- The follower ----
 
 /// "Reply false if term < currentTerm": the sender learns the term, and nothing else happens here.
