@@ -220,3 +220,29 @@ impl fmt::Display for Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_odd_is_told_louder_than_what_happens_all_the_time() {
+        let last = LogId { term: 2, index: 7 };
+        for (event, level) in [
+            (Event::Space { out: true }, Level::Error),
+            (Event::ConflictingLeader { from: 2, term: 1 }, Level::Error),
+            (Event::SnapshotFailed { last, reason: String::new() }, Level::Error),
+            (Event::QuorumLost { term: 1 }, Level::Warn),
+            (Event::ClockJumped, Level::Warn),
+            (Event::Recovered { last }, Level::Warn),
+            (Event::Space { out: false }, Level::Info),
+            (Event::BecameLeader { term: 1 }, Level::Info),
+            (Event::VoteDenied { to: 2, term: 1 }, Level::Debug),
+            (Event::SnapshotOffered { to: 2, last }, Level::Debug),
+        ] {
+            assert_eq!(event.level(), level, "{event:?}");
+        }
+        let appended = |first| Event::Appended { first, last }.to_string();
+        assert_ne!(appended(7), appended(6), "one entry or several");
+    }
+}

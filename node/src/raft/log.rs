@@ -288,6 +288,9 @@ mod tests {
         assert_eq!((log.last_index_at_or_below_term(5, 4), log.last_index_at_or_below_term(5, 3)), (4, 3));
         assert_eq!(log.last_index_at_or_below_term(2, 9), 2, "what was there is not known");
         assert_eq!((log.entry(3), log.entry(4).map(|entry| entry.id.index)), (None, Some(4)));
+        let runs =
+            |log: &RaftLog| log.term_runs().iter().map(|run| (run.first_index, run.term)).collect::<Vec<_>>();
+        assert_eq!(runs(&log), [(3, 4), (5, 5)]);
         log.compact(2);
         assert_eq!(log.first_index(), 4, "compaction never goes back");
         log.truncate(4);

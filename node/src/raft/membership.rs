@@ -122,10 +122,13 @@ impl Membership {
         writer.u8(self.members.len() as u8);
         for (id, member) in &self.members {
             writer.u32(*id);
-            let (voter, outgoing) = (self.voters.contains(id), self.outgoing.contains(id));
-            let returning = self.returning.contains(id);
-            let provisional = u8::from(member.provisional) << 3;
-            writer.u8(u8::from(voter) | u8::from(outgoing) << 1 | u8::from(returning) << 2 | provisional);
+            let roles = [
+                u8::from(self.voters.contains(id)),
+                u8::from(self.outgoing.contains(id)) << 1,
+                u8::from(self.returning.contains(id)) << 2,
+                u8::from(member.provisional) << 3,
+            ];
+            writer.u8(roles.into_iter().sum());
             writer.u64(member.directory);
             writer.bytes(member.address.as_bytes());
         }
@@ -271,6 +274,15 @@ mod tests {
         let matched = |id: NodeId| [0, 9, 3, 8, 7, 9][id as usize];
         assert_eq!(membership.committed(matched), 7);
         assert!(!Membership::default().decides(|_| true), "nobody decides for nobody");
+    }
+
+    #[test]
+    fn a_directory_that_is_known_otherwise_is_provisional() {
+        let known = |id| if id == 2 { 55 } else { 0 };
+        let bound = joint().bound_by(known).members;
+        let told = |id| (bound[&id].directory, bound[&id].provisional);
+        assert_eq!([1, 2, 4].map(told), [(0, false), (55, true), (77, false)]);
+        assert_eq!(joint().members[&3].address, "127.0.0.1:8003");
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Progress {
         if let ProgressState::Snapshot(index) = self.state
             && match_index >= index
         {
-            self.probe_from(self.match_index + 1);
+            self.probe_from(0);
         }
         // Only an acknowledgement that reaches the probe ends probing: an older one says nothing about it.
         if self.state == ProgressState::Probe && match_index + 1 >= self.next_index {
@@ -265,5 +265,27 @@ mod tests {
         assert!(progress.overdue(150, 50));
         progress.accepted(1);
         assert!(!progress.overdue(150, 50));
+    }
+
+    #[test]
+    fn a_follower_that_needs_a_snapshot_gets_nothing_else_until_it_has_it() {
+        let mut progress = Progress::new(5, 0);
+        assert_eq!(progress.state.name(), "probe");
+        progress.needs_snapshot(9);
+        assert_eq!((progress.state.name(), progress.next_index), ("snapshot", 10));
+        assert!(!progress.may_send(9, 100) && !progress.rejected(20, 3));
+        progress.accepted(8);
+        assert_eq!(progress.state, ProgressState::Snapshot(9), "not all of it");
+        progress.accepted(11);
+        assert_eq!((progress.state.name(), progress.next_index), ("replicate", 12));
+    }
+
+    #[test]
+    fn another_process_is_heard_but_has_acknowledged_nothing() {
+        let mut progress = Progress::new(5, 70);
+        progress.accepted(9);
+        let process = ProcessId { directory: 3, incarnation: 2 };
+        progress.forget(process);
+        assert_eq!(progress, Progress { process, ..Progress::new(10, 70) });
     }
 }

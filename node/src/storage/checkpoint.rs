@@ -57,16 +57,18 @@ impl Checkpoint {
             vote_known: false,
         });
         let mark = self.mark.clone().unwrap_or_default();
-        let flags = flag(self.mark.is_some(), MARK)
-            | flag(self.recovering.is_some(), RESTRICTS)
-            | flag(recovering.last_known, LAST_KNOWN)
-            | flag(recovering.vote_known, VOTE_KNOWN)
-            | flag(self.repaired, REPAIRED);
+        let flags = [
+            flag(self.mark.is_some(), MARK),
+            flag(self.recovering.is_some(), RESTRICTS),
+            flag(recovering.last_known, LAST_KNOWN),
+            flag(recovering.vote_known, VOTE_KNOWN),
+            flag(self.repaired, REPAIRED),
+        ];
         let words: [u64; FIXED_WORDS] = [
             self.incarnation,
             self.hard_state.term,
             self.hard_state.voted_for.map_or(0, u64::from),
-            flags,
+            flags.into_iter().sum(),
             recovering.last.index,
             recovering.last.term,
             mark.last.index,
