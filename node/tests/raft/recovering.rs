@@ -83,6 +83,7 @@ fn it_is_over_when_the_disk_has_what_the_leader_had_when_it_knew_of_this_process
     assert!(core.raft.is_recovering(), "in memory is not on disk");
     assert!(ended(&core.sync()));
     assert!(!core.raft.is_recovering());
+    assert_eq!(core.raft.hard_state(), HardState { term: 4, voted_for: None }, "no vote was lost");
     assert!(asks_for_a_vote(&mut core, 5, id(7, 4)));
 }
 
@@ -116,6 +117,23 @@ fn a_lost_vote_counts_as_spent_in_every_term_that_anybody_was_in() {
     assert_eq!(core.raft.hard_state(), HardState { term: 6, voted_for: Some(1) });
     assert!(!asks_for_a_vote(&mut core, 6, id(9, 6)), "it may have voted in term 6");
     assert!(asks_for_a_vote(&mut core, 7, id(9, 6)));
+}
+
+#[test]
+fn a_vote_that_is_there_stays_unless_somebody_was_in_a_later_term() {
+    let ended_with = |latest| {
+        let hard_state = HardState { term: 3, voted_for: Some(2) };
+        let what = Recovering { last: id(2, 1), last_known: true, vote_known: false };
+        let recovered = recovered(3, hard_state, entries(0, &[1, 1]), 9);
+        let mut core = Core::start(config(1), Recovered { recovering: Some(what), ..recovered });
+        core.receive(2, 3, append(id(2, 1), 2, &[3]));
+        core.sync();
+        core.receive(2, 3, hello(Some(3)));
+        assert!(ended(&core.receive(3, latest, hello(None))));
+        core.raft.hard_state()
+    };
+    assert_eq!(ended_with(3), HardState { term: 3, voted_for: Some(2) });
+    assert_eq!(ended_with(6), HardState { term: 6, voted_for: Some(1) });
 }
 
 #[test]
