@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(kv.initial(), Some(String::new()));
         assert_eq!((kv.size(&None), kv.size(&Some("abc".into()))), (0, 3));
         assert_eq!(List.size(&two().into()), 2 * value);
-        assert_eq!(Set.size(&two().into()), 4 * value);
+        assert_eq!(Set.size(&[1, 2, 3].map(Value::Int).into()), 6 * value);
         let queue = std::collections::VecDeque::from(two());
         assert_eq!(Queue.size(&queue), queue.capacity() * value);
         let keys = [("x", 1.into()), ("l", Value::List(two().into()))].map(|(key, held)| (key.into(), held));
