@@ -455,4 +455,25 @@ mod tests {
             Err(BadFrame::Payload { kind: Kind::Command as u8, lsn: 5, index: 9, term: 3 })
         );
     }
+
+    #[test]
+    fn an_impossible_field_is_refused() {
+        let reads = |kind: Kind, flags, index, payload: &[u8]| {
+            let payload = Arc::from(payload);
+            let frame = Frame { kind: kind as u8, flags, index, term: 3, lsn: 5, durable_lsn: 4, payload };
+            frame.content().is_ok()
+        };
+        let truncates = |index| reads(Kind::Truncate, 0, index, &[]);
+        assert_eq!((truncates(NUMBER_MAX), truncates(NUMBER_MAX + 1)), (true, false));
+        let flags: Vec<u8> = (0..=u8::MAX).filter(|flags| reads(Kind::Recovering, *flags, 9, &[])).collect();
+        assert_eq!(flags, [0, 1, 3, 5, 7]);
+        let marks = |base_index: u64, base_term: u64| {
+            let words = [1, base_index, base_term, 2].map(u64::to_le_bytes).concat();
+            reads(Kind::Snapshot, 0, 9, &words)
+        };
+        assert_eq!((marks(9, 3), marks(10, 3)), (true, false));
+        assert_eq!((marks(9, NUMBER_MAX), marks(9, NUMBER_MAX + 1)), (true, false));
+        assert_eq!(decode(&[0; HEADER_BYTES], 1), Err(BadFrame::Zeros));
+        assert_eq!(decode(&[1; HEADER_BYTES], 1), Err(BadFrame::Header));
+    }
 }
