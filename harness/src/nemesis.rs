@@ -1,7 +1,7 @@
 //! Injects the faults of a schedule into a running cluster and heals them, on time, with evidence.
 //! What a fault does is in [`crate::fault`]; processes and links are changed through [`crate::cluster`] and [`crate::net`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -26,10 +26,11 @@ use crate::target::Target;
 const TICK: Duration = Duration::from_millis(10);
 /// The same while a fault waits for a moment: those that matter are a few milliseconds long.
 const LOOKOUT_TICK: Duration = Duration::from_micros(500);
-/// How long an injection that needs a leader waits for one: an election of nodes that are being hurt takes that long.
-const LEADER_WAIT: Duration = Duration::from_secs(1);
-/// Pause between two questions who leads.
-const LEADER_POLL: Duration = Duration::from_millis(50);
+/// How long an injection that needs a leader waits for one, milliseconds: an election of nodes that are being hurt takes that long.
+/// Meanwhile all else goes on: what is not healed on time may be what there is no leader for.
+const LEADER_WAIT_MS: u64 = 1_000;
+/// Pause between two questions who leads, milliseconds.
+const LEADER_POLL_MS: u64 = 50;
 /// How long a fault waits for others that are in its way, milliseconds: each kind is dealt once. Who names nodes means them at
 /// that moment.
 const WAIT_MS_MAX: u64 = 5_000;
@@ -65,7 +66,7 @@ pub fn run(
     stop: &AtomicBool,
 ) {
     std::thread::scope(|scope| {
-        let (active, waiting, armed) = (BTreeMap::new(), VecDeque::new(), Vec::new());
+        let (active, waiting, armed) = (BTreeMap::new(), Vec::new(), Vec::new());
         let traffic = Traffic::default();
         let Record { sink, in_flight, acknowledged } = record;
         let mut nemesis = Nemesis {
@@ -138,6 +139,15 @@ struct Underway<'a> {
     thread: ScopedJoinHandle<'a, Conclusion>,
 }
 
+/// A fault that others are in the way of, or that needs a leader where there is none.
+struct Waiting<'a> {
+    planned: &'a PlannedFault,
+    /// When it is tried again, milliseconds after the load began.
+    again_ms: u64,
+    /// When it was tried first.
+    since_ms: u64,
+}
+
 /// A fault whose time has come, and that waits for its moment.
 struct Armed<'a> {
     planned: &'a PlannedFault,
@@ -161,8 +171,7 @@ struct Nemesis<'a, 'env> {
     started: Instant,
     stop: &'a AtomicBool,
     active: BTreeMap<u32, Active<'a>>,
-    /// Faults that others were in the way of, and when they are tried again, in this order.
-    waiting: VecDeque<(u64, &'a PlannedFault)>,
+    waiting: Vec<Waiting<'a>>,
     armed: Vec<Armed<'a>>,
     traffic: Traffic,
 }
@@ -174,7 +183,7 @@ impl<'a> Nemesis<'a, '_> {
         loop {
             let heals_at =
                 self.active.values().filter(|active| !active.is_healing()).map(|active| active.heal_ms).min();
-            let again_at = self.waiting.front().map(|(at_ms, _)| *at_ms);
+            let again_at = self.waiting.iter().map(|waiting| waiting.again_ms).min();
             let planned_at = planned.peek().map(|planned| planned.at_ms);
             let again = again_at.is_some_and(|again| planned_at.is_none_or(|planned| again <= planned));
             let injects_at = if again { again_at } else { planned_at };
@@ -194,16 +203,14 @@ impl<'a> Nemesis<'a, '_> {
                 continue;
             }
             if heal {
-                self.heal_due(next_ms);
+                self.heal_due(self.now_ms());
             } else if again {
-                if let Some((_, planned)) = self.waiting.pop_front() {
-                    self.inject(planned);
+                let first = self.waiting.iter().position(|waiting| waiting.again_ms == next_ms);
+                if let Some(Waiting { planned, since_ms, .. }) = first.map(|at| self.waiting.remove(at)) {
+                    self.attempt(planned, since_ms);
                 }
             } else if let Some(planned) = planned.next() {
-                match planned.anchor {
-                    Some(anchor) => self.arm(planned, anchor),
-                    None => self.inject(planned),
-                }
+                self.attempt(planned, self.now_ms());
             }
         }
     }
@@ -216,14 +223,16 @@ impl<'a> Nemesis<'a, '_> {
         }
         let ended = |active: &Active<'_>| active.errand.as_ref().is_some_and(|e| e.thread.is_finished());
         let ended = self.active.iter().filter(|(_, active)| ended(active)).map(|(&id, _)| id);
+        let mut healed = Vec::new();
         for id in ended.collect::<Vec<_>>() {
             if let Some(mut active) = self.active.remove(&id)
                 && let Some(errand) = active.errand.take()
             {
                 let Conclusion { bit, evidence } = errand.thread.join().unwrap_or_default();
-                self.healed(&active, bit, evidence);
+                healed.push((active, self.now_ms(), bit, evidence));
             }
         }
+        self.record_healed(healed);
     }
 
     /// False if it was stopped before; it returns early when a fault that waited for its moment strikes, which is to heal some time.
@@ -268,10 +277,23 @@ impl<'a> Nemesis<'a, '_> {
         self.cluster.up().into_iter().filter(|node| !held(node)).collect()
     }
 
+    /// Injects a fault that was tried first at `since_ms`, or lets it wait: for its moment, or for a leader if it needs one.
+    fn attempt(&mut self, planned: &'a PlannedFault, since_ms: u64) {
+        let (needed, leader) = (planned.target.needs_leader(), self.cluster.leader());
+        let missing = needed && leader.is_none() && self.cluster.system().tells_leader();
+        if missing && self.now_ms() < since_ms + LEADER_WAIT_MS {
+            let again_ms = self.now_ms() + LEADER_POLL_MS;
+            return self.waiting.push(Waiting { planned, again_ms, since_ms });
+        }
+        match planned.anchor {
+            Some(anchor) => self.arm(planned, anchor, leader.filter(|_| needed)),
+            None => self.inject(planned, leader),
+        }
+    }
+
     /// Lets a fault wait for its moment.
-    fn arm(&mut self, planned: &'a PlannedFault, anchor: Anchor) {
+    fn arm(&mut self, planned: &'a PlannedFault, anchor: Anchor, leader: Option<Leader>) {
         let lookout = Lookout::new(anchor, self.cluster.run_dir(), self.cluster.places());
-        let leader = if planned.target.needs_leader() { self.leader(true) } else { None };
         let until_ms = planned.at_ms.max(self.now_ms()).saturating_add(anchor.within_ms);
         self.armed.push(Armed { planned, anchor, lookout, until_ms, leader, seen: None });
     }
@@ -315,8 +337,7 @@ impl<'a> Nemesis<'a, '_> {
         over
     }
 
-    fn inject(&mut self, planned: &'a PlannedFault) {
-        let leader = self.leader(planned.target.needs_leader());
+    fn inject(&mut self, planned: &'a PlannedFault, leader: Option<Leader>) {
         let (founders, places) = (self.cluster.nodes(), self.cluster.places());
         let behaviour = planned.fault.behaviour();
         // A process that is hurt is not hurt again, and its links carry little. Yet all links are all links.
@@ -379,7 +400,9 @@ impl<'a> Nemesis<'a, '_> {
         if acted.outcome == SKIPPED {
             self.fabric.remove(planned.id);
             if seen.is_none() && self.may_wait(planned) {
-                return self.waiting.push_back((self.now_ms() + AGAIN_AFTER_MS, planned));
+                let now_ms = self.now_ms();
+                let again_ms = now_ms + AGAIN_AFTER_MS;
+                return self.waiting.push(Waiting { planned, again_ms, since_ms: now_ms });
             }
         }
         let ongoing = Ongoing::new(&acted);
@@ -405,7 +428,7 @@ impl<'a> Nemesis<'a, '_> {
 
     /// Records what waited to the end.
     fn give_up_waiting(&mut self) {
-        for (_, planned) in std::mem::take(&mut self.waiting) {
+        for Waiting { planned, .. } in std::mem::take(&mut self.waiting) {
             self.miss(planned, "others were in the way to the end");
         }
         for armed in std::mem::take(&mut self.armed) {
@@ -455,18 +478,22 @@ impl<'a> Nemesis<'a, '_> {
     /// Heals what is due at `now_ms`, in the order of ids.
     fn heal_due(&mut self, now_ms: u64) {
         let due = self.active.iter().filter(|(_, active)| active.heal_ms <= now_ms).map(|(&id, _)| id);
+        let mut healed = Vec::new();
         for id in due.collect::<Vec<_>>() {
             if let Some(errand) = self.active.get(&id).and_then(|active| active.errand.as_ref()) {
                 errand.due.store(true, Ordering::Relaxed);
             } else if let Some(active) = self.active.remove(&id) {
-                self.heal(&active);
+                let (bit, evidence) = self.heal(&active);
+                healed.push((active, self.now_ms(), bit, evidence));
             }
         }
+        self.record_healed(healed);
     }
 
-    fn heal(&self, active: &Active<'_>) {
+    /// Whether it bit, and by what that is known.
+    fn heal(&self, active: &Active<'_>) -> (bool, Map<String, Value>) {
         let behaviour = active.planned.fault.behaviour();
-        let (bit, evidence) = match behaviour.process() {
+        match behaviour.process() {
             Some(process) => {
                 dud::during(active.planned.fault.kind(), || process.heal(self.cluster, &active.ongoing))
             }
@@ -489,35 +516,23 @@ impl<'a> Nemesis<'a, '_> {
                 evidence.insert("seen".to_owned(), seen.to_json());
                 (behaviour.bit(&counters, &seen) && !counters.are_disproved(), evidence)
             }
-        };
-        self.healed(active, bit, evidence);
-    }
-
-    /// Records that a fault is healed, and who leads then.
-    fn healed(&self, active: &Active<'_>, bit: bool, mut evidence: Map<String, Value>) {
-        let times = (active.planned.end_ms(), self.now_ms());
-        // Asked after the healing, which is not to wait for an answer.
-        let leader = self.cluster.leader();
-        describe_leader(&mut evidence, leader);
-        if let (Some(before), Some(after)) = (active.leader, leader) {
-            evidence.insert("leader_changed".to_owned(), (before != after).into());
         }
-        self.record(active, "heal", times, json!({"bit": bit, "evidence": evidence}));
     }
 
-    fn leader(&self, needed: bool) -> Option<Leader> {
-        let needed = needed && self.cluster.system().tells_leader();
-        let asked = Instant::now();
-        loop {
-            let leader = self.cluster.leader();
-            if leader.is_some()
-                || !needed
-                || asked.elapsed() >= LEADER_WAIT
-                || self.stop.load(Ordering::Relaxed)
-            {
-                return leader;
+    /// Records that faults are healed, since when, and who leads then.
+    fn record_healed(&self, healed: Vec<(Active<'_>, u64, bool, Map<String, Value>)>) {
+        if healed.is_empty() {
+            return;
+        }
+        // Asked once, and after all healing, which is not to wait for an answer.
+        let leader = self.cluster.leader();
+        for (active, healed_ms, bit, mut evidence) in healed {
+            describe_leader(&mut evidence, leader);
+            if let (Some(before), Some(after)) = (active.leader, leader) {
+                evidence.insert("leader_changed".to_owned(), (before != after).into());
             }
-            std::thread::sleep(LEADER_POLL);
+            let times = (active.planned.end_ms(), healed_ms);
+            self.record(&active, "heal", times, json!({"bit": bit, "evidence": evidence}));
         }
     }
 

@@ -43,7 +43,9 @@ impl Described for SlowFsync {
     const NEEDS: Needs = Needs::Disks;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
-        let delay_ms = if rng.random_bool(0.7) { rng.random_range(10..=50) } else { rng.random_range(50..=300) };
+        // The first of a run is short, so that flushes are answered while it lasts.
+        let short = rng.random_bool(0.7) || dealt;
+        let delay_ms = if short { rng.random_range(10..=50) } else { rng.random_range(50..=300) };
         let target = match rng.random_range(0..6) {
             _ if dealt => Target::Leader,
             0..2 => Target::Leader,
