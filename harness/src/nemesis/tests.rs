@@ -67,6 +67,24 @@ fn processes_are_hit_once_and_all_run_at_the_end() {
     assert_eq!(lines.len(), 6, "what was skipped is not healed: {lines:?}");
 }
 
+/// What cannot be healed meanwhile may be what there is no leader for.
+#[test]
+fn while_a_fault_waits_for_a_leader_others_heal() {
+    let lines = check(
+        r#"{"id":1,"at_ms":0,"duration_ms":300,"target":{"named":[2]},"fault":{"kind":"pause"}}
+{"id":2,"at_ms":10,"duration_ms":50,"target":"leader","fault":{"kind":"pause"}}
+{"id":3,"at_ms":20,"duration_ms":50,"target":{"named":[3]},"fault":{"kind":"pause"}}
+"#,
+        |_, _, _| {},
+    );
+    let order =
+        lines.iter().map(|(_, value)| (value["id"].as_u64().unwrap(), value["phase"].as_str().unwrap()));
+    let of = |id| order.clone().filter(move |line| line.0 == id).collect::<Vec<_>>();
+    assert_eq!([of(1), of(3)].concat(), [(1, "inject"), (1, "heal"), (3, "inject"), (3, "heal")]);
+    assert_eq!(order.clone().last(), Some((2, "inject")), "nobody leads here");
+    assert_eq!(lines.last().unwrap().1["outcome"], "skipped");
+}
+
 /// The injection and the heal of the only fault of a schedule, whose target is everyone, after `ms`.
 fn check_process(fault: &str, ms: u64) -> (Value, Value) {
     let dir = tempfile::tempdir().unwrap();
