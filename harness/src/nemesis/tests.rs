@@ -77,12 +77,11 @@ fn while_a_fault_waits_for_a_leader_others_heal() {
 "#,
         |_, _, _| {},
     );
-    let order =
-        lines.iter().map(|(_, value)| (value["id"].as_u64().unwrap(), value["phase"].as_str().unwrap()));
-    let of = |id| order.clone().filter(move |line| line.0 == id).collect::<Vec<_>>();
-    assert_eq!([of(1), of(3)].concat(), [(1, "inject"), (1, "heal"), (3, "inject"), (3, "heal")]);
-    assert_eq!(order.clone().last(), Some((2, "inject")), "nobody leads here");
-    assert_eq!(lines.last().unwrap().1["outcome"], "skipped");
+    let at = |id: u64, phase: &str| {
+        lines.iter().position(|(_, value)| value["id"] == id && value["phase"] == phase).unwrap()
+    };
+    assert!(at(1, "heal") < at(2, "inject"), "{lines:?}");
+    assert!(at(3, "inject") < at(2, "inject"), "{lines:?}");
 }
 
 /// The injection and the heal of the only fault of a schedule, whose target is everyone, after `ms`.
