@@ -475,16 +475,20 @@ impl<'a> Nemesis<'a, '_> {
         Underway { due, thread: self.scope.spawn(move || dud::during(kind, || steps.carry_out(&errand))) }
     }
 
-    /// Heals what is due at `now_ms`, in the order of ids.
+    /// Heals what is due at `now_ms`, in the order in which it was to be.
     fn heal_due(&mut self, now_ms: u64) {
-        let due = self.active.iter().filter(|(_, active)| active.heal_ms <= now_ms).map(|(&id, _)| id);
+        let due = self.active.iter().filter(|(_, active)| active.heal_ms <= now_ms);
+        let mut due: Vec<_> = due.map(|(&id, active)| (active.heal_ms, id)).collect();
+        due.sort_unstable();
         let mut healed = Vec::new();
-        for id in due.collect::<Vec<_>>() {
+        for (_, id) in due {
             if let Some(errand) = self.active.get(&id).and_then(|active| active.errand.as_ref()) {
                 errand.due.store(true, Ordering::Relaxed);
             } else if let Some(active) = self.active.remove(&id) {
                 let (bit, evidence) = self.heal(&active);
                 healed.push((active, self.now_ms(), bit, evidence));
+                // Who is free again may be hit again by what goes on, however late all this is.
+                self.tick();
             }
         }
         self.record_healed(healed);

@@ -215,6 +215,12 @@ impl Planner {
                 at_ms = self.storm(at_ms, &storm, true, percent);
             }
         }
+        // Once more, longer and somewhere else, what may meet a victim that has no use for what it is refused.
+        for kind in kinds.iter().filter(|kind| kind.may_miss()) {
+            if at_ms + DURATION_MS_MIN < self.end_ms {
+                at_ms = self.storm(at_ms, &[*kind], true, self.pace.duration_percent);
+            }
+        }
         while at_ms + DURATION_MS_MIN < self.end_ms {
             let weight = |kind: &FaultKind| self.pace.weights.get(kind).copied().unwrap_or(1) as usize;
             let mut bag: Vec<FaultKind> =
@@ -411,6 +417,19 @@ mod tests {
                 "seed {seed}: under fault for {} of 30 s",
                 busy as f64 / 20.0
             );
+        }
+    }
+
+    #[test]
+    fn what_may_meet_a_victim_that_has_no_use_for_it_comes_twice() {
+        let faults = FaultKind::ALL;
+        for seed in 0..20 {
+            let spec = Spec { seed, time_ms: 120_000, faults: faults.to_vec(), ..Spec::default() };
+            let schedule = Schedule::plan(&spec);
+            for kind in faults.iter().filter(|kind| kind.may_miss()) {
+                let count = schedule.faults.iter().filter(|planned| planned.fault.kind() == *kind).count();
+                assert!(count >= 2, "seed {seed}: {kind} comes {count} times");
+            }
         }
     }
 

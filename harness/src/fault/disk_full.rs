@@ -37,6 +37,7 @@ impl ProcessFault for DiskFull {
 impl Described for DiskFull {
     const SUMMARY: &'static str = "disks have no free page for 0.5-3 s; evidence: ENOSPC answered; who ends with a declared exit code is started again";
     const NEEDS: Needs = Needs::Disks;
+    const MAY_MISS: bool = true;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
         let target = draw_target(rng, dealt);

@@ -56,6 +56,7 @@ impl ProcessFault for Eio {
 impl Described for Eio {
     const SUMMARY: &'static str = "disks refuse fsync, write or read with EIO for 0.3-2 s; evidence: errors answered; who ends with a declared exit code is started again";
     const NEEDS: Needs = Needs::Disks;
+    const MAY_MISS: bool = true;
     const DEPOSES_LEADER: bool = true;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {

@@ -55,6 +55,11 @@ macro_rules! faults {
                 match self { $(FaultKind::$variant => <$module::$variant as Described>::DEPOSES_LEADER,)+ }
             }
 
+            /// Whether it takes something from its victims that they may not have asked for until it is healed.
+            pub(crate) fn may_miss(self) -> bool {
+                match self { $(FaultKind::$variant => <$module::$variant as Described>::MAY_MISS,)+ }
+            }
+
             /// Draws a fault of this kind for a cluster of `nodes`. The `dealt` one, the first of its kind in a run, is aimed so that
             /// it bites: at the leader and long enough for an election, or at links of everyone.
             pub(crate) fn draw(self, rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn {
@@ -318,6 +323,8 @@ pub(crate) trait Described {
     const NEEDS: Needs;
     /// Whether it is there to make a leader fall.
     const DEPOSES_LEADER: bool = false;
+    /// See [`FaultKind::may_miss`].
+    const MAY_MISS: bool = false;
 
     /// See [`FaultKind::draw`].
     fn draw(rng: &mut ChaCha8Rng, nodes: u32, dealt: bool) -> Drawn;

@@ -41,6 +41,7 @@ impl Described for SlowFsync {
     const SUMMARY: &'static str =
         "a flush takes 10-300 ms for 0.5-3 s; evidence: flushes answered 5 ms or more after they came";
     const NEEDS: Needs = Needs::Disks;
+    const MAY_MISS: bool = true;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
         // The first of a run is short, so that flushes are answered while it lasts.
