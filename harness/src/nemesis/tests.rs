@@ -106,7 +106,7 @@ fn every_fault_of_processes_bites_is_counted_and_is_healed() {
         assert_ne!(inject["evidence"][node]["pid"], heal["evidence"][node]["pid"]);
     }
     assert_eq!(heal["bit"], true);
-    let (_, heal) = check_process(r#"{"kind":"rolling_restart","pause_ms":10}"#, 400);
+    let (_, heal) = check_process(r#"{"kind":"rolling_restart","pause_ms":10}"#, 1_500);
     assert_eq!((&heal["bit"], &heal["evidence"]["restarted"]), (&json!(true), &json!(3)));
     let (inject, heal) = check_process(r#"{"kind":"kill_all"}"#, 50);
     assert!(["n1", "n2", "n3"].iter().all(|node| inject["evidence"][node]["saw"] == "signal 9"));
@@ -295,11 +295,11 @@ fn clocks_are_bent_again_after_a_restart_and_healed() {
         return;
     }
     let lines = check(
-        r#"{"id":1,"at_ms":0,"duration_ms":900,"target":"all","fault":{"kind":"clock_jump","wall_ms":-3600000,"monotonic_ms":2000}}
+        r#"{"id":1,"at_ms":0,"duration_ms":1600,"target":"all","fault":{"kind":"clock_jump","wall_ms":-3600000,"monotonic_ms":2000}}
 {"id":2,"at_ms":50,"duration_ms":100,"target":{"named":[2]},"fault":{"kind":"kill"}}
 {"id":3,"at_ms":300,"duration_ms":100,"target":{"named":[3]},"fault":{"kind":"pause"}}
 {"id":4,"at_ms":400,"duration_ms":300,"target":{"named":[1]},"fault":{"kind":"clock_rate","percent":50}}
-{"id":5,"at_ms":1000,"duration_ms":300,"target":"one","fault":{"kind":"clock_rate","percent":50}}
+{"id":5,"at_ms":1700,"duration_ms":300,"target":"one","fault":{"kind":"clock_rate","percent":50}}
 "#,
         |_, _, _| {},
     );
