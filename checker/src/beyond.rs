@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::deadline::Deadline;
-use crate::history::{Clock, History, Nemesis};
+use crate::history::{Action, Clock, History, Micro, Nemesis, Operation, Outcome};
 use crate::invariant::{self, Breach};
 use crate::report::{Evidence, Report, Violation};
 use crate::trace::Trace;
@@ -47,8 +47,48 @@ impl Beyond {
         Some(Beyond { since: first.time, told, damaged })
     }
 
-    /// Takes from a report what was to be expected. A check of which nothing is left is unknown.
-    pub fn excuse(&self, report: &mut Report, history: &History, traces: &[Trace], deadline: Deadline) {
+    /// What of a history was seen before: whatever ended later may have taken effect, or not. Of a key that is broken in it the
+    /// violation that the whole history shows best may be a later one.
+    pub fn before(&self, history: &History) -> History {
+        let mut early = history.clone();
+        early
+            .keys
+            .values_mut()
+            .for_each(|key| key.operations.retain_mut(|operation| self.had_begun(operation)));
+        early
+    }
+
+    fn had_begun(&self, operation: &mut Operation) -> bool {
+        let ended = operation.complete.is_some_and(|time| time < self.since);
+        if operation.invoke >= self.since || ended || operation.outcome == Outcome::Fail {
+            return operation.invoke < self.since;
+        }
+        (operation.outcome, operation.complete, operation.ended) = (Outcome::Info, None, None);
+        match &mut operation.action {
+            // Nobody knows what it read, and it does nothing else.
+            Action::Read(_) | Action::CasMismatch(..) => return false,
+            Action::Dequeue(element) => *element = None,
+            Action::Txn(steps) => {
+                let unread = |step: &Micro| match step {
+                    Micro::Read(key, _) => Micro::Read(key.clone(), None),
+                    other => other.clone(),
+                };
+                *steps = steps.iter().map(unread).collect();
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Takes from a report what was to be expected, and adds the violations that the history [`Beyond::before`] shows by itself. A
+    /// check of which nothing is left is unknown.
+    pub fn excuse(
+        &self,
+        report: &mut Report,
+        (history, early): (&History, Vec<Violation>),
+        traces: &[Trace],
+        deadline: Deadline,
+    ) {
         let sound: Vec<Trace> =
             traces.iter().filter(|trace| !self.damaged.contains(&trace.node)).cloned().collect();
         let mut broken: BTreeMap<&str, Breach> = invariant::judge(&sound, deadline)
@@ -66,6 +106,8 @@ impl Beyond {
                 true
             }),
         });
+        let shown: BTreeSet<_> = report.violations.iter().map(|violation| violation.key.clone()).collect();
+        report.violations.extend(early.into_iter().filter(|violation| !shown.contains(&violation.key)));
         let left: BTreeSet<&str> =
             report.violations.iter().map(|violation| violation.check.as_str()).collect();
         for (name, check) in &mut report.checks {
@@ -150,7 +192,7 @@ mod tests {
     /// The verdict once what was to be expected is taken away.
     fn check(mut report: Report, history: &History, traces: &[Trace], expected: Verdict) -> Report {
         if let Some(beyond) = Beyond::of(history) {
-            beyond.excuse(&mut report, history, traces, Deadline::NEVER);
+            beyond.excuse(&mut report, (history, Vec::new()), traces, Deadline::NEVER);
         }
         assert_eq!(report.verdict, expected, "{report:?}");
         assert_eq!(report.violations.is_empty(), expected != Verdict::Invalid, "{report:?}");
@@ -198,6 +240,35 @@ mod tests {
         let mut before = history(BEYOND, &died(late));
         before.nemesis[1].time = early;
         check(report("self_exit", Vec::new()), &before, &[], Verdict::Invalid);
+    }
+
+    #[test]
+    fn of_what_ended_after_the_damage_nothing_was_seen_before_it() {
+        let call = |index: u64, process: u64, time: u64, kind: &str, what: &str| {
+            format!(
+                r#"{{"index":{index},"time":{time},"process":{process},"type":"{kind}",{what},"key":"k"}}"#
+            ) + "\n"
+        };
+        let (write, other) = (r#""f":"write","value":1"#, r#""f":"write","value":2"#);
+        let lines = [
+            call(0, 1, 10, "invoke", write),
+            call(1, 2, 20, "invoke", r#""f":"read","value":null"#),
+            call(2, 3, 30, "invoke", r#""f":"read","value":null"#),
+            call(3, 2, 40, "ok", r#""f":"read","value":null"#),
+        ];
+        let late = [
+            call(5, 1, 2_000_000_001, "ok", write),
+            call(6, 3, 2_000_000_002, "ok", r#""f":"read","value":1"#),
+            call(7, 4, 2_000_000_003, "invoke", other),
+        ];
+        let header = r#"{"format":"whitewater-history","version":"1.0","workload":"register","models":{"k":"cas-register"},"clock":"monotonic-ns","nodes":["n1"]}"#;
+        let damage = r#"{"index":4,"time":2000000000,"process":"nemesis","type":"info","f":"wipe","value":{"evidence":{"beyond":["n1"]}}}"#;
+        let text = format!("{header}\n{}{damage}\n{}", lines.concat(), late.concat());
+        let whole = crate::history::parse(Path::new("h"), &mut text.as_bytes()).unwrap();
+        let early = Beyond::of(&whole).unwrap().before(&whole);
+        let seen: Vec<_> = early.keys["k"].operations.iter().map(|o| (o.invoke, o.outcome)).collect();
+        assert_eq!(seen, [(10, Outcome::Info), (20, Outcome::Ok)]);
+        assert_eq!(whole.keys["k"].operations.len(), 4);
     }
 
     #[test]
