@@ -1,7 +1,7 @@
 //! Damage beyond what the system survives, done to it on purpose: more nodes at once had lost what they had flushed than it serves without.
 //! What is broken after that was to be expected and says nothing of the system; what the damage cannot explain still does.
 //!
-//! That is a violation whose operations all ended before it, a node that ended by itself before it, and a promise that a node which was
+//! That is a violation in what had been seen before it, a node that ended by itself before it, and a promise that a node which was
 //! never damaged broke all by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::deadline::Deadline;
 use crate::history::{Action, Clock, History, Micro, Nemesis, Operation, Outcome};
 use crate::invariant::{self, Breach};
-use crate::report::{Evidence, Report, Violation};
+use crate::report::Report;
 use crate::trace::Trace;
 use crate::verdict::Verdict;
 
@@ -47,8 +47,7 @@ impl Beyond {
         Some(Beyond { since: first.time, told, damaged })
     }
 
-    /// What of a history was seen before: whatever ended later may have taken effect, or not. Of a key that is broken in it the
-    /// violation that the whole history shows best may be a later one.
+    /// What of a history was seen before: whatever ended later may have taken effect, or not.
     pub fn before(&self, history: &History) -> History {
         let mut early = history.clone();
         early
@@ -80,12 +79,12 @@ impl Beyond {
         true
     }
 
-    /// Takes from a report what was to be expected, and adds the violations that the history [`Beyond::before`] shows by itself. A
-    /// check of which nothing is left is unknown.
+    /// Takes from a report what was to be expected, and keeps what the history [`Beyond::before`] shows by itself, `early`. A check of
+    /// which nothing is left is unknown.
     pub fn excuse(
         &self,
         report: &mut Report,
-        (history, early): (&History, Vec<Violation>),
+        (history, early): (&History, Report),
         traces: &[Trace],
         deadline: Deadline,
     ) {
@@ -98,7 +97,8 @@ impl Beyond {
             .collect();
         let died = history.nemesis.iter().any(|line| line.f == "self_exit" && line.time < self.since);
         report.violations.retain_mut(|violation| match violation.check.as_str() {
-            "linearizability" => self.is_before(violation),
+            // What is shown of the whole history may be a later one.
+            "linearizability" => false,
             "self_exit" => died,
             // The first that broke it may have been a damaged one.
             check => broken.remove(check).is_some_and(|Breach { class, reason, events }| {
@@ -106,8 +106,8 @@ impl Beyond {
                 true
             }),
         });
-        let shown: BTreeSet<_> = report.violations.iter().map(|violation| violation.key.clone()).collect();
-        report.violations.extend(early.into_iter().filter(|violation| !shown.contains(&violation.key)));
+        report.violations.extend(early.violations);
+        report.checks.extend(early.checks.into_iter().filter(|(_, check)| check.verdict == Verdict::Invalid));
         let left: BTreeSet<&str> =
             report.violations.iter().map(|violation| violation.check.as_str()).collect();
         for (name, check) in &mut report.checks {
@@ -118,15 +118,6 @@ impl Beyond {
             }
         }
         report.verdict = report.checks.values().map(|c| c.verdict).fold(Verdict::Valid, Verdict::worst);
-    }
-
-    /// Whether a history that ends there shows the violation as well: it is a closed set of operations, and all that was seen was seen by then.
-    fn is_before(&self, violation: &Violation) -> bool {
-        let seen = |at: u64| at < self.since;
-        // Of an operation without a known end nothing was seen.
-        let ended =
-            |o: &Evidence| if o.outcome == "info" { o.invoke } else { o.complete.unwrap_or(o.invoke) };
-        !violation.operations.is_empty() && violation.operations.iter().all(|o| seen(ended(o)))
     }
 }
 
@@ -157,33 +148,39 @@ mod tests {
 
     const BEYOND: &str = r#"{"beyond":["n1","n2"]}"#;
 
-    fn operation(outcome: &str, invoke: u64, complete: Option<u64>) -> Evidence {
-        let (what, note) = (String::new(), String::new());
-        let (node, position) = (None, None);
-        Evidence {
-            index: 0,
-            process: 1,
-            what,
-            outcome: outcome.into(),
-            invoke,
-            complete,
-            node,
-            position,
-            note,
-        }
+    const DAMAGE_NS: u64 = 2_000_000_000;
+
+    /// What register `k` was asked and answered, as (time, process, type, `f` and value), around the damage.
+    fn calls(calls: &[(u64, u64, &str, &str)]) -> String {
+        let damage =
+            format!(r#""process":"nemesis","type":"info","f":"wipe","value":{{"evidence":{BEYOND}}}"#);
+        let mut lines = vec![(DAMAGE_NS, damage)];
+        lines.extend(calls.iter().map(|(time, process, kind, call)| {
+            (*time, format!(r#""process":{process},"type":"{kind}","key":"k",{call}"#))
+        }));
+        lines.sort_by_key(|(time, _)| *time);
+        let header = r#"{"format":"whitewater-history","version":"1.0","workload":"register","models":{"k":"cas-register"},"clock":"monotonic-ns","nodes":["n1"]}"#;
+        let numbered = lines.iter().enumerate();
+        let lines =
+            numbered.map(|(index, (time, rest))| format!(r#"{{"index":{index},"time":{time},{rest}}}"#));
+        [header.to_owned()].into_iter().chain(lines).map(|line| line + "\n").collect()
     }
 
+    const WRITE_1: &str = r#""f":"write","value":1"#;
+    const CAS_2_3: &str = r#""f":"cas","value":[2,3]"#;
+    const READ_NIL: &str = r#""f":"read","value":null"#;
+
     /// A report in which one check is broken.
-    fn report(check: &str, operations: Vec<Evidence>) -> Report {
+    fn report(check: &str) -> Report {
         let mut report = Report::new(Path::new("run"));
         report.add("coverage", Verdict::Valid, None);
         report.add(check, Verdict::Invalid, Some("it is broken".into()));
-        report.violations.push(Violation {
+        report.violations.push(crate::report::Violation {
             check: check.into(),
             class: "x".into(),
             key: None,
             reason: String::new(),
-            operations,
+            operations: Vec::new(),
             events: Vec::new(),
         });
         report
@@ -192,7 +189,8 @@ mod tests {
     /// The verdict once what was to be expected is taken away.
     fn check(mut report: Report, history: &History, traces: &[Trace], expected: Verdict) -> Report {
         if let Some(beyond) = Beyond::of(history) {
-            beyond.excuse(&mut report, (history, Vec::new()), traces, Deadline::NEVER);
+            let early = Report::new(Path::new("run"));
+            beyond.excuse(&mut report, (history, early), traces, Deadline::NEVER);
         }
         assert_eq!(report.verdict, expected, "{report:?}");
         assert_eq!(report.violations.is_empty(), expected != Verdict::Invalid, "{report:?}");
@@ -202,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_lost_after_a_majority_was_damaged_is_unknown_and_says_that_it_was_to_be_expected() {
         for name in ["durability", "liveness", "convergence", "log_matching", "self_exit"] {
-            let said = check(report(name, Vec::new()), &history(BEYOND, ""), &[], Verdict::Unknown);
+            let said = check(report(name), &history(BEYOND, ""), &[], Verdict::Unknown);
             assert_eq!(
                 said.checks[name].reason.as_deref(),
                 Some(
@@ -210,24 +208,43 @@ mod tests {
                 )
             );
             // The same damage, no more than the system survives.
-            check(report(name, Vec::new()), &history("{}", ""), &[], Verdict::Invalid);
+            check(report(name), &history("{}", ""), &[], Verdict::Invalid);
         }
     }
 
     #[test]
     fn what_was_seen_before_the_damage_stays_a_violation() {
-        let (early, then, late) = (1_999_999_999, 2_000_000_000, 2_000_000_001);
-        let of = |operations| report("linearizability", operations);
-        let write = operation("ok", 5, Some(10));
-        for (read, expected) in [
-            (operation("ok", 20, Some(early)), Verdict::Invalid),
-            (operation("ok", 20, Some(then)), Verdict::Unknown),
-            (operation("ok", 20, Some(late)), Verdict::Unknown),
-            (operation("info", 20, None), Verdict::Invalid),
-            (operation("info", 20, Some(late)), Verdict::Invalid),
-            (operation("info", late, None), Verdict::Unknown),
+        let (early, then, late) = (DAMAGE_NS - 1, DAMAGE_NS, DAMAGE_NS + 1);
+        let read_3 = r#""f":"read","value":3"#;
+        let written = [(5, 1, "invoke", WRITE_1), (10, 1, "ok", WRITE_1)];
+        let read = |asked, told, what| [(asked, 2, "invoke", READ_NIL), (told, 2, "ok", what)];
+        let dir = tempfile::tempdir().unwrap();
+        for (rest, expected) in [
+            // Stale, and known to be so before or after the damage.
+            (read(20, early, READ_NIL).to_vec(), Verdict::Invalid),
+            (read(20, then, READ_NIL).to_vec(), Verdict::Unknown),
+            (read(20, late, READ_NIL).to_vec(), Verdict::Unknown),
+            // What would explain the read failed for want of a 2, whether or not somebody still waits for it, or it comes too late.
+            ([&[(15, 3, "invoke", CAS_2_3)], &read(20, 30, read_3)[..]].concat(), Verdict::Invalid),
+            (
+                [&[(15, 3, "invoke", CAS_2_3), (late, 3, "info", CAS_2_3)], &read(20, 30, read_3)[..]]
+                    .concat(),
+                Verdict::Invalid,
+            ),
+            ([&[(late, 3, "invoke", CAS_2_3)], &read(20, 30, read_3)[..]].concat(), Verdict::Invalid),
+            // A stale read before, and a worse one after: that is the one that the whole history shows.
+            (
+                [read(20, 30, READ_NIL), read(late, late + 1, r#""f":"read","value":7"#)].concat(),
+                Verdict::Invalid,
+            ),
         ] {
-            check(of(vec![write.clone(), read]), &history(BEYOND, ""), &[], expected);
+            let path = dir.path().join("history.jsonl");
+            std::fs::write(&path, calls(&[&written[..], &rest].concat())).unwrap();
+            let said = crate::judge::check(&path, &crate::Options::default()).unwrap();
+            assert_eq!(said.checks["linearizability"].verdict, expected, "{rest:?} {said:?}");
+            assert_eq!(said.violations.is_empty(), expected != Verdict::Invalid, "{rest:?} {said:?}");
+            let seen = said.violations.iter().flat_map(|violation| &violation.operations);
+            assert!(seen.into_iter().all(|operation| operation.invoke < DAMAGE_NS), "{rest:?} {said:?}");
         }
         let died = |time: u64| {
             format!(
@@ -235,35 +252,25 @@ mod tests {
             ) + "\n"
         };
         // Nodes are told of in the order of time.
-        check(report("self_exit", Vec::new()), &history(BEYOND, &died(late)), &[], Verdict::Unknown);
-        check(report("self_exit", Vec::new()), &history(BEYOND, &died(then)), &[], Verdict::Unknown);
+        check(report("self_exit"), &history(BEYOND, &died(late)), &[], Verdict::Unknown);
+        check(report("self_exit"), &history(BEYOND, &died(then)), &[], Verdict::Unknown);
         let mut before = history(BEYOND, &died(late));
         before.nemesis[1].time = early;
-        check(report("self_exit", Vec::new()), &before, &[], Verdict::Invalid);
+        check(report("self_exit"), &before, &[], Verdict::Invalid);
     }
 
     #[test]
     fn of_what_ended_after_the_damage_nothing_was_seen_before_it() {
-        let call = |index: u64, process: u64, time: u64, kind: &str, what: &str| {
-            format!(
-                r#"{{"index":{index},"time":{time},"process":{process},"type":"{kind}",{what},"key":"k"}}"#
-            ) + "\n"
-        };
-        let (write, other) = (r#""f":"write","value":1"#, r#""f":"write","value":2"#);
-        let lines = [
-            call(0, 1, 10, "invoke", write),
-            call(1, 2, 20, "invoke", r#""f":"read","value":null"#),
-            call(2, 3, 30, "invoke", r#""f":"read","value":null"#),
-            call(3, 2, 40, "ok", r#""f":"read","value":null"#),
-        ];
-        let late = [
-            call(5, 1, 2_000_000_001, "ok", write),
-            call(6, 3, 2_000_000_002, "ok", r#""f":"read","value":1"#),
-            call(7, 4, 2_000_000_003, "invoke", other),
-        ];
-        let header = r#"{"format":"whitewater-history","version":"1.0","workload":"register","models":{"k":"cas-register"},"clock":"monotonic-ns","nodes":["n1"]}"#;
-        let damage = r#"{"index":4,"time":2000000000,"process":"nemesis","type":"info","f":"wipe","value":{"evidence":{"beyond":["n1"]}}}"#;
-        let text = format!("{header}\n{}{damage}\n{}", lines.concat(), late.concat());
+        let late = DAMAGE_NS + 1;
+        let text = calls(&[
+            (10, 1, "invoke", WRITE_1),
+            (20, 2, "invoke", READ_NIL),
+            (30, 3, "invoke", READ_NIL),
+            (40, 2, "ok", READ_NIL),
+            (late, 1, "ok", WRITE_1),
+            (late, 3, "ok", r#""f":"read","value":1"#),
+            (late, 4, "invoke", CAS_2_3),
+        ]);
         let whole = crate::history::parse(Path::new("h"), &mut text.as_bytes()).unwrap();
         let early = Beyond::of(&whole).unwrap().before(&whole);
         let seen: Vec<_> = early.keys["k"].operations.iter().map(|o| (o.invoke, o.outcome)).collect();
@@ -278,7 +285,7 @@ mod tests {
             node: node.into(),
             lines: vec![Line { at: 1, event: Event::VoteSent { to: 2, term: 1 } }],
         };
-        let of = || report("sent_implies_durable", Vec::new());
+        let of = || report("sent_implies_durable");
         check(of(), &history(BEYOND, ""), &[trace("n3")], Verdict::Invalid);
         check(of(), &history(BEYOND, ""), &[trace("n1")], Verdict::Unknown);
         // Nor is one that was hit by the same kind, though it alone would have been survived; a kill damages nothing.

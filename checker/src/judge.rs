@@ -175,9 +175,9 @@ fn judged_within(path: &Path, options: &Options, recorded: Recorded, net: Net) -
     report.add("coverage", verdict, (!gaps.is_empty()).then(|| gaps.join("; ")));
 
     if let Some(beyond) = Beyond::of(&recorded.history) {
-        let (mut shown, early) = (Report::new(path), beyond.before(&recorded.history));
-        linearizability(&mut shown, &early, budget);
-        beyond.excuse(&mut report, (&recorded.history, shown.violations), &recorded.traces, net.rest);
+        let (mut early, before) = (Report::new(path), beyond.before(&recorded.history));
+        linearizability(&mut early, &before, budget);
+        beyond.excuse(&mut report, (&recorded.history, early), &recorded.traces, net.rest);
     }
     sort_violations(&mut report.violations);
     report.class = report.violations.first().map(|violation| violation.class.clone());

@@ -279,14 +279,16 @@ impl<'a> Nemesis<'a, '_> {
 
     /// Injects a fault that was tried first at `since_ms`, or lets it wait: for its moment, or for a leader if it needs one.
     fn attempt(&mut self, planned: &'a PlannedFault, since_ms: u64) {
-        let (needed, leader) = (planned.target.needs_leader(), self.cluster.leader());
+        let needed = planned.target.needs_leader();
+        // Who waits for a moment does not need to know, and may miss it meanwhile.
+        let leader = if needed || planned.anchor.is_none() { self.cluster.leader() } else { None };
         let missing = needed && leader.is_none() && self.cluster.system().tells_leader();
         if missing && self.now_ms() < since_ms + LEADER_WAIT_MS {
             let again_ms = self.now_ms() + LEADER_POLL_MS;
             return self.waiting.push(Waiting { planned, again_ms, since_ms });
         }
         match planned.anchor {
-            Some(anchor) => self.arm(planned, anchor, leader.filter(|_| needed)),
+            Some(anchor) => self.arm(planned, anchor, leader),
             None => self.inject(planned, leader),
         }
     }

@@ -178,6 +178,17 @@ fn a_process_is_refused_files_as_long_as_it_lasts_and_keeps_what_it_has() {
     assert_eq!(heal["evidence"]["refused"], 0, "{heal}");
 }
 
+#[test]
+fn who_ends_because_it_was_refused_a_file_was_refused_one() {
+    let ender =
+        OPENER.replace("echo 'Too many open files' >&2", "{ echo 'Too many open files' >&2; exit 74; }");
+    let dir = tempfile::tempdir().unwrap();
+    let (_, heal) =
+        check_process_on(cluster_of(&ender.replace("0.01", "0.001"), 3, dir.path()), FD_LIMIT, 300);
+    assert_eq!(heal["evidence"]["exits"], json!({"n1": "exit 74", "n2": "exit 74", "n3": "exit 74"}));
+    assert_eq!((&heal["bit"], &heal["evidence"]["refused"]), (&json!(true), &json!(3)), "{heal}");
+}
+
 /// Wants more memory again and again.
 const EATER: &str = "x=; while :; do x=$x$(head -c 65536 /dev/zero | tr '\\0' x); sleep 0.005; done";
 const MEMORY_LIMIT: &str = r#"{"kind":"memory_limit","percent":80}"#;

@@ -111,7 +111,7 @@ impl Progress {
         if let ProgressState::Snapshot(index) = self.state
             && match_index >= index
         {
-            self.probe_from(0);
+            self.probe_from(self.match_index + 1);
         }
         // Only an acknowledgement that reaches the probe ends probing: an older one says nothing about it.
         if self.state == ProgressState::Probe && match_index + 1 >= self.next_index {
@@ -150,7 +150,7 @@ impl Progress {
     /// look further back, where the log may be gone and a whole snapshot would have to be fetched.
     pub fn probe_again(&mut self) {
         let probing = self.state == ProgressState::Probe;
-        self.probe_from(if probing { self.next_index } else { 0 });
+        self.probe_from(if probing { self.next_index } else { self.match_index + 1 });
     }
 
     /// Nothing can be sent but the snapshot that ends at `index`.
