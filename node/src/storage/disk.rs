@@ -8,9 +8,6 @@ use std::path::Path;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-/// Held as long as a directory is ours; dropping it gives the directory back.
-pub type Lock = Box<dyn Send + Sync>;
-
 /// Files and directories. Nothing that a method did is durable until the sync that its documentation names.
 ///
 /// # Errors
@@ -25,23 +22,34 @@ pub trait Disk: Send + Sync {
     fn forget(&self, path: &Path);
     /// Opens an existing file for writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Creates a file that must not exist. Its name is durable after `fsync_dir` of its directory.
+    /// Creates a file that must not exist. Its name is durable after [`DiskDir::fsync`] of its directory.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Renames within one directory, over an existing file if there is one. Durable after `fsync_dir`.
+    /// Renames within one directory, over an existing file if there is one. Durable after [`DiskDir::fsync`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file. Durable after `fsync_dir`.
+    /// Removes a file. Durable after [`DiskDir::fsync`].
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Creates one directory. Durable after `fsync_dir` of its parent.
+    /// Creates one directory. Durable after [`DiskDir::fsync`] of its parent.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes the names in a directory durable.
-    fn fsync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes a directory for this process alone, until the lock is dropped or the process ends.
-    /// `WouldBlock` if another holds it.
-    fn lock(&self, dir: &Path) -> io::Result<Lock>;
+    /// Opens a directory.
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn DiskDir>>;
+    /// Makes the names in a directory durable that nobody has open.
+    fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.open_dir(dir)?.fsync()
+    }
     /// A number that no other directory will draw. Here, because it comes from the environment as files do.
     fn entropy(&self) -> io::Result<u64>;
+}
+
+/// An open directory. Whoever changes names in it opens it before: there may be no descriptor to spare afterwards, and a name
+/// that was changed and cannot be made durable is neither there nor gone.
+pub trait DiskDir: Send + Sync {
+    /// Makes the names in it durable.
+    fn fsync(&self) -> io::Result<()>;
+    /// Takes the directory for this process alone, until this is dropped or the process ends.
+    /// `WouldBlock` if another holds it.
+    fn lock(&self) -> io::Result<()>;
 }
 
 /// An open file.
@@ -117,24 +125,29 @@ impl Disk for RealDisk {
         fs::create_dir(dir)
     }
 
-    fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
-    }
-
-    fn lock(&self, dir: &Path) -> io::Result<Lock> {
-        // flock(2) on the directory itself: no lock file to leave behind, and the kernel releases it with the process.
-        let dir = File::open(dir)?;
-        match dir.try_lock() {
-            Ok(()) => Ok(Box::new(dir)),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn DiskDir>> {
+        Ok(Box::new(File::open(dir)?))
     }
 
     fn entropy(&self) -> io::Result<u64> {
         let mut bytes = [0; 8];
         File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+impl DiskDir for File {
+    fn fsync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        // flock(2) on the directory itself: no lock file to leave behind, and the kernel releases it with the process.
+        match self.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 }
 

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::storage::disk::{Disk, DiskFile, Lock};
+use crate::storage::disk::{Disk, DiskDir, DiskFile};
 
 /// What a power loss keeps or loses as one: a sector is on the disk or it is not.
 pub const SECTOR_BYTES: u64 = 512;
@@ -36,7 +37,8 @@ pub struct Refusal {
     /// Refuse every later one too, as if the process were dead.
     pub onward: bool,
     /// The error. A refused write may have done half of its work; what a refused fdatasync should have made durable
-    /// never will be, unless it is written again.
+    /// never will be, unless it is written again. `EMFILE` and `ENFILE` are refused to who opens something and to nobody
+    /// else.
     pub errno: Errno,
 }
 
@@ -52,7 +54,7 @@ struct Inner {
     next_file: FileId,
     names: Names,
     durable_names: Names,
-    /// Changes of names that no `fsync_dir` has made durable, oldest first.
+    /// Changes of names that no `fsync` has made durable, oldest first.
     unsynced_names: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
     /// Counts kills and power losses: handles and locks of before are void.
@@ -61,8 +63,6 @@ struct Inner {
     refusal: Option<Refusal>,
     /// Bytes that all files may have together.
     capacity: u64,
-    /// Whether no file can be opened.
-    closed: bool,
     entropy: ChaCha8Rng,
 }
 
@@ -108,7 +108,6 @@ impl MemoryDisk {
             operations: 0,
             refusal: None,
             capacity: u64::MAX,
-            closed: false,
             entropy: ChaCha8Rng::seed_from_u64(seed),
         };
         MemoryDisk { inner: Arc::new(Mutex::new(inner)) }
@@ -160,11 +159,6 @@ impl MemoryDisk {
         self.inner().capacity = bytes;
     }
 
-    /// Opens nothing from now on, or again: whatever needs a descriptor is refused with `EMFILE`, what is open goes on.
-    pub fn set_closed(&self, closed: bool) {
-        self.inner().closed = closed;
-    }
-
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the maps whole: no method panics between two changes that belong together.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -173,22 +167,24 @@ impl MemoryDisk {
     /// Counts an operation, and refuses it if it should.
     fn operate(&self) -> io::Result<MutexGuard<'_, Inner>> {
         let mut inner = self.inner();
-        inner.count()?;
+        inner.count(false)?;
         Ok(inner)
     }
 
     /// The same, of one that opens something.
     fn opening(&self) -> io::Result<MutexGuard<'_, Inner>> {
-        let inner = self.operate()?;
-        if inner.closed { Err(Errno::EMFILE.into()) } else { Ok(inner) }
+        let mut inner = self.inner();
+        inner.count(true)?;
+        Ok(inner)
     }
 }
 
 impl Inner {
-    fn count(&mut self) -> io::Result<()> {
+    fn count(&mut self, opens: bool) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
         match self.refusal {
+            Some(refusal) if matches!(refusal.errno, Errno::EMFILE | Errno::ENFILE) && !opens => Ok(()),
             Some(refusal) if number == refusal.at || (refusal.onward && number > refusal.at) => {
                 Err(refusal.errno.into())
             }
@@ -410,25 +406,11 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut inner = self.opening()?;
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn DiskDir>> {
+        let inner = self.opening()?;
         inner.check_dir(named(dir))?;
-        let changes = mem::take(&mut inner.unsynced_names);
-        let (synced, kept): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.is_in(dir));
-        for change in synced {
-            change.apply(&mut inner.durable_names);
-        }
-        inner.unsynced_names = kept;
-        Ok(())
-    }
-
-    fn lock(&self, dir: &Path) -> io::Result<Lock> {
-        let mut inner = self.opening()?;
-        inner.check_dir(named(dir))?;
-        if !inner.locks.insert(dir.to_owned()) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(Box::new(HeldLock { disk: self.clone(), dir: dir.to_owned(), life: inner.life }))
+        let (dir, life) = (dir.to_owned(), inner.life);
+        Ok(Box::new(DirHandle { disk: self.clone(), dir, life, locked: AtomicBool::new(false) }))
     }
 
     fn entropy(&self) -> io::Result<u64> {
@@ -436,16 +418,48 @@ impl Disk for MemoryDisk {
     }
 }
 
-struct HeldLock {
+struct DirHandle {
     disk: MemoryDisk,
     dir: PathBuf,
     life: u64,
+    locked: AtomicBool,
 }
 
-impl Drop for HeldLock {
+impl DirHandle {
+    /// Runs one counted operation, if the process that opened the directory is still there.
+    fn operate(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let inner = self.disk.operate()?;
+        if inner.life == self.life { Ok(inner) } else { Err(Errno::EBADF.into()) }
+    }
+}
+
+impl DiskDir for DirHandle {
+    fn fsync(&self) -> io::Result<()> {
+        let mut inner = self.operate()?;
+        let changes = mem::take(&mut inner.unsynced_names);
+        let (synced, kept): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| change.is_in(&self.dir));
+        for change in synced {
+            change.apply(&mut inner.durable_names);
+        }
+        inner.unsynced_names = kept;
+        Ok(())
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        let mut inner = self.operate()?;
+        if !inner.locks.insert(self.dir.clone()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.locked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for DirHandle {
     fn drop(&mut self) {
         let mut inner = self.disk.inner();
-        if inner.life == self.life {
+        if inner.life == self.life && self.locked.load(Ordering::Relaxed) {
             inner.locks.remove(&self.dir);
         }
     }
@@ -474,7 +488,7 @@ impl Handle {
         refused: impl FnOnce(&mut FileState),
     ) -> io::Result<()> {
         let mut inner = self.disk.inner();
-        let admitted = inner.count();
+        let admitted = inner.count(false);
         if inner.life != self.life {
             return Err(Errno::EBADF.into());
         }
@@ -612,6 +626,37 @@ mod tests {
         file.write_at(0, b"xy").unwrap();
         disk.unlink(Path::new(FILE)).unwrap();
         assert_eq!(disk.used(), 0);
+    }
+
+    #[test]
+    fn who_may_open_no_more_files_goes_on_with_what_is_open() {
+        let (disk, file) = disk();
+        let dir = disk.open_dir(Path::new("d")).unwrap();
+        disk.refuse(Some(Refusal { at: 0, onward: true, errno: Errno::EMFILE }));
+        assert_eq!(disk.open(Path::new(FILE)).err().unwrap().raw_os_error(), Some(Errno::EMFILE as i32));
+        assert!(disk.create(Path::new("d/g")).is_err() && disk.fsync_dir(Path::new("d")).is_err());
+        file.write_at(0, b"open").unwrap();
+        file.fdatasync().unwrap();
+        disk.rename(Path::new(FILE), Path::new("d/h")).unwrap();
+        dir.fsync().unwrap();
+        disk.refuse(None);
+        disk.power_loss(Unsynced::Lost);
+        assert_eq!(disk.read(Path::new("d/h")).unwrap(), b"open");
+        assert!(dir.fsync().is_err(), "the process that had it open is gone");
+    }
+
+    #[test]
+    fn a_directory_is_locked_until_who_locked_it_lets_go() {
+        let (disk, _file) = disk();
+        let open = || disk.open_dir(Path::new("d")).unwrap();
+        let first = open();
+        first.lock().unwrap();
+        let second = open();
+        assert_eq!(second.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(second);
+        assert!(open().lock().is_err(), "who does not hold it gives nothing back");
+        drop(first);
+        open().lock().unwrap();
     }
 
     #[test]

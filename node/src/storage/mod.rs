@@ -9,6 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use thiserror::Error;
 
 pub mod checkpoint;
@@ -131,6 +132,11 @@ impl StorageError {
             }
             StorageError::Version { .. } => "run the release that wrote the directory",
         }
+    }
+
+    /// Whether the process, or the machine, may open no more files. It says nothing about the file.
+    pub(crate) fn out_of_files(error: &io::Error) -> bool {
+        [Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32)).contains(&error.raw_os_error())
     }
 
     /// Wraps an error of the operating system, for `map_err`.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::raft::membership::Membership;
 use crate::raft::types::{Entry, HardState, Incarnation, LogId, Lsn, Recovering, SnapshotMark};
 use crate::storage::checkpoint::{Checkpoint, Sum};
-use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::disk::{Disk, DiskDir, DiskFile};
 use crate::storage::recovery::{self, Extent, Files, Replay, SegmentFile, Tail};
 use crate::storage::segment::{self, Header};
 use crate::storage::slots::Slots;
@@ -76,13 +76,22 @@ pub(super) struct Open {
     pub(super) zeroed: u64,
 }
 
+/// A data directory: what is in it, and its names, which are made durable without anything being opened.
+#[derive(Clone, Copy)]
+pub(super) struct Dir<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) path: &'a Path,
+    pub(super) names: &'a dyn DiskDir,
+}
+
 /// The name of a segment, or of the superblock, while it is made.
 const NEW: &str = "wal-new.tmp";
 
-/// Opens `dir`, which is locked.
+/// Opens `dir`, which `names` has locked.
 pub(super) fn open(
     disk: &Arc<dyn Disk>,
     dir: &Path,
+    names: &dyn DiskDir,
     identity: &Identity,
     bootstrap: Option<SnapshotMark>,
     layout: &Layout,
@@ -95,15 +104,15 @@ pub(super) fn open(
     let snapshots = SnapshotDir::new(Arc::clone(disk), dir, identity);
     let mut found = find_snapshot(&snapshots, &mut replay)?;
     let stands_in = found.stand_in(&mut replay);
-    let disk = disk.as_ref();
-    remove(disk, &dir.join(NEW))?;
-    let (superblock, superblock_file) = open_superblock(disk, dir, identity, replay.superblock)?;
-    let mut tail = settle(disk, dir, &files, replay.tail)?;
+    let dir = Dir { disk: disk.as_ref(), path: dir, names };
+    remove(dir.disk, &dir.path.join(NEW))?;
+    let (superblock, superblock_file) = open_superblock(dir, identity, replay.superblock)?;
+    let mut tail = settle(dir, &files, replay.tail)?;
     if superblock.dirty
         && let Some(tail) = &mut tail
     {
         let newest = &files.segments[files.segments.len() - 1];
-        tail.open = rewrite(disk, dir, newest, &tail.tail)?;
+        tail.open = rewrite(dir, newest, &tail.tail)?;
     }
     let fresh = files.segments.is_empty();
     let lost = replay.lost_anything() || found.lost;
@@ -149,7 +158,7 @@ pub(super) fn open(
             };
             extents.push(Extent { sequence, max_index: 0 });
             let new = new_segment(&header, sum.checkpoint());
-            (header, create_segment(disk, dir, &header, &new, layout)?)
+            (header, create_segment(dir, &header, &new, layout)?)
         }
     };
     let mut notes = replay.notes;
@@ -237,6 +246,10 @@ pub(crate) fn find_snapshot(snapshots: &SnapshotDir, replay: &mut Replay) -> Res
                 found.snapshot = Some((meta, image));
                 return Ok(found);
             }
+            // What cannot be looked at now is not lost.
+            Err(StorageError::Io { action, path, source }) if StorageError::out_of_files(&source) => {
+                return Err(StorageError::Io { action, path, source });
+            }
             Err(error @ (StorageError::Corrupt { .. } | StorageError::Io { .. })) => {
                 found.notes.push(error.to_string());
             }
@@ -277,24 +290,23 @@ impl Found {
 }
 
 fn open_superblock(
-    disk: &dyn Disk,
-    dir: &Path,
+    dir: Dir<'_>,
     identity: &Identity,
     found: Option<Superblock>,
 ) -> Result<(Superblock, SuperblockFile), StorageError> {
     match found {
         Some(superblock) => {
-            let file = SuperblockFile::open(disk, dir)?;
+            let file = SuperblockFile::open(dir.disk, dir.path)?;
             // Nothing is believed before it is durable, whoever restored the directory.
             file.sync()?;
             Ok((superblock, file))
         }
         None => {
-            let directory_id = disk.entropy().map_err(StorageError::io("draw an id for", dir))?;
+            let directory_id = dir.disk.entropy().map_err(StorageError::io("draw an id for", dir.path))?;
             let superblock = Superblock::new(*identity, directory_id);
             // Before any segment is named: a log without a superblock is refused.
-            write_new(disk, dir, &superblock.encode_file(), &SuperblockFile::path(dir))?;
-            Ok((superblock, SuperblockFile::open(disk, dir)?))
+            write_new(dir, &superblock.encode_file(), &SuperblockFile::path(dir.path))?;
+            Ok((superblock, SuperblockFile::open(dir.disk, dir.path)?))
         }
     }
 }
@@ -305,21 +317,16 @@ struct Settled {
 }
 
 /// Makes durable what recovery believes, and removes what it does not.
-fn settle(
-    disk: &dyn Disk,
-    dir: &Path,
-    files: &Files,
-    tail: Option<Tail>,
-) -> Result<Option<Settled>, StorageError> {
+fn settle(dir: Dir<'_>, files: &Files, tail: Option<Tail>) -> Result<Option<Settled>, StorageError> {
     let newest = files.segments.len() - usize::from(tail.is_some());
     // The node itself synced these before it made the next, but whoever restored a copy of the directory may not have.
     for sealed in &files.segments[..newest] {
-        let synced = disk.open(&sealed.path).and_then(|file| file.fdatasync());
+        let synced = dir.disk.open(&sealed.path).and_then(|file| file.fdatasync());
         synced.map_err(StorageError::io("sync", &sealed.path))?;
     }
     let Some(tail) = tail else { return Ok(None) };
     let SegmentFile { path, bytes, .. } = &files.segments[newest];
-    let file = disk.open(path).map_err(StorageError::io("open", path))?;
+    let file = dir.disk.open(path).map_err(StorageError::io("open", path))?;
     // The last batch may be readable and yet not on disk: the process was killed before its fsync, or the fsync failed
     // and the kernel marked the pages clean. Only written anew does the fsync below speak of it.
     let unproven = bytes.get(tail.unproven as usize..tail.end as usize).unwrap_or_default();
@@ -332,7 +339,7 @@ fn settle(
         file.write_at(tail.end, &zeros).map_err(StorageError::io("write", path))?;
     }
     file.fdatasync().map_err(StorageError::io("sync", path))?;
-    disk.fsync_dir(dir).map_err(StorageError::io("sync", dir))?;
+    dir.names.fsync().map_err(StorageError::io("sync", dir.path))?;
     let zeroed = tail.file_bytes.max(tail.end);
     Ok(Some(Settled {
         tail,
@@ -341,10 +348,10 @@ fn settle(
 }
 
 /// Copies the records of a segment into a new file under its name: of the old one, a sync has failed.
-fn rewrite(disk: &dyn Disk, dir: &Path, newest: &SegmentFile, tail: &Tail) -> Result<Open, StorageError> {
+fn rewrite(dir: Dir<'_>, newest: &SegmentFile, tail: &Tail) -> Result<Open, StorageError> {
     let mut bytes = newest.bytes[..tail.end as usize].to_vec();
     bytes.resize(newest.bytes.len(), 0);
-    let file = write_new(disk, dir, &bytes, &newest.path)?;
+    let file = write_new(dir, &bytes, &newest.path)?;
     Ok(Open { file, first: segment::HEADER_BYTES as u64, position: tail.end, zeroed: bytes.len() as u64 })
 }
 
@@ -366,8 +373,7 @@ pub(super) fn new_segment(header: &Header, checkpoint: &Checkpoint) -> Vec<u8> {
 
 /// Creates the segment `header` describes, which begins with `bytes`; on return it and its name are durable.
 pub(super) fn create_segment(
-    disk: &dyn Disk,
-    dir: &Path,
+    dir: Dir<'_>,
     header: &Header,
     bytes: &[u8],
     layout: &Layout,
@@ -376,32 +382,27 @@ pub(super) fn create_segment(
     let zeroed = zeroed_ahead(position, layout);
     let mut bytes = bytes.to_vec();
     bytes.resize(zeroed as usize, 0);
-    let file = write_new(disk, dir, &bytes, &dir.join(segment::file_name(header.sequence)))?;
+    let file = write_new(dir, &bytes, &dir.path.join(segment::file_name(header.sequence)))?;
     Ok(Open { file, first: position, position, zeroed })
 }
 
 /// Writes a file and gives it its name `path` when it is durable: no crash leaves half a file under a name that counts.
-fn write_new(
-    disk: &dyn Disk,
-    dir: &Path,
-    bytes: &[u8],
-    path: &Path,
-) -> Result<Box<dyn DiskFile>, StorageError> {
-    let new = dir.join(NEW);
-    remove(disk, &new)?;
-    let file = disk.create(&new).map_err(StorageError::io("create", &new))?;
+fn write_new(dir: Dir<'_>, bytes: &[u8], path: &Path) -> Result<Box<dyn DiskFile>, StorageError> {
+    let new = dir.path.join(NEW);
+    remove(dir.disk, &new)?;
+    let file = dir.disk.create(&new).map_err(StorageError::io("create", &new))?;
     file.write_at(0, bytes).map_err(StorageError::io("write", &new))?;
     // Before any record is in it: a record in a segment whose header or name a power loss takes away is lost with it,
     // however well it was synced.
     file.fdatasync().map_err(StorageError::io("sync", &new))?;
-    name_segment(disk, dir, &new, path)?;
+    name_segment(dir, &new, path)?;
     Ok(file)
 }
 
 /// Gives a durable file the name of a segment.
-pub(super) fn name_segment(disk: &dyn Disk, dir: &Path, from: &Path, to: &Path) -> Result<(), StorageError> {
-    disk.rename(from, to).map_err(StorageError::io("rename", from))?;
-    disk.fsync_dir(dir).map_err(StorageError::io("sync", dir))
+pub(super) fn name_segment(dir: Dir<'_>, from: &Path, to: &Path) -> Result<(), StorageError> {
+    dir.disk.rename(from, to).map_err(StorageError::io("rename", from))?;
+    dir.names.fsync().map_err(StorageError::io("sync", dir.path))
 }
 
 /// Removes a file that may be there.

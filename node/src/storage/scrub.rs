@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::storage::disk::Disk;
 use crate::storage::segment::{self, Header, Piece};
-use crate::storage::{snapshot_dir, snapshot_file};
+use crate::storage::{StorageError, snapshot_dir, snapshot_file};
 
 /// What was looked at so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,11 @@ impl Scrubber {
         let problem = match self.disk.read(&path) {
             Ok(bytes) => problem(&name, &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) if StorageError::out_of_files(&error) => {
+                // Nobody has looked at it: the next step does.
+                self.round.push_front(name);
+                return None;
+            }
             Err(error) => Some(format!("cannot be read: {error}")),
         };
         self.scrubbed.files += 1;
@@ -63,7 +68,8 @@ impl Scrubber {
     }
 
     fn begin_round(&mut self) {
-        let names = self.disk.list(&self.dir).unwrap_or_default();
+        // Otherwise nothing would be there, and all that was reported would be news again.
+        let Ok(names) = self.disk.list(&self.dir) else { return };
         let newest = names.iter().filter_map(|name| segment::parse_file_name(name)).max();
         let sealed = |name: &String| match segment::parse_file_name(name) {
             Some(sequence) => Some(sequence) != newest,

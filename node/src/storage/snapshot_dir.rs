@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::raft::types::LogId;
-use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::disk::{Disk, DiskDir, DiskFile};
 use crate::storage::snapshot_file::{self, BadImage, SnapshotMeta};
-use crate::storage::{Identity, StorageError};
+use crate::storage::{Identity, StorageError, open};
 
 /// A snapshot is synced each time that so many bytes were written.
 const SYNC_STEP_BYTES: u64 = 4 << 20;
@@ -63,12 +63,11 @@ impl SnapshotDir {
     /// Those of the operating system.
     pub fn writer(&self, last: LogId) -> Result<SnapshotWriter, StorageError> {
         let path = self.dir.join(unfinished_name(last));
-        let names = self.disk.list(&self.dir).map_err(StorageError::io("list", &self.dir))?;
-        if names.contains(&unfinished_name(last)) {
-            self.disk.unlink(&path).map_err(StorageError::io("remove", &path))?;
-        }
+        let names = self.open_dir()?;
+        open::remove(self.disk.as_ref(), &path)?;
         let file = self.disk.create(&path).map_err(StorageError::io("create", &path))?;
-        Ok(SnapshotWriter { dir: self.clone(), last, path, file, written: 0, synced: 0, finished: false })
+        let (written, synced, finished) = (0, 0, false);
+        Ok(SnapshotWriter { dir: self.clone(), names, last, path, file, written, synced, finished })
     }
 
     /// Writes a whole image at once. On return it is durable.
@@ -125,6 +124,7 @@ impl SnapshotDir {
     /// # Errors
     /// Those of the operating system. Some may be gone then, and none of `keep`.
     pub fn remove_except(&self, keep: &[LogId]) -> Result<(), StorageError> {
+        let open_dir = self.open_dir()?;
         let names = self.disk.list(&self.dir).map_err(StorageError::io("list", &self.dir))?;
         let mut removed = false;
         for name in names {
@@ -137,9 +137,13 @@ impl SnapshotDir {
         }
         if removed {
             // Nothing relies on their absence; but space that a power loss gives back to them is space that is missing.
-            self.disk.fsync_dir(&self.dir).map_err(StorageError::io("sync", &self.dir))?;
+            open_dir.fsync().map_err(StorageError::io("sync", &self.dir))?;
         }
         Ok(())
+    }
+
+    fn open_dir(&self) -> Result<Box<dyn DiskDir>, StorageError> {
+        self.disk.open_dir(&self.dir).map_err(StorageError::io("open", &self.dir))
     }
 
     fn path(&self, last: LogId) -> PathBuf {
@@ -170,6 +174,8 @@ impl SnapshotDir {
 /// A snapshot that is being written. Dropped before it is finished, it leaves nothing.
 pub struct SnapshotWriter {
     dir: SnapshotDir,
+    /// Open from the beginning, so that what gets a name can be made durable under it.
+    names: Box<dyn DiskDir>,
     last: LogId,
     path: PathBuf,
     file: Box<dyn DiskFile>,
@@ -210,7 +216,7 @@ impl SnapshotWriter {
         let named = dir.join(file_name(self.last));
         disk.rename(&self.path, &named).map_err(StorageError::io("rename", &self.path))?;
         self.finished = true;
-        disk.fsync_dir(dir).map_err(StorageError::io("sync", dir))
+        self.names.fsync().map_err(StorageError::io("sync", dir))
     }
 }
 

@@ -8,7 +8,8 @@
 //! overtake what waits, out of a reserve at the end of each segment and a spare segment behind it. That is safe, because
 //! term and vote on the one side and the log on the other are read back independently of each other. What waits up to a
 //! snapshot mark may use the reserve too: that mark is what makes space. A process that may open no more files is out of space
-//! in the same sense: a segment cannot be made, and what fits into the open one goes on.
+//! in the same sense: a segment cannot be made, and what fits into the open one goes on. Whatever else is needed is open
+//! beforehand: the spare segment, the superblock, and the directory, so that a name that was changed is made durable as well.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,7 +20,7 @@ use nix::errno::Errno;
 
 use crate::raft::types::{Lsn, Record, SnapshotMark};
 use crate::storage::checkpoint::Sum;
-use crate::storage::disk::{Disk, Lock};
+use crate::storage::disk::{Disk, DiskDir, DiskFile};
 use crate::storage::open::{self, Open, Opened, Recovered};
 use crate::storage::recovery::Extent;
 use crate::storage::segment::{self, Header};
@@ -62,6 +63,8 @@ pub struct Progress {
 pub struct Wal {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// The same, open and locked.
+    names: Box<dyn DiskDir>,
     layout: Layout,
     header: Header,
     open: Open,
@@ -71,8 +74,8 @@ pub struct Wal {
     extents: Vec<Extent>,
     superblock: Superblock,
     superblock_file: SuperblockFile,
-    /// A segment is ready for when no other can be made.
-    spare: bool,
+    /// A segment that is ready for when no other can be made.
+    spare: Option<Box<dyn DiskFile>>,
     /// The last record is a snapshot mark, and the segment that should follow it waits for space.
     marked: bool,
     /// In the caller's order, with the caller's numbers.
@@ -84,7 +87,6 @@ pub struct Wal {
     written_lsn: Lsn,
     durable_lsn: Lsn,
     failure: Option<String>,
-    _lock: Lock,
 }
 
 /// What a vote waits for, and nothing else does: term and vote, and the mark of no snapshot that says whether this
@@ -136,11 +138,15 @@ impl Wal {
         open::check(disk, dir, identity)
     }
 
-    fn lock(disk: &dyn Disk, dir: &Path) -> Result<Lock, StorageError> {
-        disk.lock(dir).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => StorageError::Locked { dir: dir.to_owned() },
-            _ => StorageError::io("lock", dir)(source),
-        })
+    fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskDir>, StorageError> {
+        let names = disk.open_dir(dir).map_err(StorageError::io("open", dir))?;
+        match names.lock() {
+            Ok(()) => Ok(names),
+            Err(source) if source.kind() == io::ErrorKind::WouldBlock => {
+                Err(StorageError::Locked { dir: dir.to_owned() })
+            }
+            Err(source) => Err(StorageError::io("lock", dir)(source)),
+        }
     }
 
     /// As [`Wal::open`], with segments of other sizes. Existing segments keep theirs.
@@ -155,13 +161,14 @@ impl Wal {
         layout: Layout,
     ) -> Result<(Wal, Recovered), StorageError> {
         open::ensure_dir(disk.as_ref(), dir)?;
-        let lock = Wal::lock(disk.as_ref(), dir)?;
-        let opened = open::open(&disk, dir, identity, bootstrap, &layout)?;
+        let names = Wal::lock(disk.as_ref(), dir)?;
+        let opened = open::open(&disk, dir, names.as_ref(), identity, bootstrap, &layout)?;
         let Opened { header, open, sum, extents, superblock, superblock_file, last_lsn, mut recovered } =
             opened;
         let mut wal = Wal {
             disk,
             dir: dir.to_owned(),
+            names,
             layout,
             header,
             open,
@@ -169,14 +176,13 @@ impl Wal {
             extents,
             superblock: Superblock { dirty: false, ..superblock },
             superblock_file,
-            spare: false,
+            spare: None,
             marked: false,
             staged: VecDeque::new(),
             last_lsn,
             written_lsn: last_lsn,
             durable_lsn: last_lsn,
             failure: None,
-            _lock: lock,
         };
         // Before any datagram leaves: after a power loss nobody else may be this incarnation.
         recovered.incarnation += 1;
@@ -238,12 +244,12 @@ impl Wal {
     /// As [`Wal::sync`].
     pub fn prepare(&mut self) -> Result<(), StorageError> {
         self.check_usable()?;
-        if self.spare {
+        if self.spare.is_some() {
             return Ok(());
         }
         match self.make_spare() {
-            Ok(()) => {
-                self.spare = true;
+            Ok(spare) => {
+                self.spare = Some(spare);
                 Ok(())
             }
             Err(error) if lacks_room(&error) => open::remove(self.disk.as_ref(), &self.dir.join(SPARE)),
@@ -416,7 +422,7 @@ impl Wal {
     fn roll(&mut self) -> Result<bool, StorageError> {
         let header = self.next_header();
         let bytes = open::new_segment(&header, self.sum.checkpoint());
-        match open::create_segment(self.disk.as_ref(), &self.dir, &header, &bytes, &self.layout) {
+        match open::create_segment(self.open_dir(), &header, &bytes, &self.layout) {
             Ok(open) => {
                 self.rolled(header, open);
                 Ok(true)
@@ -428,22 +434,21 @@ impl Wal {
 
     /// Goes on in the spare segment, if there is one.
     fn roll_to_spare(&mut self) -> Result<bool, StorageError> {
-        if !self.spare {
-            return Ok(false);
-        }
+        let Some(file) = self.spare.take() else { return Ok(false) };
         let header = self.next_header();
         let bytes = open::new_segment(&header, self.sum.checkpoint());
         let path = self.dir.join(SPARE);
-        let file = match self.disk.open(&path).map_err(StorageError::io("open", &path)) {
-            Ok(file) => file,
-            Err(error) if lacks_room(&error) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        self.spare = false;
         file.write_at(0, &bytes).map_err(StorageError::io("write", &path))?;
         file.fdatasync().map_err(StorageError::io("sync", &path))?;
         let named = self.dir.join(segment::file_name(header.sequence));
-        open::name_segment(self.disk.as_ref(), &self.dir, &path, &named)?;
+        match open::name_segment(self.open_dir(), &path, &named) {
+            // It begins like a segment now, and another one is to be made in its place.
+            Err(error) if lacks_room(&error) => {
+                open::remove(self.disk.as_ref(), &path)?;
+                return Ok(false);
+            }
+            named => named?,
+        }
         let position = bytes.len() as u64;
         let zeroed = self.spare_bytes().max(position);
         self.rolled(header, Open { file, first: position, position, zeroed });
@@ -459,13 +464,14 @@ impl Wal {
         self.extents.push(Extent { sequence: header.sequence, max_index: 0 });
     }
 
-    fn make_spare(&self) -> Result<(), StorageError> {
+    fn make_spare(&self) -> Result<Box<dyn DiskFile>, StorageError> {
         let path = self.dir.join(SPARE);
         let file = self.disk.create(&path).map_err(StorageError::io("create", &path))?;
         let zeros = vec![0; self.spare_bytes() as usize];
         file.write_at(0, &zeros).map_err(StorageError::io("write", &path))?;
         // Not for what is in it: space that the file system has only promised may lack after all.
-        file.fdatasync().map_err(StorageError::io("sync", &path))
+        file.fdatasync().map_err(StorageError::io("sync", &path))?;
+        Ok(file)
     }
 
     fn spare_bytes(&self) -> u64 {
@@ -484,9 +490,13 @@ impl Wal {
         }
         if removed > 0 {
             // Nothing relies on their absence; but space that a power loss gives back to them is space that is missing.
-            self.disk.fsync_dir(&self.dir).map_err(StorageError::io("sync", &self.dir))?;
+            self.names.fsync().map_err(StorageError::io("sync", &self.dir))?;
         }
         Ok(())
+    }
+
+    fn open_dir(&self) -> open::Dir<'_> {
+        open::Dir { disk: self.disk.as_ref(), path: &self.dir, names: self.names.as_ref() }
     }
 
     fn path(&self) -> PathBuf {
@@ -497,7 +507,8 @@ impl Wal {
 /// Whether the disk, or a quota on it, is full, or the process, or the machine, may open no more files: what was refused then can be
 /// tried again. A sync that says so has lost what it was to make durable, or may have: that is a failure.
 fn lacks_room(error: &StorageError) -> bool {
-    let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32));
+    let full = [Errno::ENOSPC, Errno::EDQUOT].map(|errno| Some(errno as i32));
     matches!(error, StorageError::Io { action, source, .. }
-        if *action != "sync" && full.contains(&source.raw_os_error()))
+        if *action != "sync"
+            && (full.contains(&source.raw_os_error()) || StorageError::out_of_files(source)))
 }

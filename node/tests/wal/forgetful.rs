@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use node::storage::disk::{DiskFile, Lock};
+use node::storage::disk::{DiskDir, DiskFile};
 use node::storage::{Disk, MemoryDisk};
 
 /// A disk that forgets one kind of sync.
@@ -49,14 +49,25 @@ impl Disk for Forgetful {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.disk.create_dir(dir)
     }
-    fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
-        if self.forgets == Forgets::FsyncDir { Ok(()) } else { self.disk.fsync_dir(dir) }
-    }
-    fn lock(&self, dir: &Path) -> io::Result<Lock> {
-        self.disk.lock(dir)
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn DiskDir>> {
+        Ok(Box::new(ForgetfulDir { dir: self.disk.open_dir(dir)?, forgets: self.forgets }))
     }
     fn entropy(&self) -> io::Result<u64> {
         self.disk.entropy()
+    }
+}
+
+struct ForgetfulDir {
+    dir: Box<dyn DiskDir>,
+    forgets: Forgets,
+}
+
+impl DiskDir for ForgetfulDir {
+    fn fsync(&self) -> io::Result<()> {
+        if self.forgets == Forgets::FsyncDir { Ok(()) } else { self.dir.fsync() }
+    }
+    fn lock(&self) -> io::Result<()> {
+        self.dir.lock()
     }
 }
 

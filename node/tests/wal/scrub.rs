@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use node::raft::types::Record;
+use node::storage::memory_disk::Refusal;
 use node::storage::scrub::{Scrubbed, Scrubber};
 use node::storage::snapshot_dir::file_name;
 use node::storage::{Disk, MemoryDisk};
@@ -61,6 +63,29 @@ fn rot_is_said_once_with_file_and_place() {
         "wal-0000000000000001.seg is damaged at byte 256: the payload of record lsn 2 (index 1, term 1)";
     assert!(said.iter().any(|said| said.starts_with(payload)), "{said:?}");
     assert_eq!(scrubber.scrubbed().damaged, 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_now_is_no_damage_and_is_read_as_soon_as_it_can() {
+    let world = world();
+    let mut scrubber = scrubber(&world.disk);
+    world.tamper(1, |bytes| bytes[300] ^= 1);
+    rounds(&mut scrubber);
+    let before = scrubber.scrubbed();
+    assert_eq!(before.damaged, 1);
+    world.disk.refuse(Some(Refusal { at: 0, onward: true, errno: Errno::EMFILE }));
+    assert_eq!(rounds(&mut scrubber), [""; 0]);
+    assert_eq!(scrubber.scrubbed(), before, "nothing was read");
+    world.disk.refuse(None);
+    assert_eq!(rounds(&mut scrubber), [""; 0], "and what was said is known");
+    assert_eq!(scrubber.scrubbed(), Scrubbed { files: before.files + 6, ..before });
+    // In the middle of a round, too.
+    assert_eq!(scrubber.step(), None);
+    world.disk.refuse(Some(Refusal { at: world.disk.operations(), onward: false, errno: Errno::ENFILE }));
+    assert_eq!(scrubber.step(), None);
+    assert_eq!(scrubber.scrubbed().files, before.files + 6);
+    (0..3).for_each(|_| assert_eq!(scrubber.step(), None));
+    assert_eq!(scrubber.scrubbed().files, before.files + 9);
 }
 
 #[test]

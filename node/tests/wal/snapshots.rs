@@ -148,6 +148,23 @@ fn every_refused_operation_is_an_error_that_names_the_file_and_costs_one_snapsho
 }
 
 #[test]
+fn a_snapshot_that_was_begun_is_finished_though_nothing_can_be_opened_any_more() {
+    let disk = disk();
+    let ours = snapshots(disk.clone());
+    write(&ours, FIRST).unwrap();
+    let mut writer = ours.writer(SECOND).unwrap();
+    disk.refuse(Some(Refusal { at: 0, onward: true, errno: Errno::EMFILE }));
+    pieces(SECOND).0.iter().for_each(|piece| writer.write(piece).unwrap());
+    writer.finish().unwrap();
+    assert!(ours.writer(THIRD).is_err());
+    assert!(ours.remove_except(&[SECOND]).is_err());
+    disk.refuse(None);
+    disk.power_loss(Unsynced::Lost);
+    check(&disk, &[FIRST, SECOND], "nothing can be opened");
+    assert_eq!(disk.list(dir()).unwrap().len(), 2, "the third left nothing, and the first was not removed");
+}
+
+#[test]
 fn an_abandoned_snapshot_leaves_nothing() {
     let disk = disk();
     let mut writer = snapshots(disk.clone()).writer(FIRST).unwrap();

@@ -8,7 +8,7 @@ use node::raft::types::{Entry, HardState, Lsn, Record};
 use node::storage::memory_disk::{Refusal, Unsynced};
 use node::storage::{Condition, Disk, MemoryDisk, Progress, Recovered, SnapshotDir, StorageError, Wal};
 
-use crate::world::{IDENTITY, LAYOUT, dir, entry, id, image, mark};
+use crate::world::{IDENTITY, LAYOUT, World, dir, entry, id, image, mark, script};
 
 /// A log on a disk of its own, with everything that was appended.
 struct Full {
@@ -173,19 +173,136 @@ fn a_node_starts_on_a_full_disk() {
 #[test]
 fn a_process_that_may_open_no_more_files_waits_as_on_a_full_disk() {
     let mut full = Full::new(u64::MAX / 2);
-    full.disk.set_closed(true);
+    full.disk.refuse(Some(Refusal { at: 0, onward: true, errno: Errno::EMFILE }));
     let durable = full.fill();
     assert!(durable > 3, "only {durable} entries fitted into the open segment");
     assert!(full.vote(2).unwrap().hard_state == full.last_lsn(), "votes go on");
     // In an idle moment, too, nothing breaks.
     full.wal.prepare().unwrap();
-    full.disk.set_closed(false);
+    full.disk.refuse(None);
     let last = full.last_lsn();
     assert_eq!(full.wal.sync().unwrap(), Progress { durable: last, hard_state: last, out_of_space: false });
     full.write(entry(2, durable + 2, 300)).unwrap();
     let appended = full.appended.clone();
     let recovered = full.restart();
     assert_eq!((recovered.entries, recovered.condition), (entries(&appended), Condition::Sound));
+}
+
+#[test]
+fn what_makes_space_or_votes_opens_nothing() {
+    let mut full = Full::new(6000);
+    let durable = full.fill();
+    let last = id(1, durable);
+    let (meta, bytes) = image(last);
+    full.disk.set_capacity(u64::MAX);
+    SnapshotDir::new(Arc::new(full.disk.clone()), dir(), &IDENTITY).save(&meta, &bytes).unwrap();
+    let segments = full.disk.list(dir()).unwrap().len();
+    full.disk.refuse(Some(Refusal { at: 0, onward: true, errno: Errno::ENFILE }));
+    // The mark goes into the open segment, the spare one follows it, and those before go.
+    let progress = full.write(Record::Snapshot(mark(last, last))).unwrap();
+    assert_eq!((progress.durable, progress.out_of_space), (full.last_lsn(), false));
+    let term = 40;
+    for term in 2..=term {
+        assert_eq!(full.vote(term).unwrap().hard_state, full.last_lsn(), "the vote of term {term}");
+    }
+    full.disk.refuse(None);
+    assert!(full.disk.list(dir()).unwrap().len() < segments, "segments went");
+    full.wal.sync().unwrap();
+    let recovered = full.restart();
+    assert_eq!((recovered.hard_state.term, recovered.mark), (term, Some(mark(last, last))));
+    assert_eq!((recovered.entries.len(), recovered.condition), (1, Condition::Sound));
+}
+
+#[test]
+fn openings_refused_at_any_moment_make_a_log_wait_and_never_end_it() {
+    let mut world = World::new();
+    world.open().unwrap();
+    let first = world.disk.operations();
+    script().iter().for_each(|batch| world.write(batch).unwrap());
+    let (mut waits, mut snapshots) = (0, 0);
+    for at in first..world.disk.operations() {
+        for (onward, errno) in [(false, Errno::EMFILE), (true, Errno::ENFILE)] {
+            let mut world = World::new();
+            world.open().unwrap();
+            world.disk.refuse(Some(Refusal { at, onward, errno }));
+            for batch in script() {
+                let acked = world.acked;
+                // Snapshots do not wait: whoever wants one tries again.
+                if let Err(error) = world.write(&batch) {
+                    assert!(error.to_string().contains("oo many open files"), "operation {at}: {error}");
+                    world.disk.refuse(None);
+                    snapshots += 1;
+                    if world.acked == acked {
+                        world.write(&batch).unwrap();
+                    }
+                }
+            }
+            waits += world.waited;
+            world.disk.refuse(None);
+            world.disk.power_loss(Unsynced::Lost);
+            world.open().unwrap_or_else(|error| panic!("operation {at}, {errno}: {error}"));
+            world.goes_on();
+        }
+    }
+    assert!(waits > 50 && snapshots > 50, "{waits} waits, {snapshots} snapshots put off");
+}
+
+#[test]
+fn a_start_that_may_open_no_more_files_is_none_and_takes_nothing_for_lost() {
+    let mut refused = 0;
+    for at in 0.. {
+        let mut world = World::written(&script());
+        let from = world.disk.operations();
+        world.disk.refuse(Some(Refusal { at: from + at, onward: false, errno: Errno::EMFILE }));
+        match world.open() {
+            Err(error) => {
+                assert_eq!(error.exit_code(), 74, "operation {at}: {error}");
+                refused += 1;
+            }
+            Ok(_) if world.disk.operations() <= from + at => break,
+            Ok(recovered) => assert_eq!(recovered.condition, Condition::Sound, "operation {at}"),
+        }
+        world.disk.refuse(None);
+        world.kill();
+        world.open().unwrap_or_else(|error| panic!("operation {at}: {error}"));
+        world.goes_on();
+    }
+    assert!(refused > 9, "only {refused} openings");
+}
+
+#[test]
+fn a_spare_segment_whose_name_finds_no_room_is_no_failure() {
+    // How many votes fit, on a full disk that refuses an operation besides; `None` if that is a failure.
+    let votes = |at: u64| {
+        let mut full = Full::new(3000);
+        full.fill();
+        let from = full.disk.operations();
+        full.disk.refuse(Some(Refusal { at: from + at, onward: false, errno: Errno::ENOSPC }));
+        let mut votes = 0;
+        loop {
+            match full.vote(votes + 2) {
+                Err(error) => {
+                    assert!(!error.to_string().contains("cannot rename"), "operation {at}: {error}");
+                    return (None, false);
+                }
+                Ok(progress) if progress.hard_state < full.last_lsn() => break,
+                Ok(_) => votes += 1,
+            }
+        }
+        let ended = full.disk.operations() <= from + at;
+        full.disk.refuse(None);
+        full.disk.set_capacity(u64::MAX);
+        full.wal.prepare().unwrap();
+        assert!(full.disk.list(dir()).unwrap().iter().any(|name| name == "wal-spare.tmp"), "operation {at}");
+        assert_eq!(full.wal.sync().unwrap().durable, full.last_lsn());
+        assert_eq!(full.restart().hard_state.term, votes + 2, "operation {at}");
+        (Some(votes), ended)
+    };
+    let all = votes(u64::MAX / 2).0.unwrap();
+    let outcomes: Vec<_> = (0..).map(votes).take_while(|(_, ended)| !ended).collect();
+    let without_spare =
+        outcomes.iter().filter(|(votes, _)| votes.is_some_and(|votes| votes + 3 < all)).count();
+    assert_eq!(without_spare, 1, "the rename, and nothing else: {outcomes:?} of {all}");
 }
 
 /// What a node on a full disk goes through. Says what it was told to be durable.

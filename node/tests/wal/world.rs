@@ -182,6 +182,8 @@ impl World {
         let mut progress = wal.sync()?;
         if progress.out_of_space {
             self.waited += 1;
+            // What lacked is there again.
+            self.disk.refuse(None);
             progress = wal.sync()?;
         }
         self.log_failed = false;
