@@ -62,9 +62,11 @@ fn served_under_fault(history: &History, kinds: &[&str]) -> bool {
             (inject.time, heal)
         })
         .collect();
+    // Nor is a fault over while a minority is broken for good: the others had to serve then.
+    let held = history.nemesis.iter().any(|l| l.f == "quorum" && l.text("outcome") == Some("served"));
     // Where one node is all there is, nobody else serves while it is down: then it has to serve after a fault.
     let alone = history.header.nodes.len() == 1;
-    history
+    held || history
         .keys
         .values()
         .flat_map(|of_key| &of_key.operations)
@@ -133,6 +135,14 @@ mod tests {
         let [invoke, ok] = read(21, 22);
         check(&[PLAN, INJECT, HEAL, &invoke, &ok], &[idle]);
         check(&[PLAN, &invoke, &ok], &[none, idle]);
+        let quorum = |outcome: &str| {
+            format!(
+                r#""time":30,"process":"nemesis","type":"info","f":"quorum","value":{{"outcome":"{outcome}"}}"#
+            )
+        };
+        check(&[PLAN, INJECT, HEAL, &invoke, &ok, &quorum("served")], &[]);
+        check(&[PLAN, INJECT, HEAL, &invoke, &ok, &quorum("starved")], &[idle]);
+        check(&[PLAN, &invoke, &ok, &quorum("served")], &[none]);
         let alone = HEADER.replace("\"nodes\":[]", "\"nodes\":[\"n1\"]");
         check_of(&alone, &[PLAN, INJECT, HEAL, &invoke, &ok], &[]);
         let [invoke, ok] = read(1, 9);

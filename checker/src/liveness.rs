@@ -52,6 +52,15 @@ pub fn served_again(history: &History) -> Option<Finding> {
     Some(Finding { verdict, reason, events })
 }
 
+/// Of what a node said last the line that tells why it ended: where a panic or a fatal error begins, because a trace of its stack stands
+/// behind that, or else the last line with something in it.
+fn cause(said: &str) -> &str {
+    const BEGINNINGS: [&str; 4] = ["panic: ", "panicked at", "fatal error: ", "Assertion "];
+    let mut lines = said.lines().filter(|line| !line.trim().is_empty());
+    let begins = |line: &&str| BEGINNINGS.iter().any(|beginning| line.contains(beginning));
+    lines.clone().find(begins).or_else(|| lines.next_back()).unwrap_or_default()
+}
+
 /// Whether a node died by itself. `None` for a history that no harness of ours made.
 pub fn nobody_died(history: &History) -> Option<Finding> {
     let deaths: Vec<String> = history
@@ -61,7 +70,7 @@ pub fn nobody_died(history: &History) -> Option<Finding> {
         .map(|line| {
             let field = |name| line.text(name).unwrap_or("?");
             let said = line.text("stderr").or(line.text("stdout")).unwrap_or_default();
-            let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+            let said = cause(said);
             format!(
                 "{} at {}: {}: {said}",
                 field("node"),
@@ -130,6 +139,17 @@ mod tests {
         assert_eq!(settle("gone").verdict, Verdict::Error);
         assert_eq!(served_again(&history(&[PLAN])).unwrap().verdict, Verdict::Unknown);
         assert_eq!(served_again(&history(&[])), None);
+    }
+
+    #[test]
+    fn of_a_node_that_died_the_line_is_shown_that_says_why() {
+        let go = "Route created\npanic: slice bounds out of range [24:17]\n\ngoroutine 33 [running]:\nraft.go:4119 +0x276\n";
+        assert_eq!(cause(go), "panic: slice bounds out of range [24:17]");
+        let rust =
+            "thread 'main' panicked at src/log.rs:7:9: no such entry\nnote: run with `RUST_BACKTRACE=1`\n";
+        assert_eq!(cause(rust), "thread 'main' panicked at src/log.rs:7:9: no such entry");
+        assert_eq!(cause("starting\nI do not know what to do\n \n"), "I do not know what to do");
+        assert_eq!(cause(""), "");
     }
 
     #[test]

@@ -38,8 +38,9 @@ use crate::watch::{OnViolation, Watch};
 use crate::worker::Worker;
 use crate::workload::Workload;
 
-/// How long a fresh cluster may take to elect a leader.
-const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long a fresh cluster may take until all nodes are ready, and follow one leader if they tell, and then until one of them serves:
+/// databases that begin with a copy of each other's files take longer than an election, and a busy machine takes long for both.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long an operation of a patient worker may take: longer than an election, so that what was sent is sent again to a new
 /// leader.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -176,6 +177,14 @@ pub enum RunError {
     /// The cluster did not start.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// Nobody served before anything was done to them, which is a mistake of a description or a driver far more often than of a system.
+    #[error("no node served a write and the read of it within {within_s} s, before any fault: {said}")]
+    NeverServed {
+        /// How long it was waited for, in seconds.
+        within_s: u64,
+        /// What each node answered last.
+        said: String,
+    },
     /// `run.json`.
     #[error(transparent)]
     RunFile(#[from] RunFileError),
@@ -419,7 +428,7 @@ impl Run<'_> {
     }
 
     /// Waits until a node serves a write and the read of it: who has elected nobody yet has nothing to lose. Whether all of them serve
-    /// is asked at the end.
+    /// is asked at the end. Who ends the wait, or died in it, is told of by others.
     fn wait_served(
         &self,
         nodes: &[(NodeId, SocketAddr)],
@@ -433,12 +442,22 @@ impl Run<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         let deadline = Instant::now() + READY_WITHIN;
         let key = workload.probe_key();
-        while Instant::now() < deadline && !interrupted.load(Ordering::Relaxed) && self.dead().is_empty() {
-            for worker in &mut workers {
+        while !interrupted.load(Ordering::Relaxed) && self.dead().is_empty() {
+            if let Some(why) = self.plan.system.broken() {
+                return Err(RunError::Broken(why));
+            }
+            let mut said = Vec::new();
+            for (worker, (node, _)) in workers.iter_mut().zip(nodes) {
                 let (write, read) = workload.probe(&key);
-                if [write, read].iter().all(|op| worker.perform(op, 0).kind == EventType::Ok) {
+                let mut answers = [write, read].into_iter().map(|op| worker.perform(&op, 0));
+                let Some(refused) = answers.find(|answer| answer.kind != EventType::Ok) else {
                     return Ok(());
-                }
+                };
+                said.push(settle::refusal(*node, refused.error));
+            }
+            if Instant::now() >= deadline {
+                let (within_s, said) = (READY_WITHIN.as_secs(), said.join(", "));
+                return Err(RunError::NeverServed { within_s, said });
             }
             self.look();
             std::thread::sleep(POLL);

@@ -327,11 +327,16 @@ fn probe(
         let mut answers = [write, read].into_iter().map(|op| node.worker.perform(&op, 0));
         let refused = answers.find(|answer| answer.kind != EventType::Ok)?;
         if Instant::now() >= deadline {
-            let name = node_name(node.id);
-            return Some(refused.error.map_or(name.clone(), |error| format!("{name} ({error})")));
+            return Some(refusal(node.id, refused.error));
         }
         std::thread::sleep(RETRY);
     }
+}
+
+/// The node's name, and what it answered in place of serving.
+pub(crate) fn refusal(node: NodeId, error: Option<String>) -> String {
+    let name = node_name(node);
+    error.map_or(name.clone(), |error| format!("{name} ({error})"))
 }
 
 /// The index that all of these nodes have committed and applied, once they have.

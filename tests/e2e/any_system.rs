@@ -156,7 +156,7 @@ fn a_store_with_the_driver_of_the_readme_is_valid_until_it_forgets() {
 }
 
 #[test]
-fn a_driver_that_ends_is_an_error_of_the_tool_and_trouble_in_a_log_is_not() {
+fn a_driver_that_ends_or_does_nothing_is_an_error_of_the_tool_and_trouble_in_a_log_is_not() {
     if !there_is("python3", "--version") {
         return;
     }
@@ -173,6 +173,17 @@ fn a_driver_that_ends_is_an_error_of_the_tool_and_trouble_in_a_log_is_not() {
     .unwrap();
     let said = sandbox.run(&["run", "--system", &path], &sandbox.out("ended")).exits(3);
     said.tells("the driver python3", "driver.log");
+
+    // A driver that lives and never does anything: that is no word about the store.
+    let idle = "import sys\nfor line in sys.stdin: pass\n";
+    std::fs::write(sandbox.path().join("idle.py"), idle).unwrap();
+    std::fs::write(
+        &description,
+        text.replace(&driver, &sandbox.path().join("idle.py").display().to_string()),
+    )
+    .unwrap();
+    let said = sandbox.run(&["run", "--system", &path], &sandbox.out("idle")).exits(3);
+    said.tells("before any fault: n1 (timeout)", "driver.log and the stderr.log");
 
     std::fs::write(&description, text.replace("ready =", "trouble = [\"serving\"]\nready =")).unwrap();
     let out = sandbox.out("trouble");

@@ -119,6 +119,11 @@ fn failure(error: RunError, dir: &RunDir) -> Failure {
         RunError::Cluster(ClusterError::NoLeader { .. } | ClusterError::Died(_)) => {
             format!("read the stderr.log of the nodes; {kept}")
         }
+        RunError::NeverServed { .. } => {
+            let log = dir.driver_log();
+            let driver = if log.exists() { format!("{} and ", log.display()) } else { String::new() };
+            format!("read {driver}the stderr.log of the nodes; {kept}")
+        }
         RunError::OwnFault(_) => {
             format!("let this machine do less at once, or ask for less with --clients and --rate; {kept}")
         }

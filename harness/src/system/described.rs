@@ -213,13 +213,13 @@ fn find_program(word: &str, given: bool) -> Result<PathBuf, &'static str> {
     let executable = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
-    if given || word.contains('/') {
-        let path = PathBuf::from(word);
-        return if executable(&path) { Ok(path) } else { Err("that may be executed") };
+    let file = PathBuf::from(word);
+    if word.contains('/') || (given && executable(&file)) {
+        return if executable(&file) { Ok(file) } else { Err("that may be executed") };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(word)).find(|file| executable(file));
-    found.ok_or("on the PATH")
+    found.ok_or(if given { "that may be executed, neither here nor on the PATH" } else { "on the PATH" })
 }
 
 impl System for Described {
@@ -454,6 +454,15 @@ mod tests {
         assert!(error.to_string().contains("/nonexistent/etcd"), "{error}");
         assert!(error.hint().contains("--binary"));
         assert_eq!(find_program("no-such-program", false), Err("on the PATH"));
-        assert!(find_program("sh", false).is_ok());
+        assert_eq!(
+            find_program("sh", false),
+            find_program("sh", true),
+            "what is named is found as what is described"
+        );
+        assert!(find_program("sh", true).is_ok());
+        assert_eq!(
+            find_program("no-such-program", true),
+            Err("that may be executed, neither here nor on the PATH")
+        );
     }
 }

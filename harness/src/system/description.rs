@@ -415,7 +415,9 @@ impl Description {
                 ports.keys().map(|port| format!("{{port:{port}}}, {{addr:{port}}}, {{public:{port}}}"));
             let names = OF_A_NODE.iter().chain(own).map(|name| format!("{{{name}}}"));
             let known = names.chain(ports).collect::<Vec<_>>().join(", ");
-            (text.span().start, format!("there is no {{{word}}}; there are {known}"))
+            let message =
+                format!("there is no {{{word}}}; there are {known}; {{{{{word}}}}} is {{{word}}} itself");
+            (text.span().start, message)
         })
     }
 
@@ -459,6 +461,7 @@ functions = ["read", "write"]
         assert!(Description::parse(Path::new("x.toml"), MINIMAL).is_ok());
         check(&MINIMAL.replace("{name}", "{nane}"), 2, "there is no {nane}; there are {id}, {name}");
         check(&MINIMAL.replace("{name}", "{port:peer}"), 2, "{port:client}");
+        check(&MINIMAL.replace("{name}", "return {true}"), 2, "{{true}} is {true} itself");
         check(&MINIMAL.replace("\"direct\"", "\"carrier pigeon\""), 4, "carrier pigeon");
         check(
             &MINIMAL.replace("port = \"client\"", "port = \"web\""),
