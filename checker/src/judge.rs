@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use crate::beyond::Beyond;
 use crate::deadline::{Deadline, Net};
-use crate::history::{EventType, History, HistoryError, KeyHistory, Limit, Operation, Outcome, Value};
+use crate::history::{
+    Action, EventType, History, HistoryError, KeyHistory, Limit, Operation, Outcome, Value,
+};
 use crate::interop::{self, Reading};
 use crate::invariant;
 use crate::linearizability::{self, Bound, Budget, Engine, Judgement};
@@ -479,8 +481,11 @@ fn system(report: &mut Report, history: &History) {
     }
 }
 
-/// Function and result of a list or set, without its elements.
+/// Result of a list or set, without its elements.
 fn brief(operation: &Operation) -> String {
+    if let Action::Txn(steps) = &operation.action {
+        return format!("{} steps", steps.len());
+    }
     match operation.action.observes().and_then(|value| value.elements()) {
         Some(elements) => format!("{} elements", elements.len()),
         None => "the same".into(),

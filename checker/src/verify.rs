@@ -1,38 +1,19 @@
 //! Accepts or rejects certificates: the order that shows that a key is linearizable, or the core that shows that it is not. A small
-//! program text of its own, so that nobody has to trust the engines: it shares no code with them, only the reader of histories.
+//! text of its own, so that nobody has to trust the engines: it shares no code with them, only the reader of histories.
 //!
 //! A certificate is JSON Lines: a header, then for each key `{"key":…,"verdict":"valid","order":[…]}` or `"invalid"` with a `core`;
-//! operations are called by the index of their invoke. `elements` beside a core says that only these of a list or set count.
+//! operations are called by the index of their invoke. Only the `elements` beside a core, pairs of a key and one, count in it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::history::{Action, History, KeyHistory, Micro, Operation, Outcome, Value};
 use crate::model::ModelKind;
+pub use crate::report::certificate::{FORMAT, Line};
 
-/// The `format` of the header line.
-pub const FORMAT: &str = "whitewater-certificate";
 /// Configurations that are tried for one core.
 const TRIED_MAX: usize = 5_000_000;
-
-/// A line after the header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// The object.
-    pub key: String,
-    /// `valid`, `invalid` or `unknown`.
-    pub verdict: String,
-    /// Of a valid key: what took effect, in order.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub order: Option<Vec<u64>>,
-    /// Of an invalid key: operations that have no order, with all that can have written what they saw.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub core: Option<Vec<u64>>,
-    /// Elements to which the reads of the core are reduced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elements: Option<Vec<serde_json::Value>>,
-}
+type Tried = HashSet<(Vec<bool>, Held)>;
 
 /// What was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +36,7 @@ pub fn verify(history: &History, certificate: &str) -> Result<Verified, String> 
     if header.as_ref().and_then(|h| h.get("format")?.as_str()) != Some(FORMAT) {
         return Err(format!("line 1: not the header of a certificate, {{\"format\":{FORMAT:?}}}"));
     }
-    let mut verified = Verified::default();
-    let mut seen = HashSet::new();
+    let (mut verified, mut seen) = (Verified::default(), HashSet::new());
     for (number, text) in (2..).zip(lines) {
         let bad = |reason: String| format!("line {number}: {reason}");
         let line: Line = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
@@ -119,28 +99,23 @@ fn check_order(of_key: &KeyHistory, order: &[usize]) -> Result<(), String> {
 
 /// Whoever can have written what one of the core saw is in the core, and the core has no order.
 fn check_core(of_key: &KeyHistory, core: &[usize], elements: Option<Vec<Value>>) -> Result<(), String> {
-    let inside: HashSet<usize> = core.iter().copied().collect();
-    if elements.is_some() && !matches!(of_key.model, ModelKind::ListAppend | ModelKind::Set) {
+    let inside: HashSet<u64> = core.iter().map(|i| of_key.operations[*i].index).collect();
+    let listed = matches!(of_key.model, ModelKind::ListAppend | ModelKind::Set | ModelKind::Txn);
+    let reduced = |o: &Operation| match &elements {
+        Some(kept) => reduce(&o.action, kept).filter(|_| listed),
+        None => Some(o.action.clone()),
+    };
+    if of_key.operations.iter().any(|o| reduced(o).is_none()) {
         return Err("only lists and sets have elements".into());
     }
-    let reduced = |action: &Action| match (action, &elements) {
-        (Action::Read(Value::List(items)), Some(kept)) => {
-            Action::Read(Value::List(items.iter().filter(|item| kept.contains(item)).cloned().collect()))
-        }
-        _ => action.clone(),
-    };
     let mut operations = Vec::new();
     for mut operation in core.iter().map(|i| of_key.operations[*i].clone()) {
-        operation.action = reduced(&operation.action);
+        operation.action = reduced(&operation).unwrap_or(operation.action);
         if operation.outcome == Outcome::Fail {
             return Err(format!("operation {} failed", operation.index));
         }
-        let left_out = |kept: &Vec<Value>| operation.action.brings().is_some_and(|e| !kept.contains(e));
-        if elements.as_ref().is_some_and(left_out) {
-            return Err(format!("operation {} brings an element that is left out", operation.index));
-        }
-        let outside = of_key.operations.iter().enumerate().filter(|(other, _)| !inside.contains(other));
-        for (_, other) in outside.filter(|(_, other)| other.outcome != Outcome::Fail) {
+        let outside = of_key.operations.iter().filter(|other| !inside.contains(&other.index));
+        for other in outside.filter(|other| other.outcome != Outcome::Fail) {
             if may_matter(of_key, core, &operation, other) {
                 let (other, seer) = (other.index, operation.index);
                 return Err(format!("operation {other}, which {seer} may have seen, is not in the core"));
@@ -155,6 +130,36 @@ fn check_core(of_key: &KeyHistory, core: &[usize], elements: Option<Vec<Value>>)
         Some(true) => Err("the core has an order".into()),
         Some(false) => Ok(()),
     }
+}
+
+/// The action if only these elements count, of a transaction pairs of a key and one. `None` if it writes such a key, or brings none.
+fn reduce(action: &Action, kept: &[Value]) -> Option<Action> {
+    let counts = |key: Option<&Arc<str>>, e: &Value| match key {
+        Some(key) => kept.contains(&Value::List([Value::Text(key.clone()), e.clone()].into())),
+        None => kept.contains(e),
+    };
+    let list = |key, list: &Value| {
+        list.elements().map(|items| Value::List(items.iter().filter(|e| counts(key, e)).cloned().collect()))
+    };
+    let Action::Txn(steps) = action else {
+        return match action {
+            Action::Read(value) => list(None, value).map(Action::Read),
+            _ if action.brings().is_some_and(|e| !kept.contains(e)) => Some(Action::Txn([].into())),
+            _ => Some(action.clone()),
+        };
+    };
+    let mut left = Vec::new();
+    for step in steps.iter() {
+        let name = Value::Text(step.key().clone());
+        match step {
+            _ if !kept.iter().any(|pair| pair.items().and_then(<[Value]>::first) == Some(&name)) => {}
+            Micro::Write(..) => return None,
+            Micro::Append(key, e) if !counts(Some(key), e) => {}
+            Micro::Append(..) | Micro::Read(_, None) => left.push(step.clone()),
+            Micro::Read(key, Some(v)) => left.push(Micro::Read(key.clone(), Some(list(Some(key), v)?))),
+        }
+    }
+    Some(Action::Txn(left.into()))
 }
 
 /// Whether what `seer` saw may depend on `other`, outside of the core: nothing there replaced it in between.
@@ -188,14 +193,9 @@ fn may_matter(of_key: &KeyHistory, core: &[usize], seer: &Operation, other: &Ope
 }
 
 /// Whether those not `done` can follow in some order; indeterminate ones may stay out. `None` if it takes too long.
-fn has_order(
-    operations: &[Operation],
-    done: &mut Vec<bool>,
-    held: &Held,
-    tried: &mut HashSet<(Vec<bool>, Held)>,
-) -> Option<bool> {
-    let open: Vec<usize> = (0..operations.len()).filter(|i| !done[*i]).collect();
-    if open.iter().all(|i| operations[*i].outcome == Outcome::Info) {
+fn has_order(ops: &[Operation], done: &mut Vec<bool>, held: &Held, tried: &mut Tried) -> Option<bool> {
+    let open: Vec<usize> = (0..ops.len()).filter(|i| !done[*i]).collect();
+    if open.iter().all(|i| ops[*i].outcome == Outcome::Info) {
         return Some(true);
     }
     if !tried.insert((done.clone(), held.clone())) {
@@ -204,12 +204,12 @@ fn has_order(
     if tried.len() > TRIED_MAX {
         return None;
     }
-    let first_end = open.iter().map(|i| operations[*i].end()).min().unwrap_or(u64::MAX);
-    for i in open.into_iter().filter(|i| operations[*i].invoke <= first_end) {
+    let first_end = open.iter().map(|i| ops[*i].end()).min().unwrap_or(u64::MAX);
+    for i in open.into_iter().filter(|i| ops[*i].invoke <= first_end) {
         let mut next = held.clone();
-        if next.step(&operations[i].action) {
+        if next.step(&ops[i].action) {
             done[i] = true;
-            let found = has_order(operations, done, &next, tried);
+            let found = has_order(ops, done, &next, tried);
             done[i] = false;
             if found != Some(false) {
                 return found;
@@ -275,9 +275,8 @@ impl Held {
                     Micro::Read(_, Some(Value::Nil)) => {
                         *initial != Value::Nil || at.elements().is_some_and(<[Value]>::is_empty)
                     }
-                    Micro::Read(_, Some(value)) => {
-                        at == value || (at.elements() == Some(&[]) && value.elements() == Some(&[]))
-                    }
+                    Micro::Read(_, Some(v)) if v.elements() == Some(&[]) => at.elements() == Some(&[]),
+                    Micro::Read(_, Some(value)) => at == value,
                     Micro::Write(_, value) => put(at, value.clone()),
                     Micro::Append(_, value) => match at.elements() {
                         Some(items) => put(at, Value::List(items.iter().chain([value]).cloned().collect())),
@@ -285,6 +284,7 @@ impl Held {
                     },
                 }
             }),
+            (_, Action::Txn(steps)) => steps.is_empty(),
             _ => false,
         }
     }

@@ -105,7 +105,7 @@ fn what_shows_nothing_is_rejected() {
     rejected(
         "list-append/invalid/lost-write.jsonl",
         &|line| line.elements = Some(Vec::new()),
-        "brings an element that is left out",
+        "has an order",
     );
     rejected("fifo-queue/invalid/reordered-writes.jsonl", &core(|c| _ = c.pop()), "is not in the core");
     rejected("counter/invalid/aborted-read.jsonl", &|line| line.core.as_mut().unwrap().push(2), "failed");
@@ -226,7 +226,53 @@ fn a_list_that_is_not_there_is_read_as_empty() {
     let of = |read| [("txn", "ok", read, 1, 2), ("txn", "ok", r#"[["append","l",1]]"#, 3, 4)];
     let verified = |read| evidence(&told("txn", &of(read)), "valid", Some(&[0, 1]), None);
     assert_eq!(verified(r#"[["r","l",[]]]"#), "valid 1 invalid 0 open 0");
+    assert_eq!(verified(r#"[["r","l",null]]"#), "valid 1 invalid 0 open 0");
     assert!(verified(r#"[["r","l",[1]]]"#).contains("cannot have had its result"));
+}
+
+/// Only pairs of a key and an element that are named count, everywhere, and of keys that are nothing but lists.
+#[test]
+fn a_core_of_transactions_is_reduced_to_elements_of_lists() {
+    let append = |x: &'static str, from, to| ("txn", "ok", x, from, to);
+    let both = r#"[["append","x",1],["append","y",1],["append","x",2]]"#;
+    let operations = [
+        append(r#"[["append","x",9]]"#, 1, 2),
+        append(both, 3, 4),
+        append(r#"[["r","x",[9,1]],["r","y",[]]]"#, 5, 6),
+    ];
+    let history = told("txn", &operations);
+    let checked = |history: &History, core: &[usize], elements: serde_json::Value| {
+        let text = evidence(history, "invalid", None, Some(core));
+        let of = |i: &usize| history.keys["k"].operations[*i].index;
+        let line = serde_json::json!({"key": "k", "verdict": "invalid", "core": core.iter().map(of).collect::<Vec<_>>(), "elements": elements});
+        let with = verify(history, &format!("{{\"format\":\"whitewater-certificate\"}}\n{line}\n"));
+        (text, with.map(|verified| verified.invalid))
+    };
+    let pairs = |pairs: &[(&str, i64)]| serde_json::json!(pairs);
+    let rejected = |core: &[usize], elements, reason: &str| {
+        let (_, with) = checked(&history, core, elements);
+        assert!(with.clone().unwrap_err().contains(reason), "{with:?}");
+    };
+    let (without, with) = checked(&history, &[1, 2], pairs(&[("y", 1)]));
+    assert!(without.contains("is not in the core"), "{without}: 9 was seen");
+    assert_eq!(with, Ok(1), "of y alone");
+    assert_eq!(checked(&history, &[1, 2], pairs(&[("x", 2)])).1, Ok(1));
+    rejected(&[1, 2], pairs(&[("x", 1)]), "has an order");
+    rejected(&[1, 2], pairs(&[]), "has an order");
+    rejected(&[1, 2], pairs(&[("x", 9), ("y", 1)]), "is not in the core");
+    rejected(&[2], pairs(&[("y", 1)]), "has an order");
+    rejected(&[1, 2], serde_json::json!([1, "y"]), "has an order");
+    // What a transaction sees after its own append are also elements of others.
+    let own = [append(r#"[["append","x",1]]"#, 1, 2), append(r#"[["append","x",2],["r","x",[1,2]]]"#, 3, 4)];
+    assert!(
+        checked(&told("txn", &own), &[1], pairs(&[("x", 1), ("x", 2)])).1.unwrap_err().contains("is not in")
+    );
+    let written = [operations[1], operations[2], append(r#"[["w","y",null]]"#, 5, 6)];
+    let error = checked(&told("txn", &written), &[0, 1], pairs(&[("y", 1)])).1.unwrap_err();
+    assert!(error.contains("only lists and sets"), "{error}: a list that may be deleted");
+    let queue = [("enqueue", "ok", "1", 1, 2), ("dequeue", "ok", "1", 3, 4)];
+    let error = checked(&told("fifo-queue", &queue), &[0, 1], serde_json::json!([])).1.unwrap_err();
+    assert!(error.contains("only lists and sets"), "{error}");
 }
 
 #[test]

@@ -214,14 +214,17 @@ impl Action {
         }
     }
 
-    /// What it saw of each key before it changed that key itself; the key is empty outside of transactions.
+    /// What it saw of each key before it changed that key itself, of lists also after that: they show what others appended.
+    /// The key is empty outside of transactions.
     pub fn observed(&self) -> Vec<(&str, &Value)> {
         let Action::Txn(steps) = self else { return self.observes().map(|v| ("", v)).into_iter().collect() };
         let mut changed: Vec<&str> = Vec::new();
         let mut observed = Vec::new();
         for step in steps.iter() {
             match step {
-                Micro::Read(key, Some(value)) if !changed.contains(&&**key) => observed.push((&**key, value)),
+                Micro::Read(key, Some(value)) if value.items().is_some() || !changed.contains(&&**key) => {
+                    observed.push((&**key, value));
+                }
                 Micro::Read(..) => {}
                 Micro::Write(key, _) | Micro::Append(key, _) => changed.push(key),
             }
@@ -310,7 +313,9 @@ impl Action {
                     Micro::Write(key, value) => format!("write {key}={value}"),
                     Micro::Append(key, value) => format!("append {key}+={value}"),
                 };
-                format!("txn {key} {{{}}}", steps.iter().map(step).collect::<Vec<_>>().join(", "))
+                // Of keys that have no name together, `txn` is the name.
+                let name = if key == "txn" { String::new() } else { format!("{key} ") };
+                format!("txn {name}{{{}}}", steps.iter().map(step).collect::<Vec<_>>().join(", "))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The order that shows that a key is linearizable, found by the engine that decided it. Whether it is right is for
 //! `verify` to say, which shares nothing with the engines.
 
-use super::{Budget, Op, chains, components, counted, hint, order, relevant, run, search};
+use super::{Budget, Op, chains, components, counted, dependencies, hint, order, relevant, run, search};
 use crate::history::KeyHistory;
 use crate::model::ModelKind;
 
@@ -29,6 +29,11 @@ pub fn certify(key: &KeyHistory, budget: Budget) -> Option<Vec<usize>> {
         && order::judge(model, &ops) == order::Verdict::Linearizable
     {
         return Some(ids(&ops, order::order(model, &ops)));
+    }
+    if model == ModelKind::Txn
+        && let dependencies::Verdict::Linearizable(order) = dependencies::judge(&ops)
+    {
+        return Some(ids(&ops, order));
     }
     if let Some(order) = hint::order(key, &ops, budget.deadline) {
         return Some(ids(&ops, order));

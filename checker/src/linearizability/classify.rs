@@ -95,7 +95,7 @@ impl About<'_> {
     }
 
     /// An operation that saw what nobody can have written before it ended.
-    fn never_written(&self, core: &[usize]) -> Option<Story> {
+    pub(super) fn never_written(&self, core: &[usize]) -> Option<Story> {
         for &i in core {
             for (key, observed) in self.ops[i].action.observed() {
                 let values = match observed {

@@ -6,7 +6,9 @@ mod certificate;
 mod chains;
 mod classify;
 mod core;
+mod dependencies;
 mod frontier;
+mod graph;
 mod hint;
 mod order;
 mod path;
@@ -66,7 +68,7 @@ pub struct Finding {
     pub reason: String,
     /// A closed set of operations that has no valid order by itself, by invoke.
     pub core: Vec<Witness>,
-    /// Elements of a list or set to which its reads are reduced.
+    /// Elements of a list or set to which its reads are reduced; of transactions lists of key and element.
     pub elements: Option<Vec<Value>>,
     /// The clock ended the shrinking, so that the core may hold more than it needs, or the violation have no name.
     pub late: bool,
@@ -176,6 +178,15 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
             queue::Verdict::Linearizable => return Judgement::Valid,
             queue::Verdict::Violation(seed) => return Judgement::Invalid(about.explain(seed)),
             queue::Verdict::NotTold => {}
+        }
+    }
+    if engine == Engine::Portfolio && model == ModelKind::Txn {
+        match dependencies::judge(&ops) {
+            dependencies::Verdict::Linearizable(_) => return Judgement::Valid,
+            dependencies::Verdict::Violation(fault) => {
+                return Judgement::Invalid(about.explain_lists(&fault));
+            }
+            dependencies::Verdict::NotTold => {}
         }
     }
     if engine == Engine::Portfolio {

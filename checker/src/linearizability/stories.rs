@@ -1,6 +1,8 @@
 //! Tells contradictions of locks, queues and transactions: class, sentence, each operation's part. Registers, lists and sets are
 //! `classify`'s.
 
+mod circles;
+
 use super::Op;
 use super::classify::{About, Story};
 use crate::history::{Action, Outcome, Value};
@@ -207,10 +209,11 @@ impl About<'_> {
 
     /// A transaction that saw half of another, what was gone, or what another changed as well.
     pub(super) fn transaction_story(&self, core: &[usize]) -> Story {
-        self.fractured(core)
-            .or_else(|| self.updated_twice(core))
-            .or_else(|| self.old_transaction(core))
-            .unwrap_or_else(|| self.no_order(core))
+        self.told_transactions(core).unwrap_or_else(|| self.no_order(core))
+    }
+
+    fn told_transactions(&self, core: &[usize]) -> Option<Story> {
+        self.fractured(core).or_else(|| self.updated_twice(core)).or_else(|| self.old_transaction(core))
     }
 
     fn fractured(&self, core: &[usize]) -> Option<Story> {
@@ -296,15 +299,23 @@ impl About<'_> {
                 let sees = |op: &Op| op.action.observed().iter().any(|(k, v)| *k == key && shown(v, value));
                 let again = self.ops.iter().any(|op| op.call > read.call && sees(op));
                 let class = if again { "stale read" } else { "lost write" };
-                return Some((
-                    class,
-                    format!(
-                        "{key}={value} was acknowledged at {}, but a transaction that began at {} saw {key}={held}",
-                        self.key.clock.show(write.ret),
-                        self.key.clock.show(read.call)
+                let (written, read_at) = (self.key.clock.show(write.ret), self.key.clock.show(read.call));
+                let (reason, older) = match held.items() {
+                    // Of a list only what it is about is left; the rest was read as well.
+                    Some(_) => (
+                        format!(
+                            "{key}+={value} was acknowledged at {written}, but a transaction that began at {read_at} does not see it"
+                        ),
+                        format!("misses {value} in {key}"),
                     ),
-                    vec![(writer, "acknowledged".to_owned()), (reader, format!("{key}={held} is older"))],
-                ));
+                    None => (
+                        format!(
+                            "{key}={value} was acknowledged at {written}, but a transaction that began at {read_at} saw {key}={held}"
+                        ),
+                        format!("{key}={held} is older"),
+                    ),
+                };
+                return Some((class, reason, vec![(writer, "acknowledged".to_owned()), (reader, older)]));
             }
         }
         None

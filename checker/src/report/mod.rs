@@ -1,6 +1,7 @@
 //! What a judgement found: verdict, counts, one result a check, and the violations with the operations that show them.
 //! How it looks to a person is in [`render`]; how the operations were chosen is the business of each check.
 
+pub(crate) mod certificate;
 mod render;
 
 use std::collections::BTreeMap;

@@ -24,6 +24,8 @@ pub(crate) fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> 
     let horizon = rng.random_range(8..=30u64);
     let length = [2, 6, 24][rng.random_range(0..3)];
     let info = [0.0, 0.15, 0.4][rng.random_range(0..3)];
+    // Transactions on lists alone, and on registers beside a list.
+    let lists = model == ModelKind::Txn && rng.random_bool(0.5);
     let mut drafts: Vec<Draft> = (0..count)
         .map(|i| {
             let call = rng.random_range(0..=horizon);
@@ -33,7 +35,7 @@ pub(crate) fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> 
             let point = rng.random_range(call..=last);
             let fresh = if unique { 10 + i } else { rng.random_range(1..=3) };
             let any = if unique { 10 + rng.random_range(0..count) } else { rng.random_range(1..=3) };
-            Draft { point, call, ret, outcome, action: action(model, fresh, any, rng) }
+            Draft { point, call, ret, outcome, action: action(model, lists, fresh, any, rng) }
         })
         .collect();
     drafts.sort_by_key(|draft| draft.point);
@@ -65,7 +67,7 @@ pub(crate) fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> 
     operations
 }
 
-fn action(model: ModelKind, fresh: i64, any: i64, rng: &mut ChaCha8Rng) -> Action {
+fn action(model: ModelKind, lists: bool, fresh: i64, any: i64, rng: &mut ChaCha8Rng) -> Action {
     let text = |n: i64| Value::Text(format!("{n}.").into());
     match (model, rng.random_range(0..4) % 3) {
         (ModelKind::Mutex, roll) => [Action::Acquire, Action::Release][usize::from(roll == 1)].clone(),
@@ -75,6 +77,14 @@ fn action(model: ModelKind, fresh: i64, any: i64, rng: &mut ChaCha8Rng) -> Actio
             let step = |n: i64, rng: &mut ChaCha8Rng| {
                 let key = ["x", "y", "z"][rng.random_range(0..3)].into();
                 let value = Value::Int(10 * fresh + n);
+                if lists {
+                    let key = ["l", "m"][rng.random_range(0..2)].into();
+                    return if rng.random_bool(0.5) {
+                        Micro::Read(key, None)
+                    } else {
+                        Micro::Append(key, value)
+                    };
+                }
                 match (rng.random_range(0..3), model) {
                     (0, _) => Micro::Read(key, None),
                     (1, ModelKind::Txn) => Micro::Append("l".into(), value),
@@ -204,6 +214,16 @@ fn change_result(model: ModelKind, action: &mut Action, other: &Action, rng: &mu
         Action::Txn(steps) => {
             let any = values[rng.random_range(0..values.len())];
             let changed = steps.iter().map(|step| match step {
+                Micro::Read(key, Some(Value::List(read))) if rng.random_bool(0.5) => {
+                    let mut items = read.to_vec();
+                    match any {
+                        Value::Int(_) if rng.random_bool(0.5) => {
+                            items.insert(rng.random_range(0..=items.len()), any.clone());
+                        }
+                        _ => drop(items.pop()),
+                    }
+                    Micro::Read(key.clone(), Some(Value::List(items.into())))
+                }
                 Micro::Read(key, Some(_)) if rng.random_bool(0.5) => {
                     Micro::Read(key.clone(), Some(any.clone()))
                 }

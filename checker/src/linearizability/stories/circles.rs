@@ -1,0 +1,134 @@
+//! Tells contradictions of transactions on lists: what is wrong with one list, or who has to come before whom in a circle.
+
+use super::super::classify::{About, Story};
+use super::super::dependencies::reduced::{reduce, shrink};
+use super::super::dependencies::{Fault, Kind, Why};
+use super::super::{Finding, Op, Witness};
+use crate::history::Value;
+
+impl About<'_> {
+    /// Shrinks a contradiction between transactions on lists, and tells what is left.
+    pub(in super::super) fn explain_lists(&self, fault: &Fault) -> Finding {
+        let core = shrink(self.ops, fault, self.deadline);
+        let reduced: Vec<Op> = self.ops.iter().map(|op| reduce(op, &core.kept)).collect();
+        let about = About { ops: &reduced, ..*self };
+        let told = about.never_written(&core.ops).or_else(|| match &core.fault.kind {
+            Kind::Duplicate => about.shown_twice(&core.ops),
+            Kind::Alone => Some(about.internal(&core.ops)),
+            _ => None,
+        });
+        let told = told.or_else(|| about.told_transactions(&core.ops));
+        let (class, reason, notes) = told.unwrap_or_else(|| match &core.fault.kind {
+            Kind::Circle(circle) => about.circle_story(&core.ops, circle),
+            Kind::Divergent => about.two_lists(&core.ops, &core.fault),
+            _ => about.no_order(&core.ops),
+        });
+        let witness = |i: &usize| Witness {
+            operation: reduced[*i].id,
+            action: reduced[*i].action.clone(),
+            note: notes.iter().find(|(op, _)| op == i).map(|(_, note)| note.clone()).unwrap_or_default(),
+        };
+        let pair = |(key, element): &(String, Value)| {
+            Value::List([Value::Text(key.as_str().into()), element.clone()].into())
+        };
+        Finding {
+            class,
+            reason,
+            core: core.ops.iter().map(witness).collect(),
+            elements: Some(core.kept.iter().map(pair).collect()),
+            late: core.late,
+        }
+    }
+
+    fn shown_twice(&self, core: &[usize]) -> Option<Story> {
+        for reader in core {
+            for (key, list) in self.ops[*reader].action.observed() {
+                let items = list.items().unwrap_or_default();
+                let twice = items.iter().enumerate().find(|(n, element)| items[..*n].contains(element));
+                let Some((_, element)) = twice else { continue };
+                return Some((
+                    "duplicate apply",
+                    format!("{element} was appended to {key} once, but a transaction saw it there twice"),
+                    vec![(*reader, format!("shows {element} twice"))],
+                ));
+            }
+        }
+        None
+    }
+
+    fn two_lists(&self, core: &[usize], fault: &Fault) -> Story {
+        let said = |(key, element): &(String, Value)| format!("{element} in {key}");
+        let both: Vec<String> = fault.elements.iter().map(said).collect();
+        let note = |place: &usize| (core[*place], "shows another order than the other".to_owned());
+        let reason =
+            format!("two transactions saw two histories: one has {} where the other has", both.join(", "));
+        let reason = match &fault.elements[..] {
+            [(key, here), (_, there)] => {
+                format!(
+                    "two transactions saw two histories: one has {here} in {key} where the other has {there}"
+                )
+            }
+            _ => reason,
+        };
+        ("split brain", reason, fault.ops.iter().map(note).collect())
+    }
+
+    fn internal(&self, core: &[usize]) -> Story {
+        (
+            "internal inconsistency",
+            "no list, however others changed it, shows a transaction what this one says that it read and appended".to_owned(),
+            core.first().map(|op| (*op, "contradicts itself".to_owned())).into_iter().collect(),
+        )
+    }
+
+    /// The name is Adya's, by the kinds of dependencies; where real time is among them it has none.
+    fn circle_story(&self, core: &[usize], circle: &[(usize, Why)]) -> Story {
+        let count = |kind: fn(&Why) -> bool| circle.iter().filter(|(_, why)| kind(why)).count();
+        let over = count(|why| matches!(why, Why::Over));
+        let missed = count(|why| matches!(why, Why::Missed(..)));
+        let read = count(|why| matches!(why, Why::Read(..)));
+        let two = circle.len() == 2 && read == 1 && missed == 1;
+        let class = match (over, missed, read) {
+            (0, 0, 0) => "write cycle",
+            (0, 0, _) => "circular information flow",
+            (0, 1, _) if two && self.same_key(circle) => "intermediate read",
+            (0, 1, _) => "read skew",
+            (0, ..) => "write skew",
+            (_, 1, _) => "stale read",
+            _ => "no valid order",
+        };
+        let process = |place: usize| {
+            let op = &self.ops[core[place]];
+            format!("p{}", self.key.operations[op.id].process)
+        };
+        let notes = circle.iter().enumerate().map(|(n, (place, why))| {
+            let next = process(circle[(n + 1) % circle.len()].0);
+            let note = match why {
+                Why::Before(key, first, second) => {
+                    format!("before {next}: in {key}, {first} stands before its {second}")
+                }
+                Why::Read(key, element) => format!("before {next}, which read {key}+={element}"),
+                Why::Missed(key, element) => format!("before {next}, whose {key}+={element} it does not see"),
+                Why::Over => format!("before {next}, which began after this had ended"),
+            };
+            (core[*place], note)
+        });
+        let real_time = if over > 0 { " and real time" } else { "" };
+        let reason = format!(
+            "{} transactions each have to come before the next, and the last before the first, by what was read{real_time}",
+            circle.len()
+        );
+        (class, reason, notes.collect())
+    }
+
+    fn same_key(&self, circle: &[(usize, Why)]) -> bool {
+        let key = |(_, why): &(usize, Why)| match why {
+            Why::Before(key, ..) | Why::Read(key, _) | Why::Missed(key, _) => Some(key.clone()),
+            Why::Over => None,
+        };
+        circle.windows(2).all(|pair| key(&pair[0]) == key(&pair[1]))
+    }
+}
+
+#[cfg(test)]
+mod tests;

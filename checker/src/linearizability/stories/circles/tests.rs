@@ -1,0 +1,98 @@
+//! Each class of transactions on lists, told of the fewest transactions and elements that show it.
+
+use super::super::super::classify::tests::{Step, check};
+use super::*;
+use crate::history::{Action, Micro, Outcome};
+use crate::model::ModelKind;
+
+use Outcome::{Fail, Info, Ok};
+
+fn a(key: &str, element: i64) -> Micro {
+    Micro::Append(key.into(), element.into())
+}
+
+fn r(key: &str, list: &[i64]) -> Micro {
+    Micro::Read(key.into(), Some(Value::List(list.iter().copied().map(Value::Int).collect())))
+}
+
+fn step(call: u64, ret: u64, outcome: Outcome, steps: &[Micro]) -> Step {
+    (call, ret, outcome, Action::Txn(steps.into()))
+}
+
+/// Told of transactions that all overlap.
+fn told(class: &str, core: &[usize], txns: &[&[Micro]]) -> Finding {
+    let steps: Vec<Step> = txns.iter().map(|steps| step(0, 9, Ok, steps)).collect();
+    check(ModelKind::Txn, class, core, &steps)
+}
+
+fn notes(finding: &Finding) -> Vec<&str> {
+    finding.core.iter().map(|witness| &*witness.note).collect()
+}
+
+#[test]
+fn circles_have_the_names_that_the_field_gives_them() {
+    let (one, two) = ([a("x", 1), a("y", 1)], [a("x", 2), a("y", 2)]);
+    let writes = told("write cycle", &[0, 1, 2], &[&one, &two, &[r("x", &[1, 2]), r("y", &[2, 1])]]);
+    assert_eq!(
+        notes(&writes)[..2],
+        ["before p1: in x, 1 stands before its 2", "before p0: in y, 2 stands before its 1"]
+    );
+    assert!(
+        writes.reason.starts_with("2 transactions each have to come before the next"),
+        "{}",
+        writes.reason
+    );
+    let flow =
+        told("circular information flow", &[0, 1], &[&[a("x", 1), r("y", &[1])], &[a("y", 1), r("x", &[1])]]);
+    assert_eq!(notes(&flow), ["before p1, which read x+=1", "before p0, which read y+=1"]);
+    told("intermediate read", &[0, 1], &[&[a("x", 1), a("x", 2)], &[r("x", &[1])]]);
+    let three = [&[a("x", 1)][..], &[r("x", &[1]), a("y", 1)], &[r("y", &[1]), r("x", &[])]];
+    told("read skew", &[0, 1, 2], &three);
+    let skew = told("write skew", &[0, 1], &[&[r("x", &[]), a("y", 1)], &[r("y", &[]), a("x", 1)]]);
+    assert_eq!(notes(&skew)[0], "before p1, whose x+=1 it does not see");
+}
+
+#[test]
+fn what_has_a_plainer_name_gets_that() {
+    told("lost update", &[0, 1], &[&[r("x", &[]), a("x", 1)], &[r("x", &[]), a("x", 2)]]);
+    told("fractured read", &[0, 1], &[&[a("x", 1), a("y", 1)], &[r("x", &[]), r("y", &[1])]]);
+    told("duplicate apply", &[0, 1], &[&[a("x", 1)], &[r("x", &[1, 1])]]);
+    told("phantom read", &[0], &[&[r("x", &[1])]]);
+    told("internal inconsistency", &[0], &[&[a("x", 1), r("x", &[])]]);
+    let split =
+        told("split brain", &[0, 1, 2, 3], &[&[a("x", 1)], &[a("x", 2)], &[r("x", &[1])], &[r("x", &[2])]]);
+    assert!(split.reason.starts_with("two transactions saw two histories"), "{}", split.reason);
+    let over = |call, steps: &[Micro]| step(call, call + 1, Ok, steps);
+    check(ModelKind::Txn, "future read", &[0], &[over(0, &[r("x", &[1])]), over(2, &[a("x", 1)])]);
+    let failed = step(0, 1, Fail, &[a("x", 1)]);
+    check(ModelKind::Txn, "aborted read", &[1], &[failed, over(2, &[r("x", &[1])])]);
+    let lost = [over(0, &[a("x", 1)]), over(2, &[r("x", &[])])];
+    check(ModelKind::Txn, "lost write", &[0, 1], &lost);
+    let stale = [&lost[..], &[over(4, &[r("x", &[1])])]].concat();
+    check(ModelKind::Txn, "stale read", &[0, 1], &stale);
+    let order = [over(0, &[a("x", 2)]), over(2, &[a("x", 1)]), over(4, &[r("x", &[1, 2])])];
+    let order = check(ModelKind::Txn, "no valid order", &[0, 1, 2], &order);
+    assert!(order.reason.ends_with("by what was read and real time"), "{}", order.reason);
+}
+
+#[test]
+fn a_core_holds_nothing_that_it_does_not_need() {
+    // A hundred elements and as many readers: two transactions and one element are enough.
+    let mut steps: Vec<Step> = Vec::new();
+    let mut list = Vec::new();
+    for n in 0..100 {
+        list.push(n);
+        steps.push(step(10 * n as u64, 10 * n as u64 + 1, Ok, &[a("x", n), a("y", n)]));
+        steps.push(step(10 * n as u64 + 2, 10 * n as u64 + 3, Ok, &[r("y", &list), r("x", &list)]));
+    }
+    steps.push(step(2000, 2001, Ok, &[r("x", &list[..99]), r("y", &list), a("z", 1)]));
+    let found = check(ModelKind::Txn, "lost write", &[198, 200], &steps);
+    let pair = |key: &str, n: i64| Value::List([Value::Text(key.into()), n.into()].into());
+    assert_eq!(found.elements, Some(vec![pair("x", 99)]));
+    assert_eq!(found.core[1].action, Action::Txn([r("x", &[])].into()));
+    assert!(found.reason.ends_with("but a transaction that began at line 2000 does not see it"), "{found:?}");
+    // That an indeterminate one happened has to be seen.
+    let unknown = step(0, 1, Info, &[a("x", 1), a("y", 1)]);
+    let seen = [unknown, step(2, 3, Ok, &[r("x", &[1])]), step(4, 5, Ok, &[r("y", &[])])];
+    check(ModelKind::Txn, "stale read", &[0, 1, 2], &seen);
+}
