@@ -43,7 +43,7 @@ fn pulled(left: &Left) -> Vec<(Destination, ObjectId)> {
 }
 
 /// Answers requests for parts of `object` until there are none. Returns how many chunks that took.
-fn feed(
+pub(crate) fn feed(
     bench: &mut Bench,
     from: Result<NodeId, u16>,
     mut left: Left,
@@ -274,7 +274,7 @@ fn offer(request: &Request) -> RequestBody {
 }
 
 /// Offers a request as the client at `port`, and gives the node what it asks for. Returns the number of parts.
-fn upload(bench: &mut Bench, port: u16, sequence: u64, body: RequestBody) -> usize {
+pub(crate) fn upload(bench: &mut Bench, port: u16, sequence: u64, body: RequestBody) -> usize {
     let nonce = u64::from(port);
     let request = Request { nonce, sequence, body };
     bench.request(port, sequence, offer(&request));

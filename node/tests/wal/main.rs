@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml excuses tests, but not the functions that they share")]
 
+mod bounds;
 mod damage;
 mod failures;
 mod forgetful;
@@ -14,4 +15,5 @@ mod scrub;
 mod snapshots;
 mod space;
 mod tails;
+mod verdicts;
 mod world;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use node::raft::types::{HardState, Record};
 use node::storage::checkpoint::Checkpoint;
 use node::storage::record::{self, Content};
+use node::storage::recovery;
 use node::storage::segment::HEADER_BYTES;
 use node::storage::superblock::{Superblock, SuperblockFile};
 use node::storage::{Disk, Identity, MemoryDisk, StorageError, Wal};
 
-use crate::world::{IDENTITY, LAYOUT, World, dir, entry, script, segment_path};
+use crate::world::{IDENTITY, LAYOUT, World, dir, entry, id, mark, script, segment_path};
 
 /// Opening must fail, as refused data, without a byte changed.
 fn refused(world: &mut World) -> StorageError {
@@ -53,6 +54,64 @@ fn records_that_do_not_follow_each_other_are_refused() {
         let offset = world.positions()[2].1;
         forge(&world, offset as usize, |header| header[at] = number);
         check_corrupt(&mut world, 1, offset, says);
+    }
+}
+
+/// Writes a record behind the newest one, with checksums that hold.
+fn add(world: &World, encode: impl FnOnce(&mut Vec<u8>, u32, u64)) -> (u64, u64) {
+    let file = world.segments().pop().unwrap();
+    let (_, at, len) = {
+        let (_, _, lsn) = *world.positions().last().unwrap();
+        world.record(lsn)
+    };
+    let last = world.positions().last().unwrap().2;
+    let mut bytes = Vec::new();
+    encode(&mut bytes, file.header.unwrap().checksum_seed(), last);
+    world.tamper(file.sequence, |segment| segment[at + len..at + len + bytes.len()].copy_from_slice(&bytes));
+    (file.sequence, (at + len) as u64)
+}
+
+#[test]
+fn a_log_is_not_cut_or_begun_where_it_does_not_reach() {
+    let batches = [
+        vec![entry(1, 1, 0), entry(1, 2, 0), entry(1, 3, 0)],
+        vec![Record::Snapshot(mark(id(1, 3), id(1, 2))), entry(1, 4, 0), entry(1, 5, 0)],
+    ];
+    let before = |base| Record::Snapshot(mark(id(1, 3), base));
+    for (record, says) in [
+        (Record::Truncate { last_index: 1 }, Some("after index 1, but the log begins after 2@1")),
+        (Record::Truncate { last_index: 0 }, Some("after index 0, but the log begins after 2@1")),
+        (Record::Truncate { last_index: 2 }, None),
+        (before(id(1, 1)), Some("begins after 1@1, but it began after 2@1 before")),
+        (before(id(1, 2)), None),
+        (Record::Snapshot(mark(id(1, 5), id(1, 5))), None),
+        (Record::Snapshot(mark(id(1, 6), id(1, 6))), Some("begins after 6@1, which it does not hold")),
+        (Record::Snapshot(mark(id(1, 7), id(1, 7))), Some("begins after 7@1, which it does not hold")),
+        (Record::Snapshot(mark(id(2, 4), id(2, 4))), Some("begins after 4@2, which it does not hold")),
+    ] {
+        let mut world = World::written(&batches);
+        let (sequence, offset) = add(&world, |bytes, seed, last| {
+            record::encode(bytes, seed, last + 1, last, &record, false);
+        });
+        match says {
+            Some(says) => check_corrupt(&mut world, sequence, offset, says),
+            None => {
+                let replay = recovery::replay(&recovery::read(&world.disk, dir()).unwrap(), Some(&IDENTITY));
+                assert!(replay.damage.is_none(), "{record:?}: {:?}", replay.damage);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_in_the_middle_of_a_segment_is_refused() {
+    for ahead in [0, 1] {
+        let mut world = World::written(&[vec![entry(1, 1, 0)]]);
+        let checkpoint = Checkpoint { incarnation: 1, last: id(1, 1), ..Checkpoint::default() };
+        let (sequence, offset) = add(&world, |bytes, seed, last| {
+            record::encode_checkpoint(bytes, seed, last + ahead, &checkpoint);
+        });
+        check_corrupt(&mut world, sequence, offset, "a record with lsn");
     }
 }
 

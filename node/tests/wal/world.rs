@@ -398,7 +398,8 @@ fn is_state_of(recovered: &Recovered, records: &[Record]) -> bool {
         && recovered.entries == log
         && recovered.hard_state == hard_state_of(records)
         && recovered.condition == Condition::Sound
-        && recovered.snapshot == recovered.mark.as_ref().map(|mark| image(mark.last))
+        && recovered.snapshot
+            == recovered.mark.as_ref().filter(|mark| mark.last.index > 0).map(|mark| image(mark.last))
 }
 
 fn boots(records: &[Record]) -> u64 {
