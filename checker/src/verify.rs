@@ -1,11 +1,9 @@
 //! Accepts or rejects certificates: the order that shows that a key is linearizable, or the core that shows that it is not. A small
 //! text of its own, so that nobody has to trust the engines: it shares no code with them, only the reader of histories.
-//!
 //! A certificate is JSON Lines: a header, then for each key `{"key":…,"verdict":"valid","order":[…]}` or `"invalid"` with a `core`;
 //! operations are called by the index of their invoke. Only the `elements` beside a core, pairs of a key and one, count in it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
 use crate::history::{Action, History, KeyHistory, Micro, Operation, Outcome, Value};
 use crate::model::ModelKind;
@@ -132,31 +130,33 @@ fn check_core(of_key: &KeyHistory, core: &[usize], elements: Option<Vec<Value>>)
     }
 }
 
-/// The action if only these elements count, of a transaction pairs of a key and one. `None` if it writes such a key, or brings none.
+/// The action if only these elements count, of a transaction pairs of a key and one. `None` if it cannot be told what is left of it.
 fn reduce(action: &Action, kept: &[Value]) -> Option<Action> {
-    let counts = |key: Option<&Arc<str>>, e: &Value| match key {
+    let counts = |key: Option<&std::sync::Arc<str>>, e: &Value| match key {
         Some(key) => kept.contains(&Value::List([Value::Text(key.clone()), e.clone()].into())),
         None => kept.contains(e),
     };
     let list = |key, list: &Value| {
         list.elements().map(|items| Value::List(items.iter().filter(|e| counts(key, e)).cloned().collect()))
     };
-    let Action::Txn(steps) = action else {
-        return match action {
-            Action::Read(value) => list(None, value).map(Action::Read),
-            _ if action.brings().is_some_and(|e| !kept.contains(e)) => Some(Action::Txn([].into())),
-            _ => Some(action.clone()),
-        };
+    let steps = match action {
+        Action::Txn(steps) => steps,
+        Action::Read(value) => return list(None, value).map(Action::Read),
+        _ if action.brings().is_some_and(|e| !kept.contains(e)) => return Some(Action::Txn([].into())),
+        _ => return Some(action.clone()),
     };
     let mut left = Vec::new();
     for step in steps.iter() {
         let name = Value::Text(step.key().clone());
         match step {
             _ if !kept.iter().any(|pair| pair.items().and_then(<[Value]>::first) == Some(&name)) => {}
-            Micro::Write(..) => return None,
-            Micro::Append(key, e) if !counts(Some(key), e) => {}
-            Micro::Append(..) | Micro::Read(_, None) => left.push(step.clone()),
-            Micro::Read(key, Some(v)) => left.push(Micro::Read(key.clone(), Some(list(Some(key), v)?))),
+            Micro::Write(_, v) if v.elements().is_some() => return None,
+            Micro::Write(key, v) | Micro::Append(key, v) if !counts(Some(key), v) => {}
+            Micro::Read(key, Some(v)) if v.elements().is_none() && !counts(Some(key), v) => {}
+            Micro::Read(k, Some(v)) => {
+                left.push(Micro::Read(k.clone(), list(Some(k), v).or(Some(v.clone()))))
+            }
+            step => left.push(step.clone()),
         }
     }
     Some(Action::Txn(left.into()))

@@ -1,7 +1,9 @@
 //! The order that shows that a key is linearizable, found by the engine that decided it. Whether it is right is for
 //! `verify` to say, which shares nothing with the engines.
 
-use super::{Budget, Op, chains, components, counted, dependencies, hint, order, relevant, run, search};
+use super::{
+    Budget, Op, chains, components, counted, dependencies, hint, order, relevant, run, search, serial,
+};
 use crate::history::KeyHistory;
 use crate::model::ModelKind;
 
@@ -36,6 +38,11 @@ pub fn certify(key: &KeyHistory, budget: Budget) -> Option<Vec<usize>> {
         return Some(ids(&ops, order));
     }
     if let Some(order) = hint::order(key, &ops, budget.deadline) {
+        return Some(ids(&ops, order));
+    }
+    if matches!(model, ModelKind::Txn | ModelKind::TxnFrom(_))
+        && let serial::Verdict::Linearizable(order) = serial::judge(&initial, &ops, budget)
+    {
         return Some(ids(&ops, order));
     }
     // Operations of several objects: each at the first moment at which all before it had begun.

@@ -16,6 +16,7 @@ mod projection;
 mod queue;
 mod relevant;
 mod search;
+mod serial;
 mod space;
 mod stories;
 
@@ -193,8 +194,23 @@ pub fn judge(key: &KeyHistory, engine: Engine, budget: Budget) -> Judgement {
         if hint::order(key, &ops, budget.deadline).is_some() {
             return Judgement::Valid;
         }
+        let serial = match model {
+            ModelKind::Txn | ModelKind::TxnFrom(_) => serial::judge(&model.initial(), &ops, budget),
+            _ => serial::Verdict::NotTold,
+        };
+        match serial {
+            serial::Verdict::Linearizable(_) => return Judgement::Valid,
+            serial::Verdict::Violation(seed, at) if model == ModelKind::Txn => {
+                return Judgement::Invalid(about.explain_registers(seed, at));
+            }
+            serial::Verdict::Violation(seed, _) => return Judgement::Invalid(about.explain(seed)),
+            serial::Verdict::Unknown(_) | serial::Verdict::NotTold => {}
+        }
         if let Some(seed) = projection::wrong_key(model, &ops, budget) {
             return Judgement::Invalid(about.explain(seed));
+        }
+        if let serial::Verdict::Unknown(spent) = serial {
+            return Judgement::Unknown(spent);
         }
     }
     for together in components(&ops) {

@@ -16,6 +16,14 @@ struct Draft {
     action: Action,
 }
 
+/// What transactions use.
+#[derive(Clone, Copy, PartialEq)]
+enum Keys {
+    Lists,
+    Registers,
+    Both,
+}
+
 /// A history that happened, with up to four defects.
 pub(crate) fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> {
     let most = [5, 7, 12][rng.random_range(0..3)];
@@ -24,8 +32,11 @@ pub(crate) fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> 
     let horizon = rng.random_range(8..=30u64);
     let length = [2, 6, 24][rng.random_range(0..3)];
     let info = [0.0, 0.15, 0.4][rng.random_range(0..3)];
-    // Transactions on lists alone, and on registers beside a list.
-    let lists = model == ModelKind::Txn && rng.random_bool(0.5);
+    // Transactions on lists alone, on registers alone, and on registers beside a list.
+    let keys = match model {
+        ModelKind::Txn => [Keys::Lists, Keys::Registers, Keys::Both][rng.random_range(0..3)],
+        _ => Keys::Registers,
+    };
     let mut drafts: Vec<Draft> = (0..count)
         .map(|i| {
             let call = rng.random_range(0..=horizon);
@@ -35,7 +46,7 @@ pub(crate) fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> 
             let point = rng.random_range(call..=last);
             let fresh = if unique { 10 + i } else { rng.random_range(1..=3) };
             let any = if unique { 10 + rng.random_range(0..count) } else { rng.random_range(1..=3) };
-            Draft { point, call, ret, outcome, action: action(model, lists, fresh, any, rng) }
+            Draft { point, call, ret, outcome, action: action(model, keys, fresh, any, rng) }
         })
         .collect();
     drafts.sort_by_key(|draft| draft.point);
@@ -67,7 +78,7 @@ pub(crate) fn history(model: ModelKind, rng: &mut ChaCha8Rng) -> Vec<Operation> 
     operations
 }
 
-fn action(model: ModelKind, lists: bool, fresh: i64, any: i64, rng: &mut ChaCha8Rng) -> Action {
+fn action(model: ModelKind, keys: Keys, fresh: i64, any: i64, rng: &mut ChaCha8Rng) -> Action {
     let text = |n: i64| Value::Text(format!("{n}.").into());
     match (model, rng.random_range(0..4) % 3) {
         (ModelKind::Mutex, roll) => [Action::Acquire, Action::Release][usize::from(roll == 1)].clone(),
@@ -77,7 +88,7 @@ fn action(model: ModelKind, lists: bool, fresh: i64, any: i64, rng: &mut ChaCha8
             let step = |n: i64, rng: &mut ChaCha8Rng| {
                 let key = ["x", "y", "z"][rng.random_range(0..3)].into();
                 let value = Value::Int(10 * fresh + n);
-                if lists {
+                if keys == Keys::Lists {
                     let key = ["l", "m"][rng.random_range(0..2)].into();
                     return if rng.random_bool(0.5) {
                         Micro::Read(key, None)
@@ -85,9 +96,9 @@ fn action(model: ModelKind, lists: bool, fresh: i64, any: i64, rng: &mut ChaCha8
                         Micro::Append(key, value)
                     };
                 }
-                match (rng.random_range(0..3), model) {
+                match (rng.random_range(0..3), keys) {
                     (0, _) => Micro::Read(key, None),
-                    (1, ModelKind::Txn) => Micro::Append("l".into(), value),
+                    (1, Keys::Both) => Micro::Append("l".into(), value),
                     _ => Micro::Write(key, value),
                 }
             };

@@ -1,26 +1,44 @@
-//! Tells contradictions of transactions on lists: what is wrong with one list, or who has to come before whom in a circle.
+//! Tells contradictions of transactions: what is wrong with one list, or who has to come before whom in a circle.
+
+use std::collections::HashMap;
 
 use super::super::classify::{About, Story};
-use super::super::dependencies::reduced::{reduce, shrink};
-use super::super::dependencies::{Fault, Kind, Why};
+use super::super::dependencies::reduced::{Core, of_lists, of_registers, reduce};
+use super::super::dependencies::{Fault, Kind, Why, steps};
 use super::super::{Finding, Op, Witness};
-use crate::history::Value;
+use crate::history::{Micro, Value};
 
 impl About<'_> {
     /// Shrinks a contradiction between transactions on lists, and tells what is left.
     pub(in super::super) fn explain_lists(&self, fault: &Fault) -> Finding {
-        let core = shrink(self.ops, fault, self.deadline);
+        match of_lists(self.ops, fault, self.deadline) {
+            Some(core) => self.explain_core(core),
+            None => unreachable!("a fault that is none by itself: {fault:?}"),
+        }
+    }
+
+    /// The same for transactions on registers, of which it is known near which moment it shows.
+    pub(in super::super) fn explain_registers(&self, seed: Vec<usize>, at: u64) -> Finding {
+        match of_registers(self.ops, &seed, at, self.deadline) {
+            Some(core) => self.explain_core(core),
+            None => self.explain(seed),
+        }
+    }
+
+    fn explain_core(&self, core: Core) -> Finding {
         let reduced: Vec<Op> = self.ops.iter().map(|op| reduce(op, &core.kept)).collect();
         let about = About { ops: &reduced, ..*self };
-        let told = about.never_written(&core.ops).or_else(|| match &core.fault.kind {
-            Kind::Duplicate => about.shown_twice(&core.ops),
-            Kind::Alone => Some(about.internal(&core.ops)),
+        let kind = core.fault.as_ref().map(|fault| &fault.kind);
+        let told = about.never_written(&core.ops).or_else(|| match kind {
+            Some(Kind::Duplicate) => about.shown_twice(&core.ops),
+            Some(Kind::Alone) => Some(about.internal(&core.ops)),
+            None => about.changed_its_mind(&core.ops),
             _ => None,
         });
         let told = told.or_else(|| about.told_transactions(&core.ops));
-        let (class, reason, notes) = told.unwrap_or_else(|| match &core.fault.kind {
-            Kind::Circle(circle) => about.circle_story(&core.ops, circle),
-            Kind::Divergent => about.two_lists(&core.ops, &core.fault),
+        let (class, reason, notes) = told.unwrap_or_else(|| match (&core.fault, kind) {
+            (_, Some(Kind::Circle(circle))) => about.circle_story(&core.ops, circle),
+            (Some(fault), Some(Kind::Divergent)) => about.two_lists(&core.ops, fault),
             _ => about.no_order(&core.ops),
         });
         let witness = |i: &usize| Witness {
@@ -28,14 +46,15 @@ impl About<'_> {
             action: reduced[*i].action.clone(),
             note: notes.iter().find(|(op, _)| op == i).map(|(_, note)| note.clone()).unwrap_or_default(),
         };
-        let pair = |(key, element): &(String, Value)| {
-            Value::List([Value::Text(key.as_str().into()), element.clone()].into())
+        let pair = |(key, value): (&String, &Value)| {
+            Value::List([Value::Text(key.as_str().into()), value.clone()].into())
         };
+        let pairs = core.kept.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value)));
         Finding {
             class,
             reason,
             core: core.ops.iter().map(witness).collect(),
-            elements: Some(core.kept.iter().map(pair).collect()),
+            elements: Some(pairs.map(pair).collect()),
             late: core.late,
         }
     }
@@ -73,10 +92,26 @@ impl About<'_> {
         ("split brain", reason, fault.ops.iter().map(note).collect())
     }
 
+    /// A transaction that read two values of one key, or not what it wrote itself.
+    fn changed_its_mind(&self, core: &[usize]) -> Option<Story> {
+        let minds = |op: &&usize| {
+            let mut held: HashMap<&str, &Value> = HashMap::new();
+            steps(&self.ops[**op]).iter().any(|step| match step {
+                Micro::Read(key, Some(value)) => *held.entry(&**key).or_insert(value) != value,
+                Micro::Write(key, value) => {
+                    held.insert(&**key, value);
+                    false
+                }
+                _ => false,
+            })
+        };
+        core.iter().find(minds).map(|op| self.internal(&[*op]))
+    }
+
     fn internal(&self, core: &[usize]) -> Story {
         (
             "internal inconsistency",
-            "no list, however others changed it, shows a transaction what this one says that it read and appended".to_owned(),
+            "whatever others do, no transaction can have seen what this one says that it read and changed itself".to_owned(),
             core.first().map(|op| (*op, "contradicts itself".to_owned())).into_iter().collect(),
         )
     }
