@@ -1,6 +1,8 @@
 //! Times the judge on histories that anyone can make again: `checker bench`. A seed, the shape and nothing else decides what is
 //! generated; what is measured (time and memory of a whole check, reading included) never gets into a verdict.
 
+mod transactions;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::{self, File};
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+pub use transactions::Transactions;
 
 use crate::follow::follow;
 use crate::{CheckError, Options, Verdict, check};
@@ -33,6 +37,8 @@ pub struct Shape {
     /// How often at the end, one after the other, two of the `values` are written and the first is read: each time an
     /// indeterminate operation has to have brought it back, until there is none left. Hard to refuse.
     pub drain: u64,
+    /// Transactions instead, on as many keys at a time; `values` and `drain` are not for them.
+    pub transactions: Option<Transactions>,
 }
 
 /// A step of a client in virtual time.
@@ -62,13 +68,16 @@ enum What {
     Cas(u64, u64),
 }
 
-/// Writes a history of compare-and-set registers: 40 % reads, 40 % writes, 20 % compare-and-set of which most meet the value
+/// Writes a history of transactions, or of compare-and-set registers: 40 % reads, 40 % writes, 20 % compare-and-set of which most meet the value
 /// that they expect and the others tell what they saw.
 ///
 /// # Errors
 /// The output cannot be written.
 pub fn generate(shape: &Shape, seed: u64, out: &mut dyn Write) -> io::Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    if let Some(kind) = shape.transactions {
+        return transactions::generate(kind, shape, rng, out);
+    }
     writeln!(
         out,
         r#"{{"format":"whitewater-history","version":"1.0","workload":"bench","models":{{"r":"cas-register"}},"clock":"monotonic-ns","nodes":["n1","n2","n3"]}}"#
@@ -306,7 +315,16 @@ mod tests {
     use crate::history;
 
     fn shape() -> Shape {
-        Shape { operations: 3000, keys: 3, clients: 7, unknown: 0.05, values: 0, lost_write: false, drain: 0 }
+        Shape {
+            operations: 3000,
+            keys: 3,
+            clients: 7,
+            unknown: 0.05,
+            values: 0,
+            lost_write: false,
+            drain: 0,
+            transactions: None,
+        }
     }
 
     fn text(shape: &Shape, seed: u64) -> Vec<u8> {
@@ -340,6 +358,17 @@ mod tests {
         assert_eq!(followed.verdict, Verdict::Valid);
         let lossy = Shape { unknown: 0.1, lost_write: true, ..shape() };
         assert_eq!(measure_following(&lossy, 3, 1).unwrap().verdict, Verdict::Invalid);
+        for kind in [Transactions::Lists, Transactions::Registers] {
+            let shape = Shape { transactions: Some(kind), keys: 10, clients: 20, ..shape() };
+            write(&path, &shape, 3).unwrap();
+            assert_eq!(check(&path, &Options::default()).unwrap().verdict, Verdict::Valid);
+            let lossy = Shape { lost_write: true, ..shape };
+            write(&path, &lossy, 3).unwrap();
+            let report = check(&path, &Options::default()).unwrap();
+            assert_eq!((report.verdict, report.class.as_deref()), (Verdict::Invalid, Some("lost write")));
+            assert!(report.violations[0].operations.len() <= 3, "{:?}", report.violations[0]);
+            assert_eq!(text(&lossy, 1), text(&lossy, 1));
+        }
         let lossy = Shape { keys: 1, unknown: 0.5, lost_write: true, ..shape() };
         write(&path, &lossy, 3).unwrap();
         let report = check(&path, &Options::default()).unwrap();

@@ -132,6 +132,9 @@ struct Bench {
     /// Write two of the values so many times at the end and read the first, which an indeterminate operation has to bring back
     #[arg(long, default_value_t = 0)]
     drain: u64,
+    /// Generate transactions instead, of one to four steps, on so many keys at a time as `--keys` says
+    #[arg(long, value_enum, conflicts_with_all = ["values", "drain", "follow"])]
+    transactions: Option<bench::Transactions>,
     #[command(flatten)]
     limits: Limits,
     /// Follow each history through a pipe while it is generated, instead of checking it: in memory that does
@@ -159,6 +162,7 @@ impl Bench {
             values: self.values,
             lost_write: self.lost_write,
             drain: self.drain,
+            transactions: self.transactions,
         };
         self.keys.iter().flat_map(move |keys| {
             self.clients.iter().flat_map(move |clients| {

@@ -189,8 +189,16 @@ fn what_is_allocated_stays_within_the_budget() {
         assert!(told.contains("with 20 indeterminate operations open"), "{told}");
     }
     for (keys, unknown, values) in [(1, 0.5, 5), (300, 0.05, 0)] {
-        let shape =
-            Shape { operations: 60_000, keys, clients: 100, unknown, values, lost_write: false, drain: 0 };
+        let shape = Shape {
+            operations: 60_000,
+            keys,
+            clients: 100,
+            unknown,
+            values,
+            lost_write: false,
+            drain: 0,
+            transactions: None,
+        };
         bench::write(&path, &shape, 1).unwrap();
         let told = within(8 * MIB, "reading");
         assert!(told.contains("the memory of the budget ended the reading in line"), "{told}");

@@ -58,7 +58,16 @@ fn generated_histories_have_certificates() {
     for (values, unknown, lost_write, verdicts) in
         [(0, 0.0, false, (3, 0)), (0, 0.3, false, (3, 0)), (0, 0.05, true, (2, 1)), (5, 0.05, false, (3, 0))]
     {
-        let shape = Shape { operations: 2000, keys: 3, clients: 9, unknown, values, lost_write, drain: 0 };
+        let shape = Shape {
+            operations: 2000,
+            keys: 3,
+            clients: 9,
+            unknown,
+            values,
+            lost_write,
+            drain: 0,
+            transactions: None,
+        };
         bench::write(&path, &shape, 5).unwrap();
         let (_, _, verified) = certified(&path);
         assert_eq!((verified.valid, verified.invalid), verdicts, "{shape:?}");

@@ -70,6 +70,7 @@ fn following_says_what_checking_says() {
             values: 0,
             lost_write: rng.random_bool(0.1),
             drain: 0,
+            transactions: None,
         };
         let mut lines = text(&shape, seed);
         corrupt(&mut lines, operations as i64, &mut rng);
@@ -95,8 +96,16 @@ fn following_says_what_checking_says() {
 
 #[test]
 fn what_cannot_be_followed_is_left_to_check() {
-    let shape =
-        Shape { operations: 100, keys: 1, clients: 3, unknown: 0.0, values: 2, lost_write: false, drain: 0 };
+    let shape = Shape {
+        operations: 100,
+        keys: 1,
+        clients: 3,
+        unknown: 0.0,
+        values: 2,
+        lost_write: false,
+        drain: 0,
+        transactions: None,
+    };
     let followed = followed(&text(&shape, 1));
     assert_eq!(followed.verdict(), Verdict::Unknown);
     assert!(followed.left["r0"].contains("again"), "{:?}", followed.left);
@@ -105,8 +114,16 @@ fn what_cannot_be_followed_is_left_to_check() {
 
 #[test]
 fn what_completes_before_it_began_is_refused() {
-    let shape =
-        Shape { operations: 100, keys: 1, clients: 3, unknown: 0.0, values: 0, lost_write: false, drain: 0 };
+    let shape = Shape {
+        operations: 100,
+        keys: 1,
+        clients: 3,
+        unknown: 0.0,
+        values: 0,
+        lost_write: false,
+        drain: 0,
+        transactions: None,
+    };
     let mut lines = text(&shape, 1);
     let at = lines.iter().position(|line| line.contains("\"ok\"")).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&lines[at]).unwrap();
@@ -124,8 +141,16 @@ fn what_completes_before_it_began_is_refused() {
 fn a_growing_file_is_followed_to_its_violation() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.jsonl");
-    let shape =
-        Shape { operations: 500, keys: 1, clients: 3, unknown: 0.0, values: 0, lost_write: true, drain: 0 };
+    let shape = Shape {
+        operations: 500,
+        keys: 1,
+        clients: 3,
+        unknown: 0.0,
+        values: 0,
+        lost_write: true,
+        drain: 0,
+        transactions: None,
+    };
     let lines = text(&shape, 2);
     let (early, late) = lines.split_at(300);
     fs::write(&path, early.join("\n") + "\n{\"ind").unwrap();
@@ -152,8 +177,16 @@ fn a_growing_file_is_followed_to_its_violation() {
 fn a_complete_file_ends_when_nothing_comes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.jsonl");
-    let shape =
-        Shape { operations: 500, keys: 2, clients: 3, unknown: 0.1, values: 0, lost_write: false, drain: 0 };
+    let shape = Shape {
+        operations: 500,
+        keys: 2,
+        clients: 3,
+        unknown: 0.1,
+        values: 0,
+        lost_write: false,
+        drain: 0,
+        transactions: None,
+    };
     let lines = text(&shape, 2);
     let run = |bytes: &str| {
         fs::write(&path, bytes).unwrap();

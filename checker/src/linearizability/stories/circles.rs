@@ -32,7 +32,7 @@ impl About<'_> {
         let told = about.never_written(&core.ops).or_else(|| match kind {
             Some(Kind::Duplicate) => about.shown_twice(&core.ops),
             Some(Kind::Alone) => Some(about.internal(&core.ops)),
-            None => about.changed_its_mind(&core.ops),
+            None => about.changed_its_mind(&core.ops).or_else(|| about.between_two_writes(&core.ops)),
             _ => None,
         });
         let told = told.or_else(|| about.told_transactions(&core.ops));
@@ -106,6 +106,31 @@ impl About<'_> {
             })
         };
         core.iter().find(minds).map(|op| self.internal(&[*op]))
+    }
+
+    /// A transaction that saw what another wrote and replaced at once.
+    fn between_two_writes(&self, core: &[usize]) -> Option<Story> {
+        for writer in core {
+            let brought = self.ops[*writer].action.brought();
+            for (n, (key, value)) in brought.iter().enumerate() {
+                let Some((_, last)) = brought[n + 1..].iter().find(|(k, _)| k == key) else { continue };
+                let sees =
+                    |op: &&usize| *op != writer && self.ops[**op].action.observed().contains(&(key, value));
+                if let Some(reader) = core.iter().find(sees) {
+                    return Some((
+                        "intermediate read",
+                        format!(
+                            "{key}={value} was seen, which one transaction wrote and replaced by {last} itself"
+                        ),
+                        vec![
+                            (*writer, format!("leaves {key}={last}")),
+                            (*reader, format!("sees {key}={value}, which was never left")),
+                        ],
+                    ));
+                }
+            }
+        }
+        None
     }
 
     fn internal(&self, core: &[usize]) -> Story {

@@ -96,3 +96,32 @@ fn a_core_holds_nothing_that_it_does_not_need() {
     let seen = [unknown, step(2, 3, Ok, &[r("x", &[1])]), step(4, 5, Ok, &[r("y", &[])])];
     check(ModelKind::Txn, "stale read", &[0, 1, 2], &seen);
 }
+
+#[test]
+fn registers_have_the_plain_names() {
+    let w = |key: &str, value: i64| Micro::Write(key.into(), value.into());
+    let r = |key: &str, value: i64| Micro::Read(key.into(), Some(value.into()));
+    let nil = |key: &str| Micro::Read(key.into(), Some(Value::Nil));
+    let half = told("intermediate read", &[0, 1], &[&[w("x", 1), w("x", 2)], &[r("x", 1)], &[r("x", 2)]]);
+    assert_eq!(notes(&half), ["leaves x=2", "sees x=1, which was never left"]);
+    told("internal inconsistency", &[0, 1], &[&[w("x", 1)], &[nil("x"), r("x", 1)]]);
+    told("internal inconsistency", &[1], &[&[w("x", 1)], &[w("x", 2), nil("x")]]);
+    told("phantom read", &[0], &[&[r("x", 7)]]);
+    told("lost update", &[0, 1], &[&[nil("x"), w("x", 1)], &[nil("x"), w("x", 2)]]);
+    told("fractured read", &[0, 1], &[&[w("x", 1), w("y", 1)], &[nil("x"), r("y", 1)]]);
+    told("no valid order", &[0, 1], &[&[nil("x"), w("y", 1)], &[nil("y"), w("x", 1)]]);
+    let over = |call, steps: &[Micro]| step(call, call + 1, Ok, steps);
+    let stale = [over(0, &[w("x", 1)]), over(2, &[w("x", 2)]), over(4, &[r("x", 1)]), over(6, &[r("x", 2)])];
+    check(ModelKind::Txn, "stale read", &[0, 1, 2], &stale);
+    check(ModelKind::Txn, "lost write", &[0, 1, 2], &stale[..3]);
+    // A hundred values before it: the last ones are enough.
+    let mut long: Vec<Step> = Vec::new();
+    for n in 0..100 {
+        let at = 10 * n as u64;
+        long.push(over(at, &[if n == 0 { nil("x") } else { r("x", n) }, w("x", n + 1), w("y", n + 1)]));
+    }
+    long.push(over(2000, &[r("x", 100), r("y", 99)]));
+    let found = check(ModelKind::Txn, "lost write", &[98, 99, 100], &long);
+    let pair = |key: &str, n: i64| Value::List([Value::Text(key.into()), n.into()].into());
+    assert_eq!(found.elements, Some(vec![pair("y", 99), pair("y", 100)]));
+}
