@@ -142,7 +142,8 @@ pub struct Recovering {
     /// nobody knows of any more.
     pub last_known: bool,
     /// Whether the recovered term and vote are the last for sure. Otherwise the node may have voted in any later term: it
-    /// votes again only above every term that any member was in when it caught up, for those it may have voted in before.
+    /// votes again only above every term that any member was in when it caught up, for those it may have voted in before. The same
+    /// where the mark is lost that says which directories it knows the members by: it may have counted others.
     pub vote_known: bool,
 }
 

@@ -182,6 +182,7 @@ pub(super) fn open(
         notes,
     };
     let last_lsn = replay.last_lsn;
+    let superblock = Superblock { mark_lsn: replay.mark_lsn, ..superblock };
     Ok(Opened { header, open, sum, extents, superblock, superblock_file, last_lsn, recovered })
 }
 

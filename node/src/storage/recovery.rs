@@ -11,6 +11,7 @@
 //! | records missing that later ones follow | what they may have been is lost; the last entry is known if a later record tells |
 //! | … and a later vote, checkpoint or the superblock tells term and vote | they are used |
 //! | … and nothing does | the vote is not known |
+//! | records or a first checkpoint missing that may have held the newest mark of no snapshot | it said whom this node counts: as if the vote were not known, whatever tells it |
 //! | a segment missing, or with a bad header | as records missing; a snapshot that stands for them makes up for it |
 //! | the snapshot of the newest mark missing or bad | an older one and the log after it, if both are there; otherwise all is lost but the last entry and the vote |
 //! | no superblock, or none of its slots readable, beside a log; a superblock beside no log | refuse: what was durable cannot be known |
@@ -93,6 +94,8 @@ pub struct Replay {
     pub vote_known: bool,
     /// The latest snapshot mark.
     pub mark: Option<SnapshotMark>,
+    /// No snapshot mark has a higher lsn.
+    pub mark_lsn: Lsn,
     /// The log, from the entry after the mark's `base`.
     pub slots: Slots,
     /// The last entry that the log is known to have had.
@@ -126,6 +129,8 @@ pub struct Replay {
     doubt: bool,
     /// Records that the newest segment may have held, of which nothing can be read.
     unread: u64,
+    /// No later mark than `mark` is missing.
+    mark_known: bool,
     /// A gap at the end of a segment: whether anything is missing there, the next one says.
     gap: Option<StorageError>,
 }
@@ -179,6 +184,7 @@ impl Replay {
             hard_state: HardState::default(),
             vote_known: true,
             mark: None,
+            mark_lsn: 0,
             slots: Slots::default(),
             last: LogId::default(),
             last_known: true,
@@ -195,6 +201,7 @@ impl Replay {
             hole: 0,
             doubt: false,
             unread: 0,
+            mark_known: true,
             gap: None,
         }
     }
@@ -264,6 +271,8 @@ impl Replay {
             let detail = format!("the segment is missing, though {} is there", name(file));
             self.faults.push(corrupt(&path, 0, detail));
         }
+        // Its checkpoint alone says it.
+        self.mark_known &= !self.extents.is_empty();
         self.extents.push(Extent { sequence: file.sequence, max_index: 0 });
         self.marked = false;
         let Some(header) = file.header else {
@@ -402,13 +411,23 @@ impl Replay {
             self.hole = self.hole.saturating_add(records);
             self.doubt = true;
             self.vote_known = false;
+            self.lose_mark(self.last_lsn + records);
         }
+    }
+
+    /// The records up to `last` are missing, which may have held a mark.
+    fn lose_mark(&mut self, last: Lsn) {
+        let told = self.superblock.filter(|superblock| last <= superblock.durable_lsn);
+        self.mark_known &= told.is_some_and(|superblock| superblock.mark_lsn <= self.last_lsn);
     }
 
     /// What the end of all segments says, beside the superblock.
     fn end(&mut self, files: &Files) {
         let lost = self.hint().saturating_sub(self.last_lsn);
         let lost = if self.unread > 0 { lost.max(1) } else { lost };
+        if lost > 0 {
+            self.lose_mark(self.last_lsn + lost.max(self.unread));
+        }
         if let Some(gap) = self.gap.take() {
             if lost > 0 {
                 self.faults.push(gap);
@@ -450,6 +469,23 @@ impl Replay {
             Some(last) if self.last_known => self.last = last,
             Some(last) => self.last = self.last.max(last),
             None => self.last_known = false,
+        }
+        self.settle_mark(files);
+    }
+
+    /// A mark of no snapshot says whose voice counts here, and that no other was promised to: without it, term and vote say no more
+    /// than half. A mark of a snapshot is in the next checkpoint, or the one before it does.
+    fn settle_mark(&mut self, files: &Files) {
+        if self.mark_known {
+            return;
+        }
+        self.mark_lsn = self.last_lsn;
+        if self.mark.as_ref().is_none_or(|mark| mark.last.index == 0) {
+            self.vote_known = false;
+            let path = files.segments.first().map_or(&files.dir, |file| &file.path);
+            let detail =
+                "what is missing may have said who the members are, and in which directories".to_owned();
+            self.faults.push(corrupt(path, 0, detail));
         }
     }
 
@@ -535,6 +571,7 @@ impl Replay {
                 self.hole = if clears { 0 } else { self.hole };
                 self.marked |= mark.last.index > 0;
                 self.mark = Some(mark);
+                (self.mark_lsn, self.mark_known) = (self.last_lsn + 1, true);
             }
         }
         Ok(())
@@ -594,6 +631,10 @@ impl Replay {
         self.hard_state = checkpoint.hard_state;
         self.recovering = checkpoint.recovering;
         self.mark = checkpoint.mark;
+        if !self.mark_known {
+            // Wherever it was.
+            (self.mark_lsn, self.mark_known) = (self.last_lsn, true);
+        }
         Ok(())
     }
 }

@@ -17,8 +17,9 @@
 //! | 48 | durable lsn u64 | every record up to here was durable when this was written |
 //! | 56 | last index u64, last term u64 | the last entry of the log then |
 //! | 72 | term u64, voted_for u64 | then; 0 is no vote |
-//! | 88 | flags u64 | 1: a sync failed after that |
-//! | 96 | zero, 28 bytes | |
+//! | 88 | flags u64 | 1: a sync failed after that; 2: the next field counts |
+//! | 96 | mark lsn u64 | no snapshot mark had a higher lsn then |
+//! | 104 | zero, 20 bytes | |
 //! | 124 | CRC32C u32 | of bytes 0..124 |
 //!
 //! It is written after each sync of the log and not synced itself, except at a start: a kill leaves it exact, a power loss a
@@ -39,6 +40,7 @@ pub const SLOT_BYTES: u64 = 512;
 const MAGIC: &[u8; 8] = b"WWATRSUP";
 const USED_BYTES: usize = 128;
 const DIRTY: u64 = 1;
+const TELLS_MARK: u64 = 2;
 
 /// What one slot says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,9 @@ pub struct Superblock {
     pub last: LogId,
     /// Term and vote at `durable_lsn`.
     pub hard_state: HardState,
+    /// No record up to `durable_lsn` with a higher lsn is a snapshot mark; [`NUMBER_MAX`] if that is not told, as by earlier
+    /// releases.
+    pub mark_lsn: Lsn,
     /// A sync failed after that: what can be read of the log beyond may be in memory alone.
     pub dirty: bool,
 }
@@ -75,6 +80,7 @@ impl Superblock {
             durable_lsn: 0,
             last: LogId::default(),
             hard_state: HardState::default(),
+            mark_lsn: 0,
             dirty: false,
         }
     }
@@ -95,7 +101,8 @@ impl Superblock {
             self.last.term,
             self.hard_state.term,
             self.hard_state.voted_for.map_or(0, u64::from),
-            if self.dirty { DIRTY } else { 0 },
+            TELLS_MARK | if self.dirty { DIRTY } else { 0 },
+            self.mark_lsn,
         ];
         for (at, word) in (16..).step_by(8).zip(words) {
             out[at..at + 8].copy_from_slice(&word.to_le_bytes());
@@ -114,7 +121,9 @@ impl Superblock {
             return None;
         }
         let voted_for = NodeId::try_from(u64_at(80)?).ok()?;
-        let counters = (32..80).step_by(8).map(u64_at);
+        let flags = u64_at(88)?;
+        let mark_lsn = if flags & TELLS_MARK != 0 { u64_at(96)? } else { NUMBER_MAX };
+        let counters = (32..80).step_by(8).map(u64_at).chain([Some(mark_lsn)]);
         if counters.flatten().any(|counter| counter > NUMBER_MAX) {
             return None;
         }
@@ -127,7 +136,8 @@ impl Superblock {
             durable_lsn: u64_at(48)?,
             last: LogId { index: u64_at(56)?, term: u64_at(64)? },
             hard_state: HardState { term: u64_at(72)?, voted_for: Some(voted_for).filter(|node| *node != 0) },
-            dirty: u64_at(88)? & DIRTY != 0,
+            mark_lsn,
+            dirty: flags & DIRTY != 0,
         })
     }
 
@@ -198,6 +208,7 @@ mod tests {
         durable_lsn: 1000,
         last: LogId { index: 40, term: 5 },
         hard_state: HardState { term: 6, voted_for: Some(1) },
+        mark_lsn: 17,
         dirty: true,
     };
 
@@ -211,6 +222,15 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         assert_eq!(Superblock::decode(&bytes[..USED_BYTES - 1]), None);
+    }
+
+    #[test]
+    fn a_superblock_of_an_earlier_release_does_not_say_where_the_last_mark_is() {
+        let mut bytes = Superblock { mark_lsn: 0, ..SUPERBLOCK }.encode();
+        bytes[88] &= !(TELLS_MARK as u8);
+        let crc = crc32c::crc32c(&bytes[..USED_BYTES - 4]);
+        bytes[USED_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Superblock::decode(&bytes), Some(Superblock { mark_lsn: NUMBER_MAX, ..SUPERBLOCK }));
     }
 
     #[test]

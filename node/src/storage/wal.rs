@@ -344,6 +344,9 @@ impl Wal {
     fn put(&mut self, record: &Record, batch: &mut Vec<u8>) {
         let clears = self.sum.add(record);
         self.written_lsn += 1;
+        if let Record::Snapshot(_) = record {
+            self.superblock.mark_lsn = self.written_lsn;
+        }
         record::encode(
             batch,
             self.header.checksum_seed(),

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use node::raft::types::{HardState, LogId, Lsn, Record, Recovering};
 use node::storage::memory_disk::{Refusal, Unsynced};
+use node::storage::segment::HEADER_BYTES;
 use node::storage::snapshot_dir::file_name;
 use node::storage::{Condition, Disk, MemoryDisk, Recovered, StorageError, Wal};
 
-use crate::world::{IDENTITY, World, dir, entry, id, mark, script, segment_path};
+use crate::world::{IDENTITY, LAYOUT, World, dir, entry, founding, id, mark, script, segment_path};
 
 fn vote(term: u64, voted_for: u32) -> Record {
     Record::HardState(HardState { term, voted_for: Some(voted_for) })
@@ -48,6 +49,10 @@ fn flip_header(world: &World, lsn: Lsn) {
 
 fn flip_payload(world: &World, lsn: Lsn) {
     damage(world, lsn, 48, |bytes| bytes[0] ^= 1);
+}
+
+fn spoil_checkpoint(world: &World, sequence: u64) {
+    world.tamper(sequence, |bytes| bytes[HEADER_BYTES + 20] ^= 1);
 }
 
 fn last_index(recovered: &Recovered) -> u64 {
@@ -204,6 +209,130 @@ fn what_the_superblock_made_up_for_once_is_made_up_for_from_then_on() {
     let again = world.restart_damaged();
     assert_eq!((again.condition, last_index(&again)), (Condition::Sound, 6), "{:?}", again.notes);
     assert_eq!(again.hard_state, HardState { term: 2, voted_for: Some(3) });
+}
+
+/// The mark of no snapshot says whose votes count here: term, vote and last entry, which the superblock tells, are not all then.
+#[test]
+fn a_lost_mark_of_no_snapshot_is_a_lost_vote() {
+    let written = |members: &[u8]| {
+        let marks = members.iter().map(|members| Record::Snapshot(founding(*members)));
+        let first = [vote(1, 2)].into_iter().chain(marks).chain([entry(1, 1, 0)]);
+        World::written(&[first.collect(), vec![entry(1, 2, 0)], vec![vote(2, 3)]])
+    };
+    for (members, lost) in
+        [(&[1][..], vec![3]), (&[1], vec![2, 3]), (&[1, 2], vec![2, 3, 4]), (&[1, 2], vec![4])]
+    {
+        let mut world = written(members);
+        lost.iter().for_each(|lsn| flip_header(&world, *lsn));
+        let recovered = check(&mut world, recovering(id(1, 2), true, false), 2);
+        assert!(recovered.notes.iter().any(|note| note.contains("which directories")), "{recovered:?}");
+        assert_eq!(recovered.hard_state, HardState { term: 2, voted_for: Some(3) });
+    }
+    // Near misses: a later mark is there; the superblock knows of no mark among what is missing, as long as it knows of that at all.
+    let spoilt = |members, lsn, known: Option<Lsn>| {
+        let mut world = written(members);
+        flip_header(&world, lsn);
+        known.into_iter().for_each(|known| world.age_superblock(known));
+        world.open_damaged().unwrap().condition
+    };
+    assert_eq!(spoilt(&[1, 2], 3, None), Condition::Sound);
+    assert_eq!(spoilt(&[1], 2, None), Condition::Sound);
+    assert_eq!(spoilt(&[1], 4, None), recovering(id(1, 2), true, true));
+    assert_eq!(spoilt(&[1], 2, Some(3)), Condition::Sound);
+    assert_eq!(spoilt(&[1], 4, Some(3)), recovering(id(1, 2), true, false));
+}
+
+/// At a start the superblock knows no more of marks than could be read then, and no less.
+#[test]
+fn a_start_hands_on_where_a_lost_mark_may_be() {
+    // A mark that a superblock of before it does not know of.
+    let mut world =
+        World::written(&[vec![vote(1, 2), Record::Snapshot(founding(1)), entry(1, 1, 0)], vec![vote(2, 3)]]);
+    world.age_superblock(FIRST_VOTE);
+    assert_eq!(world.open_damaged().unwrap().condition, Condition::Sound);
+    world.kill();
+    flip_header(&world, 3);
+    check(&mut world, recovering(id(1, 1), true, false), 1);
+    // One for which a checkpoint makes up, until that is lost as well.
+    let first = vec![vote(1, 2), Record::Snapshot(founding(1)), entry(1, 1, 900)];
+    let mut world = World::written(&[first, vec![entry(1, 2, 900)], vec![entry(1, 3, 10), vote(2, 3)]]);
+    assert_eq!(world.segments().len(), 2);
+    flip_header(&world, 3);
+    let recovered = world.open_damaged().unwrap();
+    assert_eq!((recovered.mark, recovered.condition), (Some(founding(1)), Condition::Sound));
+    world.kill();
+    spoil_checkpoint(&world, 2);
+    check(&mut world, recovering(id(1, 3), true, false), 3);
+}
+
+/// With a membership to start with, as `node serve` has one.
+fn serve(world: &World, founders: u8) -> Recovered {
+    let disk: Arc<dyn Disk> = Arc::new(world.disk.clone());
+    let (mut wal, recovered) =
+        Wal::open_with(disk, dir(), &IDENTITY, Some(founding(founders)), LAYOUT).unwrap();
+    if recovered.incarnation == 1 {
+        let records = [vote(1, 2), Record::Snapshot(founding(7)), entry(1, 1, 0)];
+        wal.append(&(recovered.last_lsn + 1..).zip(records).collect::<Vec<_>>()).unwrap();
+        wal.sync().unwrap();
+        wal.append(&[(recovered.last_lsn + 4, entry(1, 2, 0))]).unwrap();
+        wal.sync().unwrap();
+    }
+    recovered
+}
+
+#[test]
+fn nobody_votes_by_the_membership_that_a_node_was_started_with_if_a_later_one_is_lost() {
+    let whole = World::new();
+    assert_eq!(serve(&whole, 1).mark, Some(founding(1)));
+    whole.disk.kill();
+    // The checkpoint with the founders costs nothing while a later mark is there, and started anew it is that one that counts.
+    spoil_checkpoint(&whole, 1);
+    let recovered = serve(&whole, 9);
+    assert_eq!((recovered.mark, recovered.condition), (Some(founding(7)), Condition::Sound));
+    for (checkpoint, mark) in [(false, founding(1)), (true, founding(9))] {
+        let world = World::new();
+        serve(&world, 1);
+        world.disk.kill();
+        flip_header(&world, 3);
+        if checkpoint {
+            spoil_checkpoint(&world, 1);
+        }
+        for _ in 0..3 {
+            let recovered = serve(&world, 9);
+            // Whoever is asked for help is in it; nothing is voted for or counted by it.
+            assert_eq!(recovered.mark.as_ref(), Some(&mark));
+            assert_eq!(recovered.condition, recovering(id(1, 2), true, false));
+            world.disk.kill();
+            // What an earlier start found is lost with its checkpoint, and found again.
+            let newest = world.segments().pop().unwrap();
+            if newest.sequence == 2 {
+                spoil_checkpoint(&world, 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_first_start_that_is_cut_off_anywhere_begins_with_the_founders_or_anew() {
+    let open = |world: &World| {
+        let disk: Arc<dyn Disk> = Arc::new(world.disk.clone());
+        Wal::open_with(disk, dir(), &IDENTITY, Some(founding(1)), LAYOUT).map(|(_, recovered)| recovered)
+    };
+    let mut failed = 0;
+    for (at, seed) in (0..).flat_map(|at| [(at, None), (at, Some(at))]) {
+        let world = World::new();
+        world.disk.refuse(Some(Refusal { at, onward: true, errno: Errno::EIO }));
+        let first = open(&world);
+        world.disk.refuse(None);
+        world.disk.power_loss(seed.map_or(Unsynced::Lost, |seed| Unsynced::Torn { seed }));
+        let recovered = open(&world).unwrap();
+        assert_eq!((recovered.mark, recovered.condition), (Some(founding(1)), Condition::Sound), "at {at}");
+        if first.is_ok() {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 16, "{failed} starts");
 }
 
 /// Entries of one term in four segments and more.

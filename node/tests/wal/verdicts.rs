@@ -10,7 +10,7 @@ use node::raft::types::{HardState, Lsn, Record};
 use node::storage::recovery::{self, Replay};
 use node::storage::segment::HEADER_BYTES;
 
-use crate::world::{IDENTITY, World, dir, entry, id, mark, script, segment_path};
+use crate::world::{IDENTITY, World, dir, entry, founding, id, mark, script, segment_path};
 
 fn vote(term: u64) -> Record {
     Record::HardState(HardState { term, voted_for: Some(2) })
@@ -63,6 +63,14 @@ fn logs() -> Vec<(&'static str, Vec<Vec<Record>>)> {
                 vec![entry(1, 4, 0)],
                 vec![Record::Snapshot(mark(id(1, 3), id(1, 3)))],
                 vec![entry(1, 5, 0)],
+            ],
+        ),
+        (
+            "marks of no snapshot",
+            vec![
+                vec![vote(1), Record::Snapshot(founding(1))],
+                vec![Record::Snapshot(founding(2)), entry(1, 1, 0)],
+                vec![entry(1, 2, 0), vote(2)],
             ],
         ),
         (

@@ -41,6 +41,11 @@ pub(crate) fn mark(last: LogId, base: LogId) -> SnapshotMark {
     SnapshotMark { last, chain: last.index * 7, base, base_chain: base.index * 7, membership }
 }
 
+/// The mark of no snapshot with which a log begins, and again whenever it knows `members` by other directories.
+pub(crate) fn founding(members: u8) -> SnapshotMark {
+    SnapshotMark { membership: Arc::from([members, 3].as_slice()), ..SnapshotMark::default() }
+}
+
 /// The image of the snapshot at `last`.
 pub(crate) fn image(last: LogId) -> (SnapshotMeta, Vec<u8>) {
     let SnapshotMark { chain, membership, .. } = mark(last, last);
@@ -344,6 +349,7 @@ impl World {
             durable_lsn: lsn,
             last: log.last().map_or(base, |entry| entry.id),
             hard_state: hard_state_of(records),
+            mark_lsn: records.iter().rposition(is_mark).map_or(0, |at| at as Lsn + 1),
             ..Superblock::latest(&self.superblock()).unwrap()
         };
         self.set_superblock(&aged.encode_file());
@@ -400,6 +406,10 @@ fn is_state_of(recovered: &Recovered, records: &[Record]) -> bool {
         && recovered.condition == Condition::Sound
         && recovered.snapshot
             == recovered.mark.as_ref().filter(|mark| mark.last.index > 0).map(|mark| image(mark.last))
+}
+
+fn is_mark(record: &Record) -> bool {
+    matches!(record, Record::Snapshot(_))
 }
 
 fn boots(records: &[Record]) -> u64 {
