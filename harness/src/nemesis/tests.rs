@@ -317,7 +317,9 @@ fn clocks_are_bent_again_after_a_restart_and_healed() {
     assert_eq!(of(&lines, 1, "inject")["outcome"], "installed");
     assert_eq!((&of(&lines, 2, "heal")["bit"], &of(&lines, 3, "heal")["bit"]), (&json!(true), &json!(true)));
     let healed = of(&lines, 1, "heal");
-    assert_eq!((&healed["bit"], &healed["evidence"]["bent_again"]), (&json!(true), &json!(1)), "{healed}");
+    // The killed one is, and whoever had still to become `sleep` when its clocks were bent.
+    let again = healed["evidence"]["bent_again"].as_u64();
+    assert!(healed["bit"] == true && again >= Some(1) && again <= Some(3), "{healed}");
     for node in ["n1", "n2", "n3"] {
         let seen = &healed["evidence"][node];
         assert!((seen["wall_ms"].as_f64().unwrap() + 3_600_000.0).abs() < 1_000.0, "{healed}");
