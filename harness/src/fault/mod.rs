@@ -55,7 +55,7 @@ macro_rules! faults {
                 match self { $(FaultKind::$variant => <$module::$variant as Described>::DEPOSES_LEADER,)+ }
             }
 
-            /// Whether it takes something from its victims that they may not have asked for until it is healed.
+            /// Whether it takes or gives something that its victims may have no use for until it is healed.
             pub(crate) fn may_miss(self) -> bool {
                 match self { $(FaultKind::$variant => <$module::$variant as Described>::MAY_MISS,)+ }
             }

@@ -60,6 +60,8 @@ impl Described for Snapshot {
     const NEEDS: Needs = Needs::Snapshots;
     // It deposes nobody, but nothing passes the links of its victim: what shapes traffic there would shape nothing.
     const DEPOSES_LEADER: bool = true;
+    // A node that is removed from the cluster meanwhile is sent nothing.
+    const MAY_MISS: bool = true;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, _dealt: bool) -> Drawn {
         let by = if rng.random_bool(0.5) { By::Pause } else { By::Cut };
