@@ -68,8 +68,8 @@ enum What {
     Cas(u64, u64),
 }
 
-/// Writes a history of transactions, or of compare-and-set registers: 40 % reads, 40 % writes, 20 % compare-and-set of which most meet the value
-/// that they expect and the others tell what they saw.
+/// Writes a history of compare-and-set registers: 40 % reads, 40 % writes, 20 % compare-and-set of which most meet the value
+/// that they expect and the others tell what they saw; or one of transactions.
 ///
 /// # Errors
 /// The output cannot be written.

@@ -53,12 +53,16 @@ pub fn served_again(history: &History) -> Option<Finding> {
 }
 
 /// Of what a node said last the line that tells why it ended: where a panic or a fatal error begins, because a trace of its stack stands
-/// behind that, or else the last line with something in it.
-fn cause(said: &str) -> &str {
+/// behind that, or else the last line with something in it. What a line ends with a colon to announce, as Rust does, is told with it.
+fn cause(said: &str) -> String {
     const BEGINNINGS: [&str; 4] = ["panic: ", "panicked at", "fatal error: ", "Assertion "];
-    let mut lines = said.lines().filter(|line| !line.trim().is_empty());
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
     let begins = |line: &&str| BEGINNINGS.iter().any(|beginning| line.contains(beginning));
-    lines.clone().find(begins).or_else(|| lines.next_back()).unwrap_or_default()
+    match lines.iter().position(begins).map(|at| (lines[at], lines.get(at + 1))) {
+        Some((line, Some(message))) if line.ends_with(':') => format!("{line} {}", message.trim()),
+        Some((line, _)) => line.to_owned(),
+        None => lines.last().copied().unwrap_or_default().to_owned(),
+    }
 }
 
 /// Whether a node died by itself. `None` for a history that no harness of ours made.
@@ -145,9 +149,9 @@ mod tests {
     fn of_a_node_that_died_the_line_is_shown_that_says_why() {
         let go = "Route created\npanic: slice bounds out of range [24:17]\n\ngoroutine 33 [running]:\nraft.go:4119 +0x276\n";
         assert_eq!(cause(go), "panic: slice bounds out of range [24:17]");
-        let rust =
-            "thread 'main' panicked at src/log.rs:7:9: no such entry\nnote: run with `RUST_BACKTRACE=1`\n";
-        assert_eq!(cause(rust), "thread 'main' panicked at src/log.rs:7:9: no such entry");
+        let rust = "thread 'main' (7) panicked at src/log.rs:7:9:\nno such entry\nnote: run with `RUST_BACKTRACE=1`\n";
+        assert_eq!(cause(rust), "thread 'main' (7) panicked at src/log.rs:7:9: no such entry");
+        assert_eq!(cause("panicked at src/log.rs:7:9:\n"), "panicked at src/log.rs:7:9:");
         assert_eq!(cause("starting\nI do not know what to do\n \n"), "I do not know what to do");
         assert_eq!(cause(""), "");
     }

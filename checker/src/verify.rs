@@ -1,7 +1,7 @@
 //! Accepts or rejects certificates: the order that shows that a key is linearizable, or the core that shows that it is not. A small
 //! text of its own, so that nobody has to trust the engines: it shares no code with them, only the reader of histories.
 //! A certificate is JSON Lines: a header, then for each key `{"key":…,"verdict":"valid","order":[…]}` or `"invalid"` with a `core`;
-//! operations are called by the index of their invoke. Only the `elements` beside a core, pairs of a key and one, count in it.
+//! operations are called by the index of their invoke. Of lists, only the `elements` beside a core count, of transactions pairs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -104,7 +104,7 @@ fn check_core(of_key: &KeyHistory, core: &[usize], elements: Option<Vec<Value>>)
         None => Some(o.action.clone()),
     };
     if of_key.operations.iter().any(|o| reduced(o).is_none()) {
-        return Err("only lists and sets have elements".into());
+        return Err("only lists and sets have elements, and keys of transactions that nobody deletes".into());
     }
     let mut operations = Vec::new();
     for mut operation in core.iter().map(|i| of_key.operations[*i].clone()) {

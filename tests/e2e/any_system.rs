@@ -165,23 +165,17 @@ fn a_driver_that_ends_or_does_nothing_is_an_error_of_the_tool_and_trouble_in_a_l
     let text = std::fs::read_to_string(&description).unwrap();
     let path = description.display().to_string();
 
-    let driver = sandbox.path().join("driver.py").display().to_string();
-    std::fs::write(
-        &description,
-        text.replace(&driver, &sandbox.path().join("none.py").display().to_string()),
-    )
-    .unwrap();
+    let driven_by = |name: &str| {
+        let of = |name: &str| sandbox.path().join(name).display().to_string();
+        std::fs::write(&description, text.replace(&of("driver.py"), &of(name))).unwrap();
+    };
+    driven_by("none.py");
     let said = sandbox.run(&["run", "--system", &path], &sandbox.out("ended")).exits(3);
     said.tells("the driver python3", "driver.log");
 
     // A driver that lives and never does anything: that is no word about the store.
-    let idle = "import sys\nfor line in sys.stdin: pass\n";
-    std::fs::write(sandbox.path().join("idle.py"), idle).unwrap();
-    std::fs::write(
-        &description,
-        text.replace(&driver, &sandbox.path().join("idle.py").display().to_string()),
-    )
-    .unwrap();
+    std::fs::write(sandbox.path().join("idle.py"), "import sys\nfor line in sys.stdin: pass\n").unwrap();
+    driven_by("idle.py");
     let said = sandbox.run(&["run", "--system", &path], &sandbox.out("idle")).exits(3);
     said.tells("before any fault: n1 (timeout)", "driver.log and the stderr.log");
 

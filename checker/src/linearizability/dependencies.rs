@@ -430,4 +430,4 @@ fn appended(op: &Op) -> impl Iterator<Item = (&str, &Value)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

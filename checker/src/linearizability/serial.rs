@@ -7,6 +7,7 @@
 //! before which nobody else can write those keys. Only between writers of one key that overlap is there a choice. A placement of
 //! the same transactions that left the same values, as far as somebody has still to read them, is not tried again.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -320,27 +321,34 @@ impl<'a> Serial<'a> {
     }
 }
 
-/// Moves the moments to those of others: whoever wrote is done before its readers end, whoever read after its writer began.
+/// Moves the moments to those of others: whoever wrote is done before its readers end, whoever read after its writer began. Each
+/// gets its moment once, from the first end or the last beginning that leads to it.
 fn tighten(txns: &mut [Txn]) {
-    let mut changed = true;
-    while changed {
-        changed = false;
-        for reader in (0..txns.len()).rev() {
-            for n in 0..txns[reader].reads.len() {
-                let Some(writer) = txns[reader].reads[n].1 else { continue };
-                if txns[writer].ret > txns[reader].ret {
-                    txns[writer].ret = txns[reader].ret;
-                    changed = true;
-                }
-            }
+    let mut read_by: Vec<Vec<usize>> = vec![Vec::new(); txns.len()];
+    let mut read_from = read_by.clone();
+    for (reader, txn) in txns.iter().enumerate() {
+        for writer in txn.reads.iter().filter_map(|(_, version)| *version) {
+            read_by[writer].push(reader);
+            read_from[reader].push(writer);
         }
-        for reader in 0..txns.len() {
-            for n in 0..txns[reader].reads.len() {
-                let Some(writer) = txns[reader].reads[n].1 else { continue };
-                if txns[reader].call < txns[writer].call {
-                    txns[reader].call = txns[writer].call;
-                    changed = true;
-                }
+    }
+    let mut by_ret: Vec<usize> = (0..txns.len()).collect();
+    by_ret.sort_by_key(|txn| txns[*txn].ret);
+    hand_on(&by_ret, &read_from, |from, to| txns[to].ret = txns[from].ret);
+    let mut by_call: Vec<usize> = (0..txns.len()).collect();
+    by_call.sort_by_key(|txn| Reverse(txns[*txn].call));
+    hand_on(&by_call, &read_by, |from, to| txns[to].call = txns[from].call);
+}
+
+/// Hands on from each, in this order, to all that it leads to and that nobody before has led to.
+fn hand_on(order: &[usize], leads_to: &[Vec<usize>], mut hand: impl FnMut(usize, usize)) {
+    let mut done = vec![false; order.len()];
+    for first in order {
+        let mut stack = vec![*first];
+        while let Some(at) = stack.pop() {
+            if !std::mem::replace(&mut done[at], true) {
+                hand(*first, at);
+                stack.extend(leads_to[at].iter().filter(|next| !done[**next]));
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use node::raft::types::{Entry, HardState, Lsn, Record};
+use node::raft::types::{Entry, HardState, LogId, Lsn, Record};
 use node::storage::memory_disk::{Refusal, Unsynced};
 use node::storage::{Condition, Disk, MemoryDisk, Progress, Recovered, SnapshotDir, StorageError, Wal};
 
@@ -59,6 +59,15 @@ impl Full {
 
     fn last_lsn(&self) -> Lsn {
         self.wal.last_lsn()
+    }
+
+    /// A snapshot up to this entry. Where it found space is another story: it is there, also afterwards.
+    fn snapshot(&self, index: u64) -> LogId {
+        let last = id(1, index);
+        let (meta, bytes) = image(last);
+        self.disk.set_capacity(u64::MAX);
+        SnapshotDir::new(Arc::new(self.disk.clone()), dir(), &IDENTITY).save(&meta, &bytes).unwrap();
+        last
     }
 
     fn restart(self) -> Recovered {
@@ -139,11 +148,7 @@ fn the_reserve_ends_and_even_then_nothing_is_lost() {
 fn a_snapshot_makes_space_out_of_the_reserve() {
     let mut full = Full::new(6000);
     let durable = full.fill();
-    let last = id(1, durable);
-    let (meta, bytes) = image(last);
-    // Where the snapshot itself found space is another story: here it is there.
-    full.disk.set_capacity(u64::MAX);
-    SnapshotDir::new(Arc::new(full.disk.clone()), dir(), &IDENTITY).save(&meta, &bytes).unwrap();
+    let last = full.snapshot(durable);
     let used = full.disk.used();
     full.disk.set_capacity(used);
     let progress = full.write(Record::Snapshot(mark(last, last))).unwrap();
@@ -192,10 +197,7 @@ fn a_process_that_may_open_no_more_files_waits_as_on_a_full_disk() {
 fn what_makes_space_or_votes_opens_nothing() {
     let mut full = Full::new(6000);
     let durable = full.fill();
-    let last = id(1, durable);
-    let (meta, bytes) = image(last);
-    full.disk.set_capacity(u64::MAX);
-    SnapshotDir::new(Arc::new(full.disk.clone()), dir(), &IDENTITY).save(&meta, &bytes).unwrap();
+    let last = full.snapshot(durable);
     let segments = full.disk.list(dir()).unwrap().len();
     full.disk.refuse(Some(Refusal { at: 0, onward: true, errno: Errno::ENFILE }));
     // The mark goes into the open segment, the spare one follows it, and those before go.

@@ -12,9 +12,10 @@ fn r(key: &str, list: &[i64]) -> Micro {
     Micro::Read(key.into(), Some(Value::List(list.iter().copied().map(Value::Int).collect())))
 }
 
-type Txn<'a> = (u64, u64, &'a [Micro]);
+/// When it began and ended, and its steps.
+pub(in super::super) type Txn<'a> = (u64, u64, &'a [Micro]);
 
-fn ops(txns: &[Txn]) -> Vec<Op> {
+pub(in super::super) fn ops(txns: &[Txn]) -> Vec<Op> {
     let op = |(id, (call, ret, steps)): (usize, &Txn)| Op {
         id,
         call: *call,
@@ -24,11 +25,10 @@ fn ops(txns: &[Txn]) -> Vec<Op> {
     txns.iter().enumerate().map(op).collect()
 }
 
-/// Who is in the order, which gives every result and contradicts no real time.
-fn valid(txns: &[Txn]) -> Vec<usize> {
+/// Who is in an order, which gives every result and contradicts no real time.
+pub(in super::super) fn happens(txns: &[Txn], mut order: Vec<usize>) -> Vec<usize> {
     use crate::model::{Model, Txn as Keys};
     let ops = ops(txns);
-    let Verdict::Linearizable(mut order) = judge(&ops) else { panic!("{:?}", judge(&ops)) };
     let model = Keys { initial: Value::Nil };
     let (mut state, mut latest) = (model.initial(), 0);
     for op in order.iter().map(|i| &ops[*i]) {
@@ -38,6 +38,13 @@ fn valid(txns: &[Txn]) -> Vec<usize> {
     }
     order.sort_unstable();
     order
+}
+
+fn valid(txns: &[Txn]) -> Vec<usize> {
+    match judge(&ops(txns)) {
+        Verdict::Linearizable(order) => happens(txns, order),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn fault(txns: &[Txn]) -> Fault {

@@ -1,8 +1,8 @@
 //! What is forced, what has to be chosen, and what has no order.
 
+use super::super::dependencies::tests::{Txn, happens, ops};
 use super::*;
 use crate::deadline::Deadline;
-use crate::history::Action;
 
 const NEVER: u64 = u64::MAX;
 const AMPLE: Budget = Budget { steps: 100_000, memory: 1 << 20, deadline: Deadline::NEVER };
@@ -15,36 +15,15 @@ fn r(key: &str, value: i64) -> Micro {
     Micro::Read(key.into(), Some(if value == 0 { Value::Nil } else { value.into() }))
 }
 
-type Step<'a> = (u64, u64, &'a [Micro]);
-
-fn ops(txns: &[Step]) -> Vec<Op> {
-    let op = |(id, (call, ret, steps)): (usize, &Step)| Op {
-        id,
-        call: *call,
-        ret: *ret,
-        action: Action::Txn((*steps).into()),
-    };
-    txns.iter().enumerate().map(op).collect()
-}
-
 /// Who is in the order, which gives every result and contradicts no real time.
-fn valid(txns: &[Step]) -> Vec<usize> {
-    use crate::model::{Model, Txn as Keys};
-    let ops = ops(txns);
-    let found = judge(&Value::Nil, &ops, AMPLE);
-    let Verdict::Linearizable(mut order) = found else { panic!("{found:?}") };
-    let model = Keys { initial: Value::Nil };
-    let (mut state, mut latest) = (model.initial(), 0);
-    for op in order.iter().map(|i| &ops[*i]) {
-        assert!(op.ret >= latest, "{order:?} contradicts real time");
-        latest = latest.max(op.call);
-        state = model.step(&state, &op.action).unwrap_or_else(|| panic!("{order:?} gives other results"));
+fn valid(txns: &[Txn]) -> Vec<usize> {
+    match judge(&Value::Nil, &ops(txns), AMPLE) {
+        Verdict::Linearizable(order) => happens(txns, order),
+        other => panic!("{other:?}"),
     }
-    order.sort_unstable();
-    order
 }
 
-fn violation(txns: &[Step]) -> Vec<usize> {
+fn violation(txns: &[Txn]) -> Vec<usize> {
     match judge(&Value::Nil, &ops(txns), AMPLE) {
         Verdict::Violation(ops, _) => ops,
         other => panic!("{other:?}"),
@@ -107,7 +86,7 @@ fn a_choice_between_writers_is_taken_back_if_it_was_wrong() {
     let last = |value| (2000, 2001, vec![r("k0", value), r("k15", 0)]);
     let told = |last: (u64, u64, Vec<Micro>)| {
         let all: Vec<_> = all.iter().cloned().chain([last]).collect();
-        let steps: Vec<Step> = all.iter().map(|(call, ret, steps)| (*call, *ret, &steps[..])).collect();
+        let steps: Vec<Txn> = all.iter().map(|(call, ret, steps)| (*call, *ret, &steps[..])).collect();
         judge(&Value::Nil, &ops(&steps), AMPLE)
     };
     let Verdict::Violation(seed, at) = told(last(1)) else { panic!("{:?}", told(last(1))) };
@@ -126,7 +105,7 @@ fn an_indeterminate_transaction_happened_if_something_of_it_was_seen() {
 
 #[test]
 fn what_is_not_for_it_is_left_alone_and_what_is_too_much_is_told() {
-    let told = |initial: &Value, txns: &[Step]| judge(initial, &ops(txns), AMPLE);
+    let told = |initial: &Value, txns: &[Txn]| judge(initial, &ops(txns), AMPLE);
     let nil = Value::Nil;
     assert_eq!(told(&nil, &[(0, 1, &[Micro::Append("x".into(), 1.into())])]), Verdict::NotTold);
     assert_eq!(told(&nil, &[(0, 1, &[w("x", 1)]), (0, 1, &[w("x", 1)])]), Verdict::NotTold);
@@ -137,10 +116,10 @@ fn what_is_not_for_it_is_left_alone_and_what_is_too_much_is_told() {
     assert_eq!(told(&7.into(), &seven), Verdict::Linearizable(vec![0, 1, 2]), "nil is read without a result");
     let steps = |steps| judge(&nil, &ops(&seven[1..2]), Budget { steps, ..AMPLE });
     assert!(matches!(steps(0), Verdict::Linearizable(_)), "one look is free");
-    let many: Vec<Step> = vec![(0, 9, &[]); 20];
+    let many: Vec<Txn> = vec![(0, 9, &[]); 20];
     let short = judge(&nil, &ops(&many), Budget { steps: 5, ..AMPLE });
     assert!(matches!(&short, Verdict::Unknown(spent) if spent.bound == Bound::Steps), "{short:?}");
     let late = Budget { deadline: Deadline::after_looks(0).0, ..AMPLE };
-    let many: Vec<Step> = vec![(0, 9, &[]); 3000];
+    let many: Vec<Txn> = vec![(0, 9, &[]); 3000];
     assert!(matches!(judge(&nil, &ops(&many), late), Verdict::Unknown(spent) if spent.bound == Bound::Time));
 }
