@@ -38,9 +38,6 @@ use crate::watch::{OnViolation, Watch};
 use crate::worker::Worker;
 use crate::workload::Workload;
 
-/// How long a fresh cluster may take until all nodes are ready, and follow one leader if they tell, and then until one of them serves:
-/// databases that begin with a copy of each other's files take longer than an election, and a busy machine takes long for both.
-const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long an operation of a patient worker may take: longer than an election, so that what was sent is sent again to a new
 /// leader.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -181,7 +178,7 @@ pub enum RunError {
     #[error("no node served a write and the read of it within {within_s} s, before any fault: {said}")]
     NeverServed {
         /// How long it was waited for, in seconds.
-        within_s: u64,
+        within_s: f64,
         /// What each node answered last.
         said: String,
     },
@@ -246,7 +243,7 @@ pub fn run(
     };
     let cluster =
         Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true, disks, groups)?.blind(spec.blind);
-    let leader = cluster.wait_up(READY_WITHIN)?;
+    let leader = cluster.wait_up(Duration::from_millis(spec.ready_ms))?;
 
     let can_cas = plan.system.functions().iter().any(|function| function == "cas");
     let workload = Workload::new(spec.workload, can_cas, spec.rate);
@@ -440,7 +437,8 @@ impl Run<'_> {
             .zip(nodes)
             .map(|(index, node)| self.worker(&[*node], PATIENCE, index, self.stride()))
             .collect::<Result<Vec<_>, _>>()?;
-        let deadline = Instant::now() + READY_WITHIN;
+        let within = Duration::from_millis(self.plan.spec.ready_ms);
+        let deadline = Instant::now() + within;
         let key = workload.probe_key();
         while !interrupted.load(Ordering::Relaxed) && self.dead().is_empty() {
             if let Some(why) = self.plan.system.broken() {
@@ -456,7 +454,7 @@ impl Run<'_> {
                 said.push(settle::refusal(*node, refused.error));
             }
             if Instant::now() >= deadline {
-                let (within_s, said) = (READY_WITHIN.as_secs(), said.join(", "));
+                let (within_s, said) = (within.as_secs_f64(), said.join(", "));
                 return Err(RunError::NeverServed { within_s, said });
             }
             self.look();

@@ -74,6 +74,10 @@ pub struct Spec {
     pub nodes: u32,
     /// How long clients load the cluster, in milliseconds. Every fault is healed by then.
     pub time_ms: u64,
+    /// How long a fresh cluster may take until all nodes are ready, and follow one leader if they tell, and as long again until one of
+    /// them serves, in milliseconds.
+    #[serde(default = "ready_ms")]
+    pub ready_ms: u64,
     /// Workers, each with one operation open at a time.
     pub clients: u32,
     /// Operations a second over all clients; 0 is as fast as they go.
@@ -115,11 +119,17 @@ pub struct Spec {
     pub binary: Option<PathBuf>,
 }
 
+/// Databases that begin with a copy of each other's files take longer than an election, and a busy machine takes long for both.
+fn ready_ms() -> u64 {
+    60_000
+}
+
 impl Default for Spec {
     fn default() -> Self {
         Spec {
             nodes: 5,
             time_ms: 30_000,
+            ready_ms: ready_ms(),
             clients: 10,
             rate: 2_000,
             workload: WorkloadKind::Mixed,

@@ -176,7 +176,8 @@ fn a_driver_that_ends_or_does_nothing_is_an_error_of_the_tool_and_trouble_in_a_l
     // A driver that lives and never does anything: that is no word about the store.
     std::fs::write(sandbox.path().join("idle.py"), "import sys\nfor line in sys.stdin: pass\n").unwrap();
     driven_by("idle.py");
-    let said = sandbox.run(&["run", "--system", &path], &sandbox.out("idle")).exits(3);
+    let idle = ["run", "--system", &path, "--ready-within", "3s"];
+    let said = sandbox.run(&idle, &sandbox.out("idle")).exits(3);
     said.tells("before any fault: n1 (timeout)", "driver.log and the stderr.log");
 
     std::fs::write(&description, text.replace("ready =", "trouble = [\"serving\"]\nready =")).unwrap();

@@ -9,8 +9,8 @@ use super::{Failure, interrupts, print};
 use crate::campaign::{Campaign, Keep, worst};
 use crate::run_dir::DEFAULT_PARENT;
 
-/// What a run may take beyond its load: setup, settling, final reads, judging.
-const RUN_BESIDE_LOAD_MAX: Duration = Duration::from_secs(240);
+/// What a run may take beyond its load and until its cluster serves: settling, final reads, judging.
+const RUN_BESIDE_LOAD_MAX: Duration = Duration::from_secs(120);
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("extent").required(true).multiple(true).args(["runs", "budget"])))]
@@ -64,7 +64,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         flags: args.spec.flags(&spec),
         keep: args.keep,
         dir,
-        run_time_max: Duration::from_millis(spec.time_ms) + RUN_BESIDE_LOAD_MAX,
+        run_time_max: Duration::from_millis(2 * spec.ready_ms + spec.time_ms) + RUN_BESIDE_LOAD_MAX,
     };
     print::say(&print::campaign_head(&campaign, &spec));
     let harness = std::env::current_exe()?;

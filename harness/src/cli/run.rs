@@ -122,7 +122,9 @@ fn failure(error: RunError, dir: &RunDir) -> Failure {
         RunError::NeverServed { .. } => {
             let log = dir.driver_log();
             let driver = if log.exists() { format!("{} and ", log.display()) } else { String::new() };
-            format!("read {driver}the stderr.log of the nodes; {kept}")
+            format!(
+                "read {driver}the stderr.log of the nodes, or give them longer with --ready-within; {kept}"
+            )
         }
         RunError::OwnFault(_) => {
             format!("let this machine do less at once, or ask for less with --clients and --rate; {kept}")

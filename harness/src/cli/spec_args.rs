@@ -44,6 +44,9 @@ pub(super) struct SpecArgs {
     /// How long clients load the cluster [default: 30s]
     #[arg(long, value_parser = time)]
     time: Option<Duration>,
+    /// How long a fresh cluster may take until its nodes are ready, and as long again until one serves [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    ready_within: Option<Duration>,
     /// Workers, each with one operation open at a time [default: 10]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     clients: Option<u32>,
@@ -227,6 +230,22 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What the command line says of a time, or the description under `name`, or else `usual`, in milliseconds.
+fn milliseconds(
+    name: &str,
+    said: Option<Duration>,
+    described: Option<&str>,
+    usual: u64,
+) -> Result<u64, Failure> {
+    let wrong = |error| anyhow::anyhow!("[run] of the description: {name}: {error}");
+    let chosen = match (said, described) {
+        (Some(said), _) => said,
+        (None, Some(text)) => time(text).map_err(wrong)?,
+        (None, None) => return Ok(usual),
+    };
+    Ok(u64::try_from(chosen.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// A duration such as `30s` or `5m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}, such as 30s or 5m"))
@@ -267,14 +286,13 @@ impl SpecArgs {
         let none = Defaults::default();
         let described = system.map_or(&none, |system| system.defaults());
         let ours = Spec::default();
-        let time_ms = match (self.time, &described.time) {
-            (Some(time), _) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-            (None, Some(text)) => {
-                let wrong = |error| anyhow::anyhow!("[run] of the description: time: {error}");
-                u64::try_from(time(text).map_err(wrong)?.as_millis()).unwrap_or(u64::MAX)
-            }
-            (None, None) => ours.time_ms,
-        };
+        let time_ms = milliseconds("time", self.time, described.time.as_deref(), ours.time_ms)?;
+        let ready_ms = milliseconds(
+            "ready_within",
+            self.ready_within,
+            described.ready_within.as_deref(),
+            ours.ready_ms,
+        )?;
         let nodes = self.nodes.or(described.nodes).unwrap_or(ours.nodes);
         if !(1..=NODES_MAX).contains(&i64::from(nodes)) {
             let error = anyhow::anyhow!("[run] of the description: nodes is 1 to {NODES_MAX}, not {nodes}");
@@ -390,6 +408,7 @@ impl SpecArgs {
             blind: self.blind,
             nodes,
             time_ms,
+            ready_ms,
             clients: self.clients.or(described.clients).unwrap_or(ours.clients),
             rate: self.rate.or(described.rate).unwrap_or(ours.rate),
             workload,
@@ -414,6 +433,7 @@ impl SpecArgs {
         let mut flags = vec![
             format!("--nodes={}", spec.nodes),
             format!("--time={}ms", spec.time_ms),
+            format!("--ready-within={}ms", spec.ready_ms),
             format!("--clients={}", spec.clients),
             format!("--rate={}", spec.rate),
             format!("--workload={}", spec.workload.name()),
@@ -469,6 +489,7 @@ mod tests {
         let flags = [
             "--nodes=3",
             "--time=90s",
+            "--ready-within=150s",
             "--clients=4",
             "--rate=0",
             "--workload=set",
@@ -508,6 +529,7 @@ mod tests {
             ("--workload=bank", "there is no workload \"bank\"; there are mixed"),
             ("--time=10", "such as 30s"),
             ("--time=0s", "between 1s and 24h"),
+            ("--ready-within=100ms", "between 1s and 24h"),
             ("--snapshot-entries=0", "1.."),
             ("--nodes=0", "1..=9"),
             ("--clients=0", "1..=1000"),

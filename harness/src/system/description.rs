@@ -151,6 +151,8 @@ pub struct Defaults {
     pub workload: Option<WorkloadKind>,
     /// How long.
     pub time: Option<String>,
+    /// How long a fresh cluster may take to serve.
+    pub ready_within: Option<String>,
     /// Kinds of faults.
     pub faults: Option<Vec<FaultKind>>,
     /// Profile of faults.
