@@ -17,7 +17,7 @@ use crate::linearizability::{self, Bound, Budget, Engine, Judgement};
 use crate::report::{Evidence, Keys, Operations, Report, Violation};
 use crate::trace::{self, Trace, TraceError};
 use crate::verdict::Verdict;
-use crate::{Options, convergence, coverage, durability, liveness, verify};
+use crate::{Options, convergence, coverage, durability, liveness, roles, verify};
 
 /// Threads that judge keys. The report does not depend on it.
 const WORKERS: usize = 2;
@@ -463,6 +463,8 @@ fn system(report: &mut Report, history: &History) {
     let checks = [
         ("liveness", "not served", liveness::served_again(history)),
         ("self_exit", "node died", liveness::nobody_died(history)),
+        // Traces tell more of it, where there are any.
+        ("election_safety", "two leaders", roles::one_leader_a_term(history).filter(|_| !report.traced)),
     ];
     for (name, class, finding) in checks {
         let Some(finding) = finding else { continue };

@@ -26,6 +26,7 @@ pub mod linearizability;
 pub mod liveness;
 pub mod model;
 pub mod report;
+pub mod roles;
 pub mod trace;
 pub mod verdict;
 pub mod verify;

@@ -99,10 +99,11 @@ pub fn nobody_died(history: &History) -> Option<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn history(lines: &[(&str, &str)]) -> History {
+    /// With these lines of the nemesis, each a function and a value.
+    pub(crate) fn history(lines: &[(&str, &str)]) -> History {
         let nemesis = |(f, value): &(&str, &str)| Nemesis {
             index: 0,
             time: 2_000_000_000,

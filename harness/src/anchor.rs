@@ -1,10 +1,6 @@
 //! Moments that a fault waits for, "2 ms after n3 becomes leader": what they are, and seeing one in what nodes still write.
 //! Which faults have an anchor is the schedule's decision, striking on time the nemesis' work.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
-
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -12,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::NodeId;
 use crate::run_dir::{RunDir, node_name};
-use crate::system::System;
+use crate::system::{System, ToldMoment};
+use crate::tail::Tail;
 use crate::target::Target;
 
 /// How long a fault waits for its moment unless the run ends before, milliseconds: two elections of a cluster that is being hurt.
@@ -21,8 +18,6 @@ const WITHIN_MS_MAX: u64 = 3_000;
 const WITHIN_MS_MIN: u64 = 250;
 /// A node whose clock is bent stamps its lines with anything: what is further from now than this is counted from when it was seen.
 const STAMP_NS_MAX: u64 = 1_000_000_000;
-/// Most that is read of a trace at once, bytes.
-const READ_MAX: u64 = 1 << 20;
 
 /// What a node does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,14 +47,14 @@ impl Moment {
     /// What it is, in one line.
     pub fn summary(self) -> &'static str {
         match self {
-            Moment::Leader => "a node became leader, by its trace",
+            Moment::Leader => "a node became leader, by its trace or what it printed",
             Moment::Vote => "a node granted a vote, by its trace",
             Moment::Write => "a client asked the leader for a write, and is not answered yet",
         }
     }
 
-    /// Whether it is seen in the traces of nodes, and so in those of our own node alone.
-    pub fn is_traced(self) -> bool {
+    /// Whether it is nodes that tell of it.
+    pub fn is_told(self) -> bool {
         self != Moment::Write
     }
 }
@@ -124,9 +119,9 @@ pub struct Sighting {
     pub moment: Moment,
     /// Of which node.
     pub node: NodeId,
-    /// Its term, where the trace tells.
+    /// Its term, where the node tells.
     pub term: Option<u64>,
-    /// As the node, or the client, stamped it: nanoseconds of CLOCK_MONOTONIC.
+    /// As the node, or the client, stamped it: nanoseconds of CLOCK_MONOTONIC; when it was seen if nobody did.
     pub at: u64,
     /// When it was seen, the same.
     pub seen: u64,
@@ -157,21 +152,22 @@ impl Sighting {
 #[derive(Debug)]
 pub(crate) struct Lookout {
     anchor: Anchor,
-    tails: Vec<Tail>,
+    tails: Vec<(NodeId, Tail)>,
 }
 
 impl Lookout {
     /// From now on, at nodes 1 to `nodes`.
-    pub(crate) fn new(anchor: Anchor, dir: &RunDir, nodes: NodeId) -> Lookout {
-        let nodes = if anchor.after.is_traced() { nodes } else { 0 };
-        let tails = (1..=nodes).map(|node| Tail::at_end(node, dir.node_trace(node))).collect();
-        Lookout { anchor, tails }
+    pub(crate) fn new(anchor: Anchor, system: &dyn System, dir: &RunDir, nodes: NodeId) -> Lookout {
+        let nodes = if anchor.after.is_told() { nodes } else { 0 };
+        let of =
+            |node| system.moment_files(dir, node).into_iter().map(move |path| (node, Tail::at_end(path)));
+        Lookout { anchor, tails: (1..=nodes).flat_map(of).collect() }
     }
 
-    /// What there is to see `now`, in no order; nothing twice that is in traces.
+    /// What there is to see `now`, in no order; nothing twice that nodes tell of.
     pub(crate) fn look(&mut self, system: &dyn System, in_flight: &[InFlight], now: u64) -> Vec<Sighting> {
         let Anchor { after, offset_us, .. } = self.anchor;
-        if !after.is_traced() {
+        if !after.is_told() {
             // One that is open for so long: a shorter one is not in flight any more when it is struck.
             let old = |write: &&InFlight| now.saturating_sub(write.since) >= offset_us * 1_000;
             let node = |write: &InFlight| write.node.strip_prefix('n')?.parse().ok();
@@ -180,46 +176,15 @@ impl Lookout {
             };
             return in_flight.iter().filter(old).filter_map(seen).collect();
         }
-        let lines = self.tails.iter_mut().flat_map(|tail| {
-            let node = tail.node;
-            tail.lines().into_iter().map(move |line| (node, line))
+        let lines = self.tails.iter_mut().flat_map(|(node, tail)| {
+            let node = *node;
+            tail.lines().into_iter().map(move |(_, line)| (node, line))
         });
         let seen = lines.filter_map(|(node, line)| {
-            let (moment, at, term) = system.moment(&line)?;
-            Some(Sighting { moment, node, term: Some(term), at, seen: now })
+            let ToldMoment { moment, at, term } = system.moment(&line)?;
+            Some(Sighting { moment, node, term, at: at.unwrap_or(now), seen: now })
         });
         seen.filter(|sighting| sighting.moment == after).collect()
-    }
-}
-
-/// What is appended to a file.
-#[derive(Debug)]
-struct Tail {
-    node: NodeId,
-    path: PathBuf,
-    file: Option<File>,
-    /// The beginning of a line whose end is not written yet.
-    rest: Vec<u8>,
-}
-
-impl Tail {
-    /// From the present end on; from the beginning of a file that is not there yet.
-    fn at_end(node: NodeId, path: PathBuf) -> Tail {
-        let file = File::open(&path).ok().and_then(|mut file| file.seek(SeekFrom::End(0)).map(|_| file).ok());
-        Tail { node, path, file, rest: Vec::new() }
-    }
-
-    /// The whole lines that are new. What cannot be read now is read later.
-    fn lines(&mut self) -> Vec<String> {
-        if self.file.is_none() {
-            self.file = File::open(&self.path).ok();
-        }
-        let Some(file) = &mut self.file else { return Vec::new() };
-        // What was read before an error stays in `rest`.
-        let _ = file.take(READ_MAX).read_to_end(&mut self.rest);
-        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let lines: Vec<u8> = self.rest.drain(..whole).collect();
-        String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect()
     }
 }
 
@@ -230,14 +195,18 @@ mod tests {
     use crate::spec::Spec;
     use crate::system::whitewater::Whitewater;
     use std::io::Write;
+    use std::path::PathBuf;
 
     fn anchor(after: Moment, offset_us: u64) -> Anchor {
         Anchor { after, offset_us, within_ms: 1_000 }
     }
 
+    fn ours() -> Whitewater {
+        Whitewater::of(&Spec::default(), PathBuf::from("node"))
+    }
+
     fn look(lookout: &mut Lookout, in_flight: &[InFlight], now: u64) -> Vec<(NodeId, Option<u64>, u64)> {
-        let system = Whitewater::of(&Spec::default(), PathBuf::from("node"));
-        let seen = lookout.look(&system, in_flight, now);
+        let seen = lookout.look(&ours(), in_flight, now);
         seen.into_iter().map(|sighting| (sighting.node, sighting.term, sighting.at)).collect()
     }
 
@@ -255,7 +224,7 @@ mod tests {
             format!("{{\"at\":{at},\"event\":\"role\",\"role\":\"{role}\",\"term\":{term}}}\n")
         };
         write(1, &role(5, "leader", 2));
-        let mut lookout = Lookout::new(anchor(Moment::Leader, 0), &run_dir, 2);
+        let mut lookout = Lookout::new(anchor(Moment::Leader, 0), &ours(), &run_dir, 2);
         assert_eq!(look(&mut lookout, &[], 9), [], "that was before");
         let line = role(10, "leader", 3);
         write(1, &line[..20]);
@@ -264,7 +233,7 @@ mod tests {
         write(2, &(role(12, "candidate", 4) + "{\"at\":13,\"event\":\"vote_sent\",\"to\":1,\"term\":4}\n"));
         assert_eq!(look(&mut lookout, &[], 14), [(1, Some(3), 10)], "a candidate leads nothing");
         assert_eq!(look(&mut lookout, &[], 15), []);
-        let mut lookout = Lookout::new(anchor(Moment::Vote, 0), &run_dir, 2);
+        let mut lookout = Lookout::new(anchor(Moment::Vote, 0), &ours(), &run_dir, 2);
         write(2, "{\"at\":16,\"event\":\"vote_sent\",\"to\":1,\"term\":5}\n");
         write(2, &role(17, "leader", 6));
         assert_eq!(look(&mut lookout, &[], 18), [(2, Some(5), 16)]);
@@ -273,7 +242,7 @@ mod tests {
     #[test]
     fn a_write_is_seen_while_it_is_open_for_as_long_as_the_offset() {
         let dir = tempfile::tempdir().unwrap();
-        let mut lookout = Lookout::new(anchor(Moment::Write, 2), &RunDir::open(dir.path()), 3);
+        let mut lookout = Lookout::new(anchor(Moment::Write, 2), &ours(), &RunDir::open(dir.path()), 3);
         let write = |node: &str, since| InFlight { node: node.to_owned(), since };
         let open = [write("n2", 1_000), write("n3", 1_001)];
         assert_eq!(look(&mut lookout, &open, 3_000), [(2, None, 1_000)]);

@@ -30,6 +30,7 @@ pub mod sometimes;
 pub mod spec;
 pub mod summary;
 pub mod system;
+mod tail;
 pub mod tally;
 pub mod target;
 pub mod translate;

@@ -295,7 +295,8 @@ impl<'a> Nemesis<'a, '_> {
 
     /// Lets a fault wait for its moment.
     fn arm(&mut self, planned: &'a PlannedFault, anchor: Anchor, leader: Option<Leader>) {
-        let lookout = Lookout::new(anchor, self.cluster.run_dir(), self.cluster.places());
+        let lookout =
+            Lookout::new(anchor, self.cluster.system(), self.cluster.run_dir(), self.cluster.places());
         let until_ms = planned.at_ms.max(self.now_ms()).saturating_add(anchor.within_ms);
         self.armed.push(Armed { planned, anchor, lookout, until_ms, leader, seen: None });
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::NodeId;
 use crate::aside::{self, Turn};
-use crate::cluster::{Addresses, Cluster, ClusterError, Leader, LogWatch};
+use crate::cluster::{Addresses, Cluster, ClusterError, Leader, LogWatch, Printed, Trouble};
 use crate::disk::{Disks, Store};
 use crate::fault::Needs;
 use crate::group::Groups;
@@ -36,7 +36,7 @@ use crate::tally::Tally;
 use crate::translate::TranslateError;
 use crate::watch::{OnViolation, Watch};
 use crate::worker::Worker;
-use crate::workload::Workload;
+use crate::workload::{Can, Workload};
 
 /// How long an operation of a patient worker may take: longer than an election, so that what was sent is sent again to a new
 /// leader.
@@ -245,8 +245,8 @@ pub fn run(
         Cluster::start_all(plan.system.clone(), &plan.dir, addresses, true, disks, groups)?.blind(spec.blind);
     let leader = cluster.wait_up(Duration::from_millis(spec.ready_ms))?;
 
-    let can_cas = plan.system.functions().iter().any(|function| function == "cas");
-    let workload = Workload::new(spec.workload, can_cas, spec.rate);
+    let has = |name: &str| plan.system.functions().iter().any(|function| function == name);
+    let workload = Workload::new(spec.workload, Can { cas: has("cas"), read: has("read") }, spec.rate);
     let header = Header {
         format: checker::history::FORMAT.to_owned(),
         version: checker::history::VERSION.to_owned(),
@@ -262,7 +262,7 @@ pub fn run(
     observe(Stage::Setup { leader, took: setup });
 
     let dead = Mutex::new(BTreeSet::new());
-    let logs = Mutex::new(LogWatch::new(&plan.dir, cluster.places(), plan.system.trouble()));
+    let logs = Mutex::new(LogWatch::new(&plan.dir, cluster.places(), plan.system.clone()));
     let run = Run {
         plan,
         cluster: &cluster,
@@ -394,10 +394,20 @@ impl Run<'_> {
         nemesis::report_self_exits(self.cluster, &|f, value| self.record(f, value));
         // What a node says of its disk while that is broken is no violation.
         let excused = |node, path: &Path, at| self.cluster.is_log_excused(node, path, at);
-        for trouble in self.logs.lock().unwrap_or_else(PoisonError::into_inner).look(excused) {
-            let status = format!("its log says {:?}", trouble.text);
-            let value = json!({"node": node_name(trouble.node), "status": status, "stderr": trouble.line});
-            self.record("self_exit", value);
+        for printed in self.logs.lock().unwrap_or_else(PoisonError::into_inner).look(excused) {
+            match printed {
+                Printed::Trouble(Trouble { node, text, line }) => {
+                    let status = format!("its log says {text:?}");
+                    let value = json!({"node": node_name(node), "status": status, "stderr": line});
+                    self.record("self_exit", value);
+                }
+                Printed::Role { node, role, line } => {
+                    let name = if role.leads { "leader" } else { "follower" };
+                    let value =
+                        json!({"node": node_name(node), "role": name, "term": role.term, "line": line});
+                    self.record("role", value);
+                }
+            }
         }
     }
 
@@ -446,8 +456,8 @@ impl Run<'_> {
             }
             let mut said = Vec::new();
             for (worker, (node, _)) in workers.iter_mut().zip(nodes) {
-                let (write, read) = workload.probe(&key);
-                let mut answers = [write, read].into_iter().map(|op| worker.perform(&op, 0));
+                let asked = workload.probe(&key);
+                let mut answers = asked.iter().map(|op| worker.perform(op, 0));
                 let Some(refused) = answers.find(|answer| answer.kind != EventType::Ok) else {
                     return Ok(());
                 };
@@ -487,7 +497,7 @@ impl Run<'_> {
         let sink = |f: &str, value: Value| self.record(f, value);
         sink("plan", json!({"kinds": self.kinds()}));
         sink("phase", json!({"phase": "load"}));
-        if !self.plan.system.tells_leader() {
+        if !self.plan.system.tells_followed() {
             self.wait_served(&nodes, &mut workload, interrupted)?;
         }
 
@@ -628,8 +638,9 @@ impl Run<'_> {
         let states = settle::final_reads(&mut pinned, &workload.keys());
         observe(Stage::Settled { settled: &settled, took: settling.elapsed() });
         let spare = spec.nodes >= 3 && tolerated != Some(0);
+        let reads = self.plan.system.functions().iter().any(|function| function == "read");
         // Whether a state went another way says nothing new of a system that is known to be broken.
-        if spare && whole && !violated && dead.is_empty() && !self.plan.system.tells_state() {
+        if spare && whole && !violated && dead.is_empty() && reads && !self.plan.system.tells_state() {
             let asking = Instant::now();
             let turns = aside::take_turns(self.cluster, self.fabric, &mut pinned, &mut workload, links);
             turns.iter().for_each(|turn| self.recorder.nemesis("aside", turn.to_json()));

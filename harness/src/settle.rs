@@ -171,7 +171,8 @@ pub fn serve(
         let nodes: Vec<NodeId> = pinned.iter().map(|node| node.id).collect();
         agree(cluster, &nodes, deadline).map(|index| format!("all nodes agree at index {index}"))
     } else {
-        Ok("every node serves".to_owned())
+        let nodes: Vec<NodeId> = pinned.iter().map(|node| node.id).collect();
+        print_alike(cluster, &nodes, deadline)
     };
     let lag = lag();
     let outcome = outcome(agreed.is_ok(), lag);
@@ -323,8 +324,8 @@ fn probe(
     deadline: Instant,
 ) -> Option<String> {
     loop {
-        let (write, read) = workload.lock().unwrap_or_else(PoisonError::into_inner).probe(key);
-        let mut answers = [write, read].into_iter().map(|op| node.worker.perform(&op, 0));
+        let asked = workload.lock().unwrap_or_else(PoisonError::into_inner).probe(key);
+        let mut answers = asked.iter().map(|op| node.worker.perform(op, 0));
         let refused = answers.find(|answer| answer.kind != EventType::Ok)?;
         if Instant::now() >= deadline {
             return Some(refusal(node.id, refused.error));
@@ -361,6 +362,38 @@ fn agree(cluster: &Cluster, nodes: &[NodeId], deadline: Instant) -> Result<u64, 
             }
         }
     }
+}
+
+/// Where what nodes hold is known by what they print: waits until all of these have printed the same of every key.
+fn print_alike(cluster: &Cluster, nodes: &[NodeId], deadline: Instant) -> Result<String, String> {
+    let printed = |node: &NodeId| cluster.system().printed(cluster.run_dir(), *node);
+    loop {
+        let Some(held) = nodes.iter().map(printed).collect::<Option<Vec<_>>>() else {
+            return Ok("every node serves".to_owned());
+        };
+        let Some((node, key)) = first_unlike(&held) else {
+            let keys = held.first().map_or(0, BTreeMap::len);
+            return Ok(format!("all nodes printed the same of {keys} keys"));
+        };
+        if Instant::now() >= deadline {
+            let (first, other) = (node_name(nodes[0]), node_name(nodes[node]));
+            let tell = |node: usize| held[node].get(key).map_or("nothing", String::as_str);
+            let (one, another) = (tell(0), tell(node));
+            return Err(format!(
+                "the nodes did not print the same: of {key} {first} {one}, {other} {another}"
+            ));
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
+/// The first key of which a node printed something else than the first node did, and the place of that node.
+fn first_unlike(held: &[BTreeMap<String, String>]) -> Option<(usize, &str)> {
+    let (first, others) = held.split_first()?;
+    (1..).zip(others).find_map(|(place, other)| {
+        let keys = first.keys().chain(other.keys());
+        keys.map(String::as_str).find(|key| first.get(*key) != other.get(*key)).map(|key| (place, key))
+    })
 }
 
 /// Reads every key linearizably through each node, into the history, and then what each node itself holds. A node that
@@ -422,6 +455,22 @@ mod tests {
             advice(Some("[driver]"), 0) + &advice(Some("kind = \"maelstrom\""), 2) + &advice(None, 2),
             ""
         );
+    }
+
+    #[test]
+    fn one_key_of_which_one_node_printed_something_else_is_named() {
+        let held = |text: &str| -> BTreeMap<String, String> {
+            text.split_whitespace()
+                .filter_map(|pair| pair.split_once('='))
+                .map(|(k, v)| (k.into(), v.into()))
+                .collect()
+        };
+        let first = held("r1=5 r2=6");
+        assert_eq!(first_unlike(&[first.clone(), first.clone()]), None);
+        assert_eq!(first_unlike(&[first.clone(), first.clone(), held("r1=5 r2=7")]), Some((2, "r2")));
+        assert_eq!(first_unlike(&[first.clone(), held("r1=5")]), Some((1, "r2")));
+        assert_eq!(first_unlike(&[first.clone(), held("r1=5 r2=6 r3=1")]), Some((1, "r3")));
+        assert_eq!(first_unlike(&[]), None);
     }
 
     #[test]

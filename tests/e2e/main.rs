@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 mod key;
 mod lease;
+mod logs;
 mod maelstrom;
 mod main_job;
 mod members;

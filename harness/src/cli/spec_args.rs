@@ -373,23 +373,27 @@ impl SpecArgs {
             _ => Bending::default(),
         };
         let mut pace = profile.pace;
-        let traced = |moment: &Moment| system.is_some() && moment.is_traced();
+        let untold =
+            |moment: &Moment| moment.is_told() && system.is_some_and(|system| !system.tells_moment(*moment));
         match &self.anchors {
-            None => pace.anchors.retain(|moment| !traced(moment)),
-            Some(Anchors(asked)) => match asked.iter().find(|moment| traced(moment)) {
+            None => pace.anchors.retain(|moment| !untold(moment)),
+            Some(Anchors(asked)) => match asked.iter().find(|moment| untold(moment)) {
                 Some(moment) => {
                     let error = anyhow::anyhow!(
-                        "no fault can wait for the moment {}: it is seen in traces, which our own node alone writes",
-                        moment.name()
+                        "no fault can wait for the moment {}: nothing that nodes of {} write tells of it",
+                        moment.name(),
+                        system.map_or("this system", |system| system.name())
                     );
-                    return Err(Failure::hint(error, "it can have --anchors write"));
+                    let hint = "it can have --anchors write, and leader where a [[log]] of the description says who leads";
+                    return Err(Failure::hint(error, hint));
                 }
                 None => pace.anchors.clone_from(asked),
             },
         }
         let workload = self.workload.or(described.workload).unwrap_or(ours.workload);
         if let Some(system) = system {
-            let has = system.functions();
+            let mut has = system.functions();
+            has.extend(system.prints_values().then(|| "read".to_owned()));
             if let Some(missing) = workload.needs().iter().find(|need| !has.iter().any(|has| has == *need)) {
                 let error = anyhow::anyhow!(
                     "the workload {} needs clients that can {missing}; those of {} can {}",

@@ -15,7 +15,7 @@ pub use disks::ExpectedExit;
 pub(crate) use disks::{PowerLoss, files_with_bytes};
 pub use freeze::Frozen;
 pub use hosts::{Hosts, Inside};
-pub use logs::{LogWatch, Trouble};
+pub use logs::{LogWatch, Printed, Trouble};
 pub use ports::{Addresses, NODES_MAX, Roster};
 pub(crate) use process::{Process, Spawner, group_of};
 
@@ -268,7 +268,13 @@ impl Cluster {
     }
 
     fn place(&self, node: NodeId) -> Place<'_> {
-        Place { node, addresses: &self.addresses, proxied: self.proxied, run_dir: &self.run_dir }
+        Place {
+            node,
+            addresses: &self.addresses,
+            proxied: self.proxied,
+            run_dir: &self.run_dir,
+            life: self.life(node),
+        }
     }
 
     /// Nodes that found the cluster, running or not: the first ones.
@@ -363,7 +369,9 @@ impl Cluster {
         self.wait_statuses(timeout, |statuses| {
             let leader = leader_of(statuses)?;
             let id = &statuses.get(&leader.node)?.id;
-            let followed = statuses.values().filter(|status| status.leader.as_ref() == Some(id)).count();
+            let follows =
+                |status: &&Status| status.leader.as_ref() == Some(id) || !self.system.tells_followed();
+            let followed = statuses.values().filter(follows).count();
             (followed == self.nodes() as usize).then_some(leader)
         })
     }

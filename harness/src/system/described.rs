@@ -1,6 +1,7 @@
 //! A system that a file describes: its commands, files and addresses, and the clients that talk to it.
 //! What a description may say, and how it is checked, is in `description`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -8,13 +9,15 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::description::{Defaults, Description, DescriptionError, Kind, PortKind, Ready};
+use super::description::{Defaults, Description, DescriptionError, Kind, PortKind, Ready, StatusRequest};
 use super::http::{self, HttpSession};
+use super::log::{LogSession, Logs};
 use super::maelstrom;
 use super::program::{Program, ProgramSession};
 use super::template::expand;
-use super::{Place, Session, Status, System, Transport};
+use super::{Place, Role, Session, Status, System, ToldMoment, Transport};
 use crate::NodeId;
+use crate::anchor::Moment;
 use crate::cluster::Addresses;
 use crate::run_dir::{RunDir, node_name};
 use crate::run_file::Binary;
@@ -29,6 +32,9 @@ pub struct Described {
     program: PathBuf,
     /// Where its driver writes its stderr.
     driver_log: PathBuf,
+    /// Where its nodes print to.
+    dir: Option<RunDir>,
+    logs: Arc<Logs>,
     /// The processes of its driver, started when the first client needs them.
     drivers: Mutex<Vec<Arc<Program>>>,
     /// Clients so far: they take turns with the processes.
@@ -98,6 +104,8 @@ impl Described {
             name: description.name.clone(),
         })?;
         Ok(Described {
+            logs: Arc::new(Logs::of(&description.log)),
+            dir: None,
             description,
             text,
             program,
@@ -107,10 +115,19 @@ impl Described {
         })
     }
 
-    /// The same, with its driver's stderr in a run directory.
+    /// The same in a run directory, where its driver's stderr goes and its nodes print to.
     #[must_use]
     pub fn in_run(self, dir: &RunDir) -> Described {
-        Described { driver_log: dir.driver_log(), ..self }
+        Described { driver_log: dir.driver_log(), dir: Some(dir.clone()), ..self }
+    }
+
+    /// Whether what keys hold is known by what its nodes print, because its clients cannot read.
+    pub fn prints_values(&self) -> bool {
+        self.logs.rules().tell_values()
+    }
+
+    fn status_request(&self) -> Option<&StatusRequest> {
+        self.description.http.as_ref().and_then(|http| http.get_ref().status.as_ref())
     }
 
     /// What a run of it is, unless the command line says otherwise.
@@ -191,6 +208,19 @@ impl Described {
             (None, Some(driver)) => driver.get_ref().port.get_ref(),
             (None, None) => "",
         }
+    }
+
+    /// The client that the description has for these nodes.
+    fn client(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>> {
+        if self.is_of_maelstrom() {
+            return Ok(Box::new(maelstrom::Session::new(nodes, patience)?));
+        }
+        if let Some(program) = self.driver()? {
+            return Ok(Box::new(ProgramSession::new(program, nodes, patience)));
+        }
+        let http = self.description.http.as_ref().map(|http| http.get_ref().clone());
+        let http = http.ok_or_else(|| io::Error::other("the description has no client"))?;
+        Ok(Box::new(HttpSession::new(http, nodes, patience)))
     }
 
     /// The process of the driver for the next client.
@@ -318,13 +348,15 @@ impl System for Described {
     }
 
     fn tells_leader(&self) -> bool {
-        let status = self.description.http.as_ref().and_then(|http| http.get_ref().status.as_ref());
-        status.is_some_and(|status| status.id.is_some() && status.leader.is_some())
+        self.tells_followed() || self.tells_moment(Moment::Leader)
+    }
+
+    fn tells_followed(&self) -> bool {
+        self.status_request().is_some_and(|status| status.id.is_some() && status.leader.is_some())
     }
 
     fn tells_applied(&self) -> bool {
-        let status = self.description.http.as_ref().and_then(|http| http.get_ref().status.as_ref());
-        status.is_some_and(|status| status.applied.is_some())
+        self.status_request().is_some_and(|status| status.applied.is_some())
     }
 
     fn status(&self, place: &Place<'_>, timeout: Duration) -> Option<Status> {
@@ -333,15 +365,18 @@ impl System for Described {
             let ready = maelstrom::is_ready(addr, timeout);
             return ready.then(|| Status { id: place.node.to_string(), ..Status::default() });
         }
-        if let Some(http) = &self.description.http
-            && let Some(status) = &http.get_ref().status
-        {
+        if let Some(status) = self.status_request() {
             return http::status(status, addr, timeout);
         }
         let ready = match &self.description.ready {
             Some(Ready::Log(text)) => {
-                let said = |path: PathBuf| std::fs::read_to_string(path).is_ok_and(|log| log.contains(text));
-                said(place.run_dir.stdout(place.node)) || said(place.run_dir.stderr(place.node))
+                let logs = [place.run_dir.stderr(place.node), place.run_dir.stdout(place.node)];
+                let said = |(path, life): (PathBuf, u64)| {
+                    let log = std::fs::read(path).unwrap_or_default();
+                    let new = log.get(usize::try_from(life).unwrap_or(usize::MAX)..).unwrap_or_default();
+                    String::from_utf8_lossy(new).contains(text)
+                };
+                logs.into_iter().zip(place.life).any(said)
             }
             Some(Ready::Tcp(port)) => {
                 let addr = self.listens(place.addresses, place.node, port.get_ref());
@@ -349,19 +384,47 @@ impl System for Described {
             }
             None => TcpStream::connect_timeout(&addr, timeout).is_ok(),
         };
-        ready.then(|| Status { id: place.node.to_string(), ..Status::default() })
+        ready.then(|| {
+            let role = self.logs.role(place.run_dir, place.node, place.life);
+            let term = role.term.unwrap_or_default();
+            Status { id: place.node.to_string(), leads: role.leads, term, ..Status::default() }
+        })
     }
 
     fn session(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>> {
-        if self.is_of_maelstrom() {
-            return Ok(Box::new(maelstrom::Session::new(nodes, patience)?));
+        let session = self.client(nodes, patience)?;
+        match &self.dir {
+            Some(dir) if self.prints_values() => {
+                let nodes = nodes.iter().map(|(id, _)| *id).collect();
+                Ok(Box::new(LogSession { writes: session, logs: self.logs.clone(), dir: dir.clone(), nodes }))
+            }
+            _ => Ok(session),
         }
-        if let Some(program) = self.driver()? {
-            return Ok(Box::new(ProgramSession::new(program, nodes, patience)));
-        }
-        let http = self.description.http.as_ref().map(|http| http.get_ref().clone());
-        let http = http.ok_or_else(|| io::Error::other("the description has no client"))?;
-        Ok(Box::new(HttpSession::new(http, nodes, patience)))
+    }
+
+    fn printed(&self, dir: &RunDir, node: NodeId) -> Option<BTreeMap<String, String>> {
+        self.prints_values().then(|| self.logs.values(dir, node))
+    }
+
+    fn prints_roles(&self) -> bool {
+        self.logs.rules().tell_leader()
+    }
+
+    fn role(&self, line: &str) -> Option<Role> {
+        self.logs.rules().role(line)
+    }
+
+    fn tells_moment(&self, moment: Moment) -> bool {
+        moment == Moment::Leader && self.prints_roles()
+    }
+
+    fn moment_files(&self, dir: &RunDir, node: NodeId) -> Vec<PathBuf> {
+        vec![dir.stderr(node), dir.stdout(node)]
+    }
+
+    fn moment(&self, line: &str) -> Option<ToldMoment> {
+        let role = self.role(line).filter(|role| role.leads)?;
+        Some(ToldMoment { moment: Moment::Leader, at: None, term: role.term })
     }
 
     fn trouble(&self) -> &[String] {
@@ -407,7 +470,7 @@ mod tests {
     fn a_node_is_started_as_described() {
         let addresses = Addresses::claim(3).unwrap();
         let run_dir = RunDir::open(Path::new("/run"));
-        let place = Place { node: 2, addresses: &addresses, proxied: true, run_dir: &run_dir };
+        let place = Place { node: 2, addresses: &addresses, proxied: true, run_dir: &run_dir, life: [0; 2] };
         let system = Described::load("etcd", Some(Path::new("/bin/sh"))).unwrap();
         let command = system.command(&place).unwrap();
         let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>();
@@ -440,7 +503,7 @@ mod tests {
         std::fs::write(&described, text).unwrap();
         let system = Described::load(described.to_str().unwrap(), None).unwrap();
         let (addresses, run_dir) = (Addresses::claim(1).unwrap(), RunDir::open(dir.path()));
-        let place = Place { node: 1, addresses: &addresses, proxied: false, run_dir: &run_dir };
+        let place = Place { node: 1, addresses: &addresses, proxied: false, run_dir: &run_dir, life: [0; 2] };
         let file = |path: &str, text: &str| (dir.path().join(path), text.to_owned());
         assert_eq!(
             system.files(&place).unwrap(),

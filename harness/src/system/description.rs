@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::log::{LogPattern, Says};
 use super::maelstrom;
 use super::pointer::Pointer;
 use super::template::expand;
@@ -111,6 +112,8 @@ pub(super) struct Description {
     pub(super) torn_exit: Vec<i32>,
     #[serde(default)]
     pub(super) trouble: Vec<String>,
+    #[serde(default)]
+    pub(super) log: Vec<LogPattern>,
     #[serde(default)]
     pub(super) run: Defaults,
     #[serde(default)]
@@ -302,6 +305,12 @@ impl Description {
         if self.command.get_ref().is_empty() {
             return complain(self.command.span().start, "the command is empty".to_owned());
         }
+        self.log.iter().try_for_each(LogPattern::check)?;
+        let values = self.log.iter().find(|log| log.says == Says::Value);
+        if let Some(log) = values.filter(|_| self.has_reads()) {
+            let message = "clients that can read need no pattern of values".to_owned();
+            return complain(log.pattern.span().start, message);
+        }
         let ports = self.ports.get_ref();
         if self.kind == Kind::Maelstrom {
             let ports = (!ports.is_empty()).then(|| self.ports.span());
@@ -353,6 +362,16 @@ impl Description {
         }
     }
 
+    /// Whether clients can read.
+    fn has_reads(&self) -> bool {
+        let http = self.http.as_ref().map(Spanned::get_ref);
+        let driver = self.driver.as_ref().map(Spanned::get_ref);
+        self.kind == Kind::Maelstrom
+            || http.is_some_and(|http| http.read.is_some() || http.elements.is_some())
+            || driver
+                .is_some_and(|driver| driver.functions.iter().any(|function| function.get_ref() == "read"))
+    }
+
     fn check_http(&self, http: &Spanned<Http>) -> Result<(), Complaint> {
         let at = http.span().start;
         let http = http.get_ref();
@@ -384,6 +403,9 @@ impl Description {
                 let message = format!("[http.{name}] does not say where its answer has the value");
                 return Err((request.path.span().start, message));
             }
+        }
+        if self.log.iter().any(|log| log.says == Says::Value) {
+            return Ok(());
         }
         if (http.write.is_some() || http.cas.is_some()) && http.read.is_none() {
             return Err((at, "what [http.write] and [http.cas] write needs [http.read]".to_owned()));
@@ -483,7 +505,17 @@ functions = ["read", "write"]
         );
         check(&(http.clone() + "[http.read]\npath = \"/\"\nvalue = \"v\"\n"), 9, "no pointer");
         check(&(http.clone() + "[http.read]\npath = \"/\"\n"), 8, "does not say where");
-        check(&(http + "[http.add]\npath = \"/{value}\"\n"), 5, "needs [http.elements]");
+        let adds = http + "[http.add]\npath = \"/{value}\"\n";
+        check(&adds, 5, "needs [http.elements]");
+        let values = "[[log]]\npattern = '(?<key>a) (?<value>b)'\nsays = \"value\"\n";
+        assert!(
+            Description::parse(Path::new("x.toml"), &(adds + values)).is_ok(),
+            "they are read in what is printed"
+        );
+        check(&(MINIMAL.to_owned() + values), 10, "clients that can read need no pattern of values");
+        let leads = MINIMAL.to_owned() + "[[log]]\npattern = '(leads'\nsays = \"leader\"\n";
+        check(&leads, 10, "no regular expression");
+        check(&leads.replace("(leads", "leads").replace("\"leader\"", "\"boss\""), 11, "boss");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod described;
 pub mod description;
 mod http;
+mod log;
 pub mod maelstrom;
 mod pointer;
 mod program;
@@ -12,8 +13,9 @@ pub mod whitewater;
 mod wire;
 
 pub use described::{Described, DescribedError};
+pub use log::Role;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +41,17 @@ pub struct ToldClocks {
     pub monotonic_ms: f64,
     /// CLOCK_REALTIME, if it records that, too.
     pub wall_ms: Option<f64>,
+}
+
+/// A moment that a fault may wait for, by a line that a node wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldMoment {
+    /// Which.
+    pub moment: Moment,
+    /// When, in nanoseconds of the node's own CLOCK_MONOTONIC, if the line says so.
+    pub at: Option<u64>,
+    /// The term, if the line says so.
+    pub term: Option<u64>,
 }
 
 /// What the processes of a run, and the clients that talk to them, are.
@@ -115,6 +128,11 @@ pub trait System: Debug + Send + Sync {
     /// Whether [`System::status`] tells who leads.
     fn tells_leader(&self) -> bool;
 
+    /// Whether it also tells whom a node follows.
+    fn tells_followed(&self) -> bool {
+        self.tells_leader()
+    }
+
     /// Whether [`System::status`] tells what a node has applied.
     fn tells_applied(&self) -> bool;
 
@@ -137,6 +155,21 @@ pub trait System: Debug + Send + Sync {
     /// # Errors
     /// No socket can be had, or no driver started.
     fn session(&self, nodes: &[(NodeId, SocketAddr)], patience: Duration) -> io::Result<Box<dyn Session>>;
+
+    /// Whether [`System::role`] tells anything.
+    fn prints_roles(&self) -> bool {
+        false
+    }
+
+    /// The role that a line which a node printed says it has from then on.
+    fn role(&self, _line: &str) -> Option<Role> {
+        None
+    }
+
+    /// What each key holds by what a node printed; `None` if nobody can ask for it otherwise and no line tells of it either.
+    fn printed(&self, _dir: &RunDir, _node: NodeId) -> Option<BTreeMap<String, String>> {
+        None
+    }
 
     /// Texts that mean trouble in the output of a node.
     fn trouble(&self) -> &[String] {
@@ -184,9 +217,18 @@ pub trait System: Debug + Send + Sync {
         0
     }
 
-    /// What a line of a node's trace tells of a moment that a fault may wait for: which, when (nanoseconds of the node's own
-    /// CLOCK_MONOTONIC), and the term.
-    fn moment(&self, _line: &str) -> Option<(Moment, u64, u64)> {
+    /// Whether lines of [`System::moment_files`] tell of this moment.
+    fn tells_moment(&self, _moment: Moment) -> bool {
+        false
+    }
+
+    /// The files to which a node writes the lines for [`System::moment`].
+    fn moment_files(&self, _dir: &RunDir, _node: NodeId) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// What a line that a node wrote tells of a moment that a fault may wait for.
+    fn moment(&self, _line: &str) -> Option<ToldMoment> {
         None
     }
 
@@ -247,6 +289,8 @@ pub struct Place<'a> {
     pub proxied: bool,
     /// The run directory.
     pub run_dir: &'a RunDir,
+    /// Where in its stderr and its stdout the present life of the node begins, bytes.
+    pub life: [u64; 2],
 }
 
 /// How nodes talk to each other.

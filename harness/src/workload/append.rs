@@ -8,12 +8,16 @@ use super::slots::Slots;
 use super::{Action, Family, Operation, Seen, Values};
 
 #[derive(Debug)]
-pub(super) struct Lists(Slots);
+pub(super) struct Lists {
+    slots: Slots,
+    /// Whether clients read.
+    reads: bool,
+}
 
 impl Lists {
     /// 60 elements of up to eight digits are 540 bytes: a read of them is one datagram.
-    pub(super) fn new() -> Lists {
-        Lists(Slots::new("a", 3, 60))
+    pub(super) fn new(reads: bool) -> Lists {
+        Lists { slots: Slots::new("a", 3, 60), reads }
     }
 }
 
@@ -27,11 +31,11 @@ impl Family for Lists {
     }
 
     fn next(&mut self, rng: &mut ChaCha8Rng, _seen: &Seen, values: &mut Values) -> Operation {
-        let (slot, key) = self.0.draw(rng);
-        if rng.random_ratio(1, 2) {
+        let (slot, key) = self.slots.draw(rng);
+        if self.reads && rng.random_ratio(1, 2) {
             return Operation::read(&key);
         }
-        self.0.spend(slot);
+        self.slots.spend(slot);
         self.write(&key, values)
     }
 
@@ -40,6 +44,6 @@ impl Family for Lists {
     }
 
     fn slots(&mut self) -> &mut Slots {
-        &mut self.0
+        &mut self.slots
     }
 }

@@ -91,6 +91,15 @@ pub fn shape(key: &str) -> Shape {
 /// The last value that one worker knows of each register it met: where its `cas` starts from.
 pub type Seen = BTreeMap<String, i64>;
 
+/// What clients can do beside writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Can {
+    /// Compare and set.
+    pub cas: bool,
+    /// Read while others write: what a system prints is read at the end alone.
+    pub read: bool,
+}
+
 /// Unique values of a run, in order.
 #[derive(Debug, Default)]
 struct Values(i64);
@@ -122,21 +131,23 @@ pub struct Workload {
     /// Each with its share of the operations, in percent.
     families: Vec<(u32, Box<dyn Family>)>,
     values: Values,
+    /// Whether clients read before the end.
+    reads: bool,
 }
 
 impl Workload {
-    /// A workload of this kind with no key used yet; `cas` tells whether clients can compare and set, `rate` how many operations a
-    /// second they ask for, 0 if as many as they can.
-    pub fn new(kind: WorkloadKind, cas: bool, rate: u32) -> Workload {
-        let register = || -> Box<dyn Family> { Box::new(register::Registers::new(cas, rate)) };
-        let append = || -> Box<dyn Family> { Box::new(append::Lists::new()) };
+    /// A workload of this kind with no key used yet, for clients that `can`, which ask for `rate` operations a second, 0 if as many as
+    /// they can.
+    pub fn new(kind: WorkloadKind, can: Can, rate: u32) -> Workload {
+        let register = || -> Box<dyn Family> { Box::new(register::Registers::new(can, rate)) };
+        let append = || -> Box<dyn Family> { Box::new(append::Lists::new(can.read)) };
         let families = match kind {
             WorkloadKind::Mixed => vec![(60, register()), (40, append())],
             WorkloadKind::Register => vec![(100, register())],
             WorkloadKind::Append => vec![(100, append())],
-            WorkloadKind::Set => vec![(100, Box::new(set::Sets::new()) as Box<dyn Family>)],
+            WorkloadKind::Set => vec![(100, Box::new(set::Sets::new(can.read)) as Box<dyn Family>)],
         };
-        Workload { families, values: Values::default() }
+        Workload { families, values: Values::default(), reads: can.read }
     }
 
     /// The models of its keys by prefix, as the header of the history names them.
@@ -163,9 +174,10 @@ impl Workload {
         self.families[0].1.slots().reserve()
     }
 
-    /// A fresh write to a key from [`Workload::probe_key`], and the read that must see it.
-    pub fn probe(&mut self, key: &str) -> (Operation, Operation) {
-        (self.families[0].1.write(key, &mut self.values), Operation::read(key))
+    /// A fresh write to a key from [`Workload::probe_key`], and the read that must see it, where clients read.
+    pub fn probe(&mut self, key: &str) -> Vec<Operation> {
+        let write = self.families[0].1.write(key, &mut self.values);
+        std::iter::once(write).chain(self.reads.then(|| Operation::read(key))).collect()
     }
 
     /// Every key that was ever handed out, by type and age: what the final reads must cover.
@@ -185,9 +197,11 @@ mod tests {
     use rand::SeedableRng;
     use std::collections::BTreeSet;
 
+    const ALL: Can = Can { cas: true, read: true };
+
     /// `count` operations of three workers in turn; every worker believes that each of its writes took effect.
     fn operations(kind: WorkloadKind, seed: u64, count: usize) -> (Vec<Operation>, Workload) {
-        let mut workload = Workload::new(kind, true, 2_000);
+        let mut workload = Workload::new(kind, ALL, 2_000);
         let mut workers: Vec<(ChaCha8Rng, Seen)> =
             (0..3).map(|k| (ChaCha8Rng::seed_from_u64(seed + k), Seen::new())).collect();
         let operations = (0..count)
@@ -274,12 +288,12 @@ mod tests {
     #[test]
     fn the_probe_uses_a_key_of_its_own_and_a_fresh_value_each_time() {
         for kind in WorkloadKind::ALL {
-            let mut workload = Workload::new(kind, true, 2_000);
+            let mut workload = Workload::new(kind, ALL, 2_000);
             let key = workload.probe_key();
-            let (first, read) = workload.probe(&key);
-            let (second, _) = workload.probe(&key);
-            assert!(read.is_read() && read.key == key);
-            assert_ne!(first, second);
+            let first = workload.probe(&key);
+            let second = workload.probe(&key);
+            assert!(first.len() == 2 && first[1].is_read() && first[1].key == key);
+            assert_ne!(first[0], second[0]);
             let mut rng = ChaCha8Rng::seed_from_u64(1);
             for _ in 0..5_000 {
                 assert_ne!(workload.next(&mut rng, &Seen::new()).key, key);
@@ -291,7 +305,7 @@ mod tests {
     #[test]
     fn a_register_is_in_use_for_no_longer_where_clients_are_slow() {
         let keys = |rate| {
-            let mut workload = Workload::new(WorkloadKind::Register, true, rate);
+            let mut workload = Workload::new(WorkloadKind::Register, ALL, rate);
             let mut rng = ChaCha8Rng::seed_from_u64(1);
             (0..10_000).for_each(|_| drop(workload.next(&mut rng, &Seen::new())));
             workload.keys().len()
@@ -305,8 +319,30 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_read_writes_and_keys_are_many_so_that_what_is_lost_shows_at_the_end() {
+        for kind in WorkloadKind::ALL {
+            let mut workload = Workload::new(kind, Can { cas: true, read: false }, 2_000);
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            let drawn: Vec<Operation> = (0..3_000).map(|_| workload.next(&mut rng, &Seen::new())).collect();
+            assert!(drawn.iter().all(|operation| !operation.is_read()), "{kind:?}");
+            let key = workload.probe_key();
+            assert!(
+                workload.probe(&key).iter().all(|operation| !operation.is_read() && operation.key == key)
+            );
+            let registers: BTreeSet<&str> =
+                drawn.iter().map(|o| o.key.as_str()).filter(|k| k.starts_with('r')).collect();
+            let writes = drawn.iter().filter(|operation| operation.key.starts_with('r')).count();
+            assert!(
+                registers.len() * 3 >= writes,
+                "{kind:?}: {writes} writes to {} registers",
+                registers.len()
+            );
+        }
+    }
+
+    #[test]
     fn models_are_named_by_prefix() {
-        let models = |kind| serde_json::to_string(&Workload::new(kind, true, 2_000).models()).unwrap();
+        let models = |kind| serde_json::to_string(&Workload::new(kind, ALL, 2_000).models()).unwrap();
         assert_eq!(models(WorkloadKind::Mixed), r#"{"a":"list-append","r":"cas-register"}"#);
         assert_eq!(models(WorkloadKind::Set), r#"{"s":"set"}"#);
         assert_eq!(

@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::slots::Slots;
-use super::{Action, Family, Operation, Seen, Values};
+use super::{Action, Can, Family, Operation, Seen, Values};
 
 /// First letter of register keys.
 pub(super) const PREFIX: &str = "r";
@@ -14,6 +14,8 @@ pub(super) const PREFIX: &str = "r";
 const USES_MAX: u32 = 400;
 /// And at least: each key is read through each node at the end.
 const USES_MIN: u32 = 40;
+/// Where nobody reads before the end, when only the last write of each shows.
+const USES_UNREAD: u32 = 2;
 
 /// So many operations of a hundred read a key that was retired: nobody writes it any more, so that what a leader has of it shows for as
 /// long as it leads.
@@ -24,16 +26,19 @@ const RETIRED: usize = 30;
 #[derive(Debug)]
 pub(super) struct Registers {
     slots: Slots,
-    /// Whether clients can compare and set.
-    cas: bool,
+    can: Can,
 }
 
 impl Registers {
     /// At `rate` operations a second (0: as many as there can be) a key is in use for about a second: the last writes before a leader
     /// fell are then often the last of their keys, and what is lost of them cannot be hidden by later ones.
-    pub(super) fn new(cas: bool, rate: u32) -> Registers {
-        let lifetime = if rate == 0 { USES_MAX } else { (rate / 5).clamp(USES_MIN, USES_MAX) };
-        Registers { slots: Slots::new(PREFIX, 5, lifetime), cas }
+    pub(super) fn new(can: Can, rate: u32) -> Registers {
+        let lifetime = match (can.read, rate) {
+            (false, _) => USES_UNREAD,
+            (true, 0) => USES_MAX,
+            (true, rate) => (rate / 5).clamp(USES_MIN, USES_MAX),
+        };
+        Registers { slots: Slots::new(PREFIX, 5, lifetime), can }
     }
 }
 
@@ -48,7 +53,8 @@ impl Family for Registers {
 
     fn next(&mut self, rng: &mut ChaCha8Rng, seen: &Seen, values: &mut Values) -> Operation {
         let draw = rng.random_range(0..100);
-        if draw < RETIRED_PERCENT
+        if self.can.read
+            && draw < RETIRED_PERCENT
             && let Some(key) = self.slots.draw_retired(rng, RETIRED)
         {
             return Operation::read(&key);
@@ -56,8 +62,8 @@ impl Family for Registers {
         let (slot, key) = self.slots.draw(rng);
         self.slots.spend(slot);
         let action = match (draw, seen.get(&key)) {
-            (0..40, _) => Action::Read,
-            (70..100, Some(&from)) if self.cas => Action::Cas { from, to: values.next() },
+            (0..40, _) if self.can.read => Action::Read,
+            (70..100, Some(&from)) if self.can.cas => Action::Cas { from, to: values.next() },
             _ => Action::Write(values.next()),
         };
         Operation { key, action }

@@ -16,7 +16,7 @@ use node::dump::{Dump, run_dump};
 use node::raft::reconfigure::Change as Reconfigure;
 use node::trace::{TraceEvent, TraceLine, TraceRole};
 
-use super::{Change, Image, Membership, Place, Session, Status, System, ToldClocks, Transport};
+use super::{Change, Image, Membership, Place, Session, Status, System, ToldClocks, ToldMoment, Transport};
 use crate::NodeId;
 use crate::anchor::Moment;
 use crate::clock::{Bending, file};
@@ -316,17 +316,26 @@ impl System for Whitewater {
         std::fs::metadata(dir.node_trace(node)).map_or(0, |trace| trace.len())
     }
 
-    fn moment(&self, line: &str) -> Option<(Moment, u64, u64)> {
+    fn tells_moment(&self, moment: Moment) -> bool {
+        moment.is_told()
+    }
+
+    fn moment_files(&self, dir: &RunDir, node: NodeId) -> Vec<PathBuf> {
+        vec![dir.node_trace(node)]
+    }
+
+    fn moment(&self, line: &str) -> Option<ToldMoment> {
         // Most lines tell of entries, and parsing them all would take more than a follower may.
         if !line.contains("vote_sent") && !line.contains("leader") {
             return None;
         }
         let TraceLine { at, event, .. } = serde_json::from_str(line).ok()?;
-        match event {
-            TraceEvent::Role { role: TraceRole::Leader, term } => Some((Moment::Leader, at, term)),
-            TraceEvent::VoteSent { term, .. } => Some((Moment::Vote, at, term)),
-            _ => None,
-        }
+        let (moment, term) = match event {
+            TraceEvent::Role { role: TraceRole::Leader, term } => (Moment::Leader, term),
+            TraceEvent::VoteSent { term, .. } => (Moment::Vote, term),
+            _ => return None,
+        };
+        Some(ToldMoment { moment, at: Some(at), term: Some(term) })
     }
 
     fn installs(&self, dir: &RunDir, node: NodeId, from: u64) -> u64 {
@@ -449,7 +458,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = RunDir::open(dir.path());
         (2..=3).for_each(|node| std::fs::create_dir_all(run_dir.node(node)).unwrap());
-        let place = Place { node: 2, addresses: &addresses, proxied: true, run_dir: &run_dir };
+        let place = Place { node: 2, addresses: &addresses, proxied: true, run_dir: &run_dir, life: [0; 2] };
         let system = Whitewater {
             binary: PathBuf::from("node"),
             cluster_name: "c".to_owned(),
