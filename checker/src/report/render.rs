@@ -72,7 +72,12 @@ impl Report {
 
     fn invariants(&self) -> String {
         if !self.traced {
-            return "no traces".into();
+            let printed = self.checks.get("election_safety").map(|check| check.verdict);
+            return match printed {
+                None => "no traces".into(),
+                Some(Verdict::Valid) => "no two leaders printed, no traces".into(),
+                Some(_) => "two leaders printed, no traces".into(),
+            };
         }
         let held = INVARIANTS
             .iter()

@@ -408,10 +408,17 @@ impl Description {
             return Ok(());
         }
         if (http.write.is_some() || http.cas.is_some()) && http.read.is_none() {
-            return Err((at, "what [http.write] and [http.cas] write needs [http.read]".to_owned()));
+            return Err((
+                at,
+                "what [http.write] and [http.cas] write needs [http.read], or a [[log]] of values".to_owned(),
+            ));
         }
         if (http.append.is_some() || http.add.is_some()) && http.elements.is_none() {
-            return Err((at, "what [http.append] and [http.add] write needs [http.elements]".to_owned()));
+            return Err((
+                at,
+                "what [http.append] and [http.add] write needs [http.elements], or a [[log]] of values"
+                    .to_owned(),
+            ));
         }
         Ok(())
     }
