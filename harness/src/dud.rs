@@ -119,7 +119,7 @@ mod enabled {
             FaultKind::Snapshot => &[Reach::Signal, Reach::Rule],
             FaultKind::FdLimit | FaultKind::MemoryLimit => &[Reach::Limit],
             FaultKind::ClockJump | FaultKind::ClockRate => &[Reach::Clock],
-            FaultKind::Membership | FaultKind::Transfer => &[Reach::Order],
+            FaultKind::Membership | FaultKind::Transfer | FaultKind::Admin => &[Reach::Order],
             FaultKind::Wipe
             | FaultKind::PowerLoss
             | FaultKind::Eio

@@ -97,6 +97,11 @@ impl RunDir {
         self.0.join("system.toml")
     }
 
+    /// What the commands of an operator said.
+    pub fn admin_log(&self) -> PathBuf {
+        self.0.join("admin.log")
+    }
+
     /// What its client driver said.
     pub fn driver_log(&self) -> PathBuf {
         self.0.join("driver.log")

@@ -211,6 +211,34 @@ fn a_file_of_a_description_is_on_the_disk_of_its_node_at_each_start() {
 }
 
 #[test]
+fn commands_of_an_operator_are_run_for_a_node_and_bite_where_they_succeed() {
+    if !there_is("python3", "--version") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let description = describe(&sandbox, 0);
+    let text = std::fs::read_to_string(&description).unwrap().replace("[\"pause\"]", "[\"admin\"]");
+    for (word, status, code) in [("true", "exit 0", 0), ("false", "exit 1", 2)] {
+        let admin = format!("[admin]\nlook = [\"sh\", \"-c\", \"echo {{name}} at {{addr:web}}; {word}\"]\n");
+        std::fs::write(&description, text.clone() + &admin).unwrap();
+        let out = sandbox.out(word);
+        let args = ["run", "--system", &description.display().to_string(), "--time", "3s"];
+        let said = sandbox.run(&args, &out).exits(code);
+        let run = Recorded::at(&out);
+        let healed =
+            run.nemesis("admin").into_iter().filter(|value| value["phase"] == "heal").collect::<Vec<_>>();
+        let ran =
+            |value: &serde_json::Value| value["bit"] == (code == 0) && value["evidence"]["status"] == status;
+        assert!(!healed.is_empty() && healed.iter().all(ran), "{said}\n{healed:?}");
+        let log = String::from_utf8(run.bytes("admin.log")).unwrap();
+        let lines =
+            log.lines().filter(|line| line.starts_with("n1 at 127.") || line.starts_with("n1 at 10."));
+        assert_eq!(lines.count(), healed.len(), "{log}");
+    }
+    sandbox.assert_nothing_left();
+}
+
+#[test]
 fn a_killed_harness_leaves_nothing_of_what_a_script_started() {
     if !there_is("python3", "--version") {
         return;

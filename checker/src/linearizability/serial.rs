@@ -5,7 +5,8 @@
 //! Adya), and whoever wrote a value takes effect before its first reader ends, whoever read it after its writer began. What can be
 //! done at once without taking anything from the others is done at once: a transaction of which nobody reads what it writes, or
 //! before which nobody else can write those keys. Only between writers of one key that overlap is there a choice. A placement of
-//! the same transactions that left the same values, as far as somebody has still to read them, is not tried again.
+//! the same transactions is not tried again: a value that somebody has still to read was not replaced in either, so that both hold
+//! the same, as far as anybody will look.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -59,7 +60,7 @@ struct Serial<'a> {
     by_ret: BTreeSet<(u64, usize)>,
     /// What is placed, with the versions that it replaced.
     placed: Vec<(usize, Vec<Version>)>,
-    /// A number that stands for what is placed, and for the current versions that somebody has still to read.
+    /// A number that stands for what is placed.
     mark: u128,
 }
 
@@ -281,16 +282,11 @@ impl<'a> Serial<'a> {
         self.by_ret.remove(&(self.txns[op].ret, op));
         self.mark ^= number(&op);
         for read in &self.txns[op].reads {
-            let to_come = self.readers.entry(*read).or_default();
-            *to_come -= 1;
-            if *to_come == 0 {
-                self.mark ^= number(read);
-            }
+            *self.readers.entry(*read).or_default() -= 1;
         }
         for key in &self.txns[op].writes {
             self.writers[*key].remove(&(self.txns[op].call, op));
             self.current[*key] = Some(op);
-            self.mark ^= self.wanted(*key);
         }
         self.placed.push((op, replaced));
     }
@@ -298,26 +294,15 @@ impl<'a> Serial<'a> {
     fn take_back(&mut self) {
         let Some((op, replaced)) = self.placed.pop() else { return };
         for (key, version) in self.txns[op].writes.iter().zip(replaced) {
-            self.mark ^= self.wanted(*key);
             self.writers[*key].insert((self.txns[op].call, op));
             self.current[*key] = version;
         }
         for read in &self.txns[op].reads {
-            let to_come = self.readers.entry(*read).or_default();
-            if *to_come == 0 {
-                self.mark ^= number(read);
-            }
-            *to_come += 1;
+            *self.readers.entry(*read).or_default() += 1;
         }
         self.mark ^= number(&op);
         self.by_ret.insert((self.txns[op].ret, op));
         self.by_call.insert((self.txns[op].call, op));
-    }
-
-    /// The number of what a key holds, if somebody has still to read that: else it is the same to all that follows.
-    fn wanted(&self, key: usize) -> u128 {
-        let held = (key, self.current[key]);
-        if self.readers.get(&held).is_some_and(|to_come| *to_come > 0) { number(&held) } else { 0 }
     }
 }
 

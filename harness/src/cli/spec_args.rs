@@ -333,6 +333,7 @@ impl SpecArgs {
             clocks: bending.is_some(),
             transport: system.map_or(Transport::Udp, |system| system.transport()),
             survives_wipe: self.blind || system.is_some_and(|system| system.survives_wipe()),
+            has_commands: system.is_some_and(|system| !system.commands().is_empty()),
             takes_orders: system.is_none_or(|system| system.takes_orders()),
             installs_snapshots: match system {
                 Some(system) => system.installs_snapshots(),

@@ -1,6 +1,7 @@
 //! A cluster of real node processes on addresses of its own, and what may be done to them.
 //! How our node is started and asked is in [`crate::system`], one process in `process`, addresses in `ports`.
 
+mod admin;
 mod clocks;
 mod disks;
 mod freeze;

@@ -156,6 +156,8 @@ faults! {
     TruncatedFile = truncated_file "truncated_file";
     /// One leader after the other loses its links.
     Depose = depose "depose";
+    /// A command of an operator's.
+    Admin = admin "admin";
 }
 
 mod disks;
@@ -187,6 +189,7 @@ impl FaultKind {
             Needs::Streams => cluster.nodes > 1 && cluster.transport == Transport::Tcp,
             Needs::Wipe => cluster.nodes > 2 && cluster.survives_wipe,
             Needs::Orders => cluster.nodes > 2 && cluster.takes_orders,
+            Needs::Admin => cluster.has_commands,
             Needs::Snapshots => {
                 cluster.nodes > 2 && cluster.installs_snapshots && cluster.transport == Transport::Udp
             }
@@ -228,6 +231,8 @@ pub enum Needs {
     Wipe,
     /// Three nodes or more that change their membership and their leader when told to.
     Orders,
+    /// A description with commands of an operator's.
+    Admin,
     /// Three nodes or more that write snapshots so often that one catches up by them.
     Snapshots,
     /// Disks of the harness's own below the nodes.
@@ -261,6 +266,7 @@ impl std::fmt::Display for Needs {
             Needs::Streams => "it needs two nodes or more that talk over TCP",
             Needs::Wipe => "it needs three nodes or more of a system that says that a node may lose its data",
             Needs::Orders => "it needs three nodes or more that take orders",
+            Needs::Admin => "it needs a system whose description has commands in [admin]",
             Needs::Disks => "it needs disks of the harness's own: --disk fuse, and see `harness doctor`",
             Needs::Damage => {
                 "it needs three nodes or more on disks of the harness's own: --disk fuse, and see `harness doctor`"
@@ -288,6 +294,8 @@ pub struct Shape {
     pub survives_wipe: bool,
     /// Whether it changes its membership and its leader when told to.
     pub takes_orders: bool,
+    /// Whether its description has commands of an operator's.
+    pub has_commands: bool,
     /// Whether a node that misses a second is caught up by a snapshot.
     pub installs_snapshots: bool,
     /// Whether its nodes may be on disks of the harness's own.
@@ -529,6 +537,7 @@ mod tests {
             clocks: hosts,
             survives_wipe,
             takes_orders: ours,
+            has_commands: false,
             installs_snapshots: ours,
             disks: false,
             groups: false,

@@ -431,6 +431,21 @@ impl System for Described {
         &self.description.trouble
     }
 
+    fn commands(&self) -> Vec<&str> {
+        self.description.admin.keys().map(String::as_str).collect()
+    }
+
+    fn operation(&self, name: &str, place: &Place<'_>) -> io::Result<Command> {
+        let missing = || io::Error::other(format!("the description has no command {name:?}"));
+        let words = self.description.admin.get(name).ok_or_else(missing)?.get_ref();
+        let words =
+            words.iter().map(|word| self.expand(place, word.get_ref())).collect::<io::Result<Vec<_>>>()?;
+        let (program, args) = words.split_first().ok_or_else(missing)?;
+        let mut command = Command::new(program);
+        command.args(args);
+        Ok(command)
+    }
+
     fn broken(&self) -> Option<String> {
         let drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
         drivers.iter().find_map(|driver| driver.ended())

@@ -115,6 +115,8 @@ pub(super) struct Description {
     #[serde(default)]
     pub(super) log: Vec<LogPattern>,
     #[serde(default)]
+    pub(super) admin: BTreeMap<String, Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
     pub(super) run: Defaults,
     #[serde(default)]
     pub(super) http: Option<Spanned<Http>>,
@@ -310,6 +312,12 @@ impl Description {
         if let Some(log) = values.filter(|_| self.has_reads()) {
             let message = "clients that can read need no pattern of values".to_owned();
             return complain(log.pattern.span().start, message);
+        }
+        for command in self.admin.values() {
+            if command.get_ref().is_empty() {
+                return complain(command.span().start, "the command is empty".to_owned());
+            }
+            command.get_ref().iter().try_for_each(|text| self.placeholders(text, &OF_ITSELF))?;
         }
         let ports = self.ports.get_ref();
         if self.kind == Kind::Maelstrom {
@@ -522,6 +530,12 @@ functions = ["read", "write"]
         check(&(MINIMAL.to_owned() + values), 10, "clients that can read need no pattern of values");
         let leads = MINIMAL.to_owned() + "[[log]]\npattern = '(leads'\nsays = \"leader\"\n";
         check(&leads, 10, "no regular expression");
+        check(&(MINIMAL.to_owned() + "[admin]\ndefragment = []\n"), 10, "the command is empty");
+        check(
+            &(MINIMAL.to_owned() + "[admin]\ntidy = [\"tidy\", \"{addr:web}\"]\n"),
+            10,
+            "there is no {addr:web}",
+        );
         check(&leads.replace("(leads", "leads").replace("\"leader\"", "\"boss\""), 11, "boss");
     }
 

@@ -207,6 +207,19 @@ pub trait System: Debug + Send + Sync {
         Err("this system transfers no leadership".to_owned())
     }
 
+    /// The names of what an operator does to it while it runs, sorted.
+    fn commands(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// The command of this name, for a node.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be made for that node.
+    fn operation(&self, name: &str, _place: &Place<'_>) -> io::Result<Command> {
+        Err(io::Error::other(format!("this system has no command {name:?}")))
+    }
+
     /// Whether a node that misses enough is caught up by a snapshot, and [`System::installs`] tells of it.
     fn installs_snapshots(&self) -> bool {
         false
