@@ -126,10 +126,9 @@ impl LogRules {
 #[derive(Debug)]
 struct NodeLog {
     tails: [Tail; 2],
-    /// Where in each its present life begins.
-    life: [u64; 2],
-    /// What it said last in that life.
-    role: Role,
+    /// The role that it said last in each: the byte at which the line begins, and the number of that line among all such.
+    roles: [Option<(u64, u64, Role)>; 2],
+    told: u64,
     /// What it said last of each key, in any life.
     values: BTreeMap<String, String>,
 }
@@ -137,12 +136,12 @@ struct NodeLog {
 impl NodeLog {
     fn of(dir: &RunDir, node: NodeId) -> NodeLog {
         let tails = [dir.stderr(node), dir.stdout(node)].map(Tail::at_start);
-        NodeLog { tails, life: [0; 2], role: Role::default(), values: BTreeMap::new() }
+        NodeLog { tails, roles: [None; 2], told: 0, values: BTreeMap::new() }
     }
 
     /// Reads on.
     fn read(&mut self, rules: &LogRules) {
-        for (tail, life) in self.tails.iter_mut().zip(self.life) {
+        for (tail, said) in self.tails.iter_mut().zip(&mut self.roles) {
             loop {
                 let lines = tail.lines();
                 if lines.is_empty() {
@@ -150,9 +149,12 @@ impl NodeLog {
                 }
                 for (at, line) in lines {
                     match rules.tell(&line) {
-                        Some(Told::Role(role)) if at >= life => self.role = role,
+                        Some(Told::Role(role)) => {
+                            self.told += 1;
+                            *said = Some((at, self.told, role));
+                        }
                         Some(Told::Value { key, value }) => _ = self.values.insert(key, value),
-                        Some(Told::Role(_)) | None => {}
+                        None => {}
                     }
                 }
             }
@@ -161,11 +163,10 @@ impl NodeLog {
 
     /// The role that it said last since its present life began, at these bytes of stderr and stdout; none is a follower's.
     fn role(&mut self, rules: &LogRules, life: [u64; 2]) -> Role {
-        if self.life != life {
-            (self.life, self.role) = (life, Role::default());
-        }
         self.read(rules);
-        self.role
+        let said = self.roles.iter().zip(life);
+        let present = said.filter_map(|(said, life)| said.filter(|(at, ..)| *at >= life));
+        present.max_by_key(|(_, number, _)| *number).map(|(.., role)| role).unwrap_or_default()
     }
 }
 
@@ -296,6 +297,14 @@ mod tests {
         assert_eq!(logs.role(&dir, 1, [life, 0]), Role::default(), "that was in another life");
         print(dir.stdout(1), "became leader in term 7\n");
         assert_eq!(logs.role(&dir, 1, [life, 0]), role(true, Some(7)));
+        // What was read as part of the life before, because nobody knew yet that another had begun.
+        print(dir.stdout(4), "became leader in term 8\n");
+        assert_eq!(logs.values(&dir, 4).len(), 0);
+        let begins = print(dir.stdout(4), "steps down\n");
+        print(dir.stdout(4), "became leader in term 9\n");
+        assert_eq!(logs.role(&dir, 4, [0, 0]), role(true, Some(9)));
+        assert_eq!(logs.role(&dir, 4, [0, begins]), role(true, Some(9)));
+        assert_eq!(logs.role(&dir, 4, [0, begins + 24]), Role::default());
         // Who looks late sees the same.
         let late = self::logs();
         print(dir.stderr(2), "became leader in term 1\n");
