@@ -231,7 +231,7 @@ pub fn run(
     let fabric = fabric.map_err(RunError::Network)?;
     let _inside = fabric.enter().map_err(RunError::Network)?;
     let disks = match spec.disk {
-        Store::Real => None,
+        Store::Real | Store::Memory => None,
         Store::Fuse => {
             let kept = plan.system.kept_files();
             Some(Disks::create(&plan.dir, addresses.nodes(), kept).map_err(RunError::Disks)?)

@@ -109,6 +109,8 @@ pub struct ServerConfig {
     pub heartbeat_interval_ms: u64,
     /// Whether a leader answers reads without a round while a majority has promised to elect nobody else.
     pub lease_reads: bool,
+    /// Whether what is not flushed stays in the memory of the process, for SIGKILL to take.
+    pub unsynced_in_memory: bool,
     /// By how much the clock of any member may go wrong, percent.
     pub clock_drift_percent_max: u64,
     /// Entries after which the state is written to a snapshot, and the log begins later.

@@ -51,6 +51,7 @@ fn the_table_of_knobs_has_their_defaults() {
         ("--heartbeat-interval-ms", HEARTBEAT_INTERVAL_MS.to_string()),
         ("--lease-reads", "off".to_owned()),
         ("--clock-drift-percent-max", CLOCK_DRIFT_PERCENT_MAX.to_string()),
+        ("--unsynced-in-memory", "off".to_owned()),
         ("--clock-file", "none".to_owned()),
         ("INFLIGHT_MAX", INFLIGHT_MAX.to_string()),
         ("INFLIGHT_BYTES_MAX", INFLIGHT_BYTES_MAX.to_string()),

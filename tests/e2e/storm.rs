@@ -32,6 +32,7 @@ fn a_storm_of_every_fault_is_valid_and_every_kind_bites() {
     assert_eq!(run.verdict(), "valid", "{said}");
     let shape = Shape {
         has_commands: false,
+        unsynced_in_memory: false,
         nodes: 5,
         transport: Transport::Udp,
         hosts: false,

@@ -43,6 +43,7 @@ fn a_storm_of_every_fault_over_the_switch_is_valid_and_every_kind_bites() {
     assert_eq!(run.json("run.json")["spec"]["net"], "switch");
     let shape = Shape {
         has_commands: false,
+        unsynced_in_memory: false,
         nodes: 5,
         transport: Transport::Udp,
         hosts: true,

@@ -54,3 +54,22 @@ fn clocks_of_our_own_node_are_bent_without_privilege_and_a_dud_of_them_does_not_
     assert!(run.nemesis("clock_jump").iter().any(|value| value["outcome"] == "installed"), "{said}");
     sandbox.assert_nothing_left();
 }
+
+#[test]
+fn what_was_not_flushed_is_lost_without_privilege_and_nothing_that_was_acknowledged() {
+    let sandbox = Sandbox::new();
+    let harness = sandbox.open_to_everybody();
+    let out = sandbox.out("memory");
+    let mut command = sandbox.command(&harness);
+    if nix::unistd::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.args(["run", "--faults", "power_loss", "--disk", "memory", "--nodes", "3", "--time", "6s"]);
+    command.args(["--seed", "0x51f2", "--out"]).arg(&out);
+    let said = Said::of(&mut command).exits(0);
+    assert!(said.stdout.contains("   disk memory\n"), "{said}");
+    let losses = Recorded::at(&out).nemesis("power_loss");
+    let lost = losses.iter().filter_map(|value| value["evidence"]["lost_records"].as_u64()).sum::<u64>();
+    assert!(lost > 0 && losses.iter().any(|value| value["bit"] == true), "{said}\n{losses:?}");
+    sandbox.assert_nothing_left();
+}

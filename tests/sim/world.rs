@@ -153,6 +153,7 @@ impl World {
                 election_timeout_ms_max: weather.election_timeout_ms.1,
                 heartbeat_interval_ms: weather.election_timeout_ms.0 / 4,
                 lease_reads: weather.lease_reads,
+                unsynced_in_memory: false,
                 clock_drift_percent_max: weather.clock_drift_percent,
                 snapshot_entries: weather.snapshot_entries,
                 trailing_entries: weather.snapshot_entries / 4,

@@ -77,8 +77,9 @@ pub(super) struct SpecArgs {
     /// A further flag of `node serve`, such as --node-arg=--lease-reads; may be given several times
     #[arg(long = "node-arg", value_name = "FLAG", conflicts_with = "system", allow_hyphen_values = true)]
     node_args: Vec<String>,
-    /// Where nodes keep their data: `real`, in the run directory; `fuse`, on disks of the harness's own, which faults can hurt; `auto`,
-    /// on the latter if the faults need it and this machine has it [default: auto]
+    /// Where nodes keep their data: `real`, in the run directory; `fuse`, on disks of the harness's own, which faults can hurt; `memory`,
+    /// in the run directory, and in the memory of our own nodes what they have not flushed, for power_loss; `auto`, on what the faults
+    /// need and this machine has [default: auto]
     #[arg(long, value_name = "WHERE", value_parser = disk)]
     disk: Option<Disk>,
     /// How clocks are bent: `memory`, in that of any process; `file`, by one that our own node asks; `auto`, in the former way if a fault
@@ -173,7 +174,8 @@ fn disk(text: &str) -> Result<Disk, String> {
         "auto" => Ok(Disk::Auto),
         "real" => Ok(Disk::Chosen(Store::Real)),
         "fuse" => Ok(Disk::Chosen(Store::Fuse)),
-        _ => Err(format!("there is no disk {text:?}; there are auto, real, fuse")),
+        "memory" => Ok(Disk::Chosen(Store::Memory)),
+        _ => Err(format!("there is no disk {text:?}; there are auto, real, fuse, memory")),
     }
 }
 
@@ -321,12 +323,19 @@ impl SpecArgs {
                 "`harness doctor` says how to get them; --disk real does without",
             ));
         }
+        if wanted == Disk::Chosen(Store::Memory) && system.is_some() {
+            let error = anyhow::anyhow!("only our own node keeps in its memory what it has not flushed");
+            return Err(Failure::hint(error, "--disk fuse, or no --system"));
+        }
         let bending = self.clocks.unwrap_or(Clocks::Auto).bending(system.is_none())?;
         let possible = |kind: FaultKind, cluster: Shape| {
-            kind.possible(cluster) && (!kind.needs().disks() || refused.is_none())
+            let disks = kind.needs().disks() || (kind.needs() == Needs::Power && !cluster.unsynced_in_memory);
+            kind.possible(cluster) && (!disks || refused.is_none())
         };
         let cluster = Shape {
-            disks: wanted != Disk::Chosen(Store::Real),
+            disks: matches!(wanted, Disk::Auto | Disk::Chosen(Store::Fuse)),
+            unsynced_in_memory: system.is_none()
+                && matches!(wanted, Disk::Auto | Disk::Chosen(Store::Memory)),
             groups: Groups::probe().is_ok(),
             nodes,
             hosts: net == Backend::Switch,
@@ -366,6 +375,10 @@ impl SpecArgs {
         let disk = match wanted {
             Disk::Chosen(backend) => backend,
             Disk::Auto if faults.iter().any(|kind| kind.needs().disks()) => Store::Fuse,
+            Disk::Auto if faults.iter().any(|kind| kind.needs() == Needs::Power) => match &*refused {
+                None => Store::Fuse,
+                Some(_) => Store::Memory,
+            },
             Disk::Auto => Store::Real,
         };
         let clocks = match (self.clocks, bending) {
@@ -530,6 +543,7 @@ mod tests {
         for (flag, said) in [
             ("--faults=kill,fire", "no fault is called \"fire\"; there are kill, pause"),
             ("--anchors=tea", "no moment \"tea\"; there are leader, vote, write, none"),
+            ("--disk=water", "there is no disk \"water\"; there are auto, real, fuse, memory"),
             ("--clocks=sun", "there is no way \"sun\"; there are auto, memory, file"),
             ("--workload=bank", "there is no workload \"bank\"; there are mixed"),
             ("--time=10", "such as 30s"),

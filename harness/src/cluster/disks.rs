@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Cluster, ClusterError, Seen, SelfExit, Slot, is_stopped, lock, refused, status_text};
 use crate::NodeId;
 use crate::disk::{Backup, Difference, Disk, Disks, Entries, Moment};
+use crate::dud::{self, Reach};
 use crate::group::Counts;
 use crate::run_dir::node_name;
 use crate::system::Place;
@@ -175,6 +176,17 @@ impl Cluster {
             }
         }
         lost
+    }
+
+    /// The power of a node fails that has in its memory what it has not flushed.
+    ///
+    /// # Errors
+    /// As [`Cluster::kill`].
+    pub(crate) fn lose_memory(&self, node: NodeId) -> Result<Seen, ClusterError> {
+        if dud::is_at(Reach::Disk) {
+            return Ok(Seen { pid: 0, saw: "it lives".to_owned(), confirmed: false });
+        }
+        self.kill(node)
     }
 
     /// Changes what is on the disk of a node that is killed, behind the kernel's back; how it differs then.

@@ -201,6 +201,7 @@ impl Cluster {
             snapshot_entries: None,
             node_args: Vec::new(),
             clock_file: false,
+            unsynced_in_memory: false,
         };
         Cluster::start_all(Arc::new(system), &config.run_dir, addresses, config.proxied, None, None)
     }

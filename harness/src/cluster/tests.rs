@@ -71,6 +71,7 @@ fn scripted(binary: PathBuf) -> Whitewater {
         snapshot_entries: None,
         node_args: Vec::new(),
         clock_file: false,
+        unsynced_in_memory: false,
     }
 }
 

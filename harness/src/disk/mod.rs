@@ -50,6 +50,8 @@ pub enum Store {
     Real,
     /// On disks of ours, in memory.
     Fuse,
+    /// In the run directory; what our own nodes have not flushed is in their memory, and gone with them.
+    Memory,
 }
 
 impl Store {
@@ -58,6 +60,7 @@ impl Store {
         match self {
             Store::Real => "real",
             Store::Fuse => "fuse",
+            Store::Memory => "memory",
         }
     }
 }

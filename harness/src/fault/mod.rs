@@ -194,6 +194,7 @@ impl FaultKind {
                 cluster.nodes > 2 && cluster.installs_snapshots && cluster.transport == Transport::Udp
             }
             Needs::Disks => cluster.disks,
+            Needs::Power => cluster.disks || cluster.unsynced_in_memory,
             Needs::Damage => cluster.nodes > 2 && cluster.disks,
             Needs::Memory => cluster.groups,
         }
@@ -237,7 +238,9 @@ pub enum Needs {
     Snapshots,
     /// Disks of the harness's own below the nodes.
     Disks,
-    /// Those, and three nodes or more, so that one may be damaged.
+    /// Those, or nodes of ours that keep in their memory what they have not flushed.
+    Power,
+    /// Disks of the harness's own, and three nodes or more, so that one may be damaged.
     Damage,
     /// Control groups for the memory of processes.
     Memory,
@@ -268,6 +271,9 @@ impl std::fmt::Display for Needs {
             Needs::Orders => "it needs three nodes or more that take orders",
             Needs::Admin => "it needs a system whose description has commands in [admin]",
             Needs::Disks => "it needs disks of the harness's own: --disk fuse, and see `harness doctor`",
+            Needs::Power => {
+                "it needs disks of the harness's own, --disk fuse, or our own node with --disk memory; see `harness doctor`"
+            }
             Needs::Damage => {
                 "it needs three nodes or more on disks of the harness's own: --disk fuse, and see `harness doctor`"
             }
@@ -300,6 +306,8 @@ pub struct Shape {
     pub installs_snapshots: bool,
     /// Whether its nodes may be on disks of the harness's own.
     pub disks: bool,
+    /// Whether its nodes may keep in their memory what they have not flushed.
+    pub unsynced_in_memory: bool,
     /// Whether there are control groups for the memory of its processes.
     pub groups: bool,
 }
@@ -540,6 +548,7 @@ mod tests {
             has_commands: false,
             installs_snapshots: ours,
             disks: false,
+            unsynced_in_memory: false,
             groups: false,
         };
         let possible = FaultKind::ALL.into_iter().filter(|kind| kind.possible(shape)).map(FaultKind::name);

@@ -1,7 +1,7 @@
 //! The power of nodes fails: what they had not flushed is gone, or a part of it, and so are names of files.
 //! The order in which that is done is in [`crate::cluster`], what a disk keeps in [`crate::disk`].
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,6 +19,11 @@ use crate::target::Target;
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 /// How long for the flush of a directory, which is rarer.
 const FLUSH_DIRECTORY_WITHIN: Duration = Duration::from_millis(800);
+
+/// How long nodes that were started may take to tell what they found.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks at that.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Kills the victims and loses what they had not flushed; heals by starting them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +48,9 @@ impl Behaviour for PowerLoss {
 
 impl ProcessFault for PowerLoss {
     fn inject(&self, cluster: &Cluster, victims: &[NodeId]) -> Acted {
+        if cluster.disks().is_none() {
+            return act(victims, |node| cluster.lose_memory(node));
+        }
         let (moment, within) = match self.entries {
             Entries::Journal => (Moment::Fsync, FLUSH_WITHIN),
             Entries::Directory => (Moment::FsyncDirectory, FLUSH_DIRECTORY_WITHIN),
@@ -82,14 +90,38 @@ impl ProcessFault for PowerLoss {
     }
 
     fn heal(&self, cluster: &Cluster, ongoing: &Ongoing) -> (bool, Map<String, Value>) {
+        if cluster.disks().is_none() {
+            return heal_memory(cluster, ongoing);
+        }
         let started = act(&ongoing.nodes, |node| cluster.start_torn(node));
         (ongoing.confirmed && started.outcome == INSTALLED, started.evidence)
     }
 }
 
+/// Starts nodes again that had in their memory what they had not flushed, and has them tell what they did not find any more.
+fn heal_memory(cluster: &Cluster, ongoing: &Ongoing) -> (bool, Map<String, Value>) {
+    let (system, dir) = (cluster.system(), cluster.run_dir());
+    let before: Vec<(NodeId, u64)> =
+        ongoing.nodes.iter().map(|node| (*node, system.record_bytes(dir, *node))).collect();
+    let Acted { outcome, mut evidence, .. } = act(&ongoing.nodes, |node| cluster.start(node));
+    let deadline = Instant::now() + TOLD_WITHIN;
+    let mut lost = 0;
+    for (node, from) in before {
+        let told = loop {
+            match system.lost_records(dir, node, from) {
+                None if Instant::now() < deadline => std::thread::sleep(LOOK),
+                told => break told.unwrap_or_default(),
+            }
+        };
+        lost += told;
+    }
+    evidence.insert("lost_records".to_owned(), lost.into());
+    (ongoing.confirmed && outcome == INSTALLED && lost > 0, evidence)
+}
+
 impl Described for PowerLoss {
-    const SUMMARY: &'static str = "the power of nodes fails, mostly at a flush, restarted after 0.3-3 s: what was not flushed is gone, or some sectors of it, or names of files; evidence: exit status signal 9, bytes that differ";
-    const NEEDS: Needs = Needs::Disks;
+    const SUMMARY: &'static str = "the power of nodes fails, mostly at a flush, restarted after 0.3-3 s: what was not flushed is gone, or some sectors of it, or names of files; evidence: exit status signal 9, bytes that differ, or records of its log that a node told of and does not find";
+    const NEEDS: Needs = Needs::Power;
     const DEPOSES_LEADER: bool = true;
 
     fn draw(rng: &mut ChaCha8Rng, _nodes: u32, dealt: bool) -> Drawn {
@@ -118,7 +150,6 @@ mod tests {
     use std::cell::RefCell;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
-    use std::time::Instant;
 
     use super::*;
     use crate::cluster::Addresses;

@@ -230,6 +230,12 @@ pub trait System: Debug + Send + Sync {
         0
     }
 
+    /// How many records of its log a node that was started since its record was `from` bytes long did not find any more, though it had
+    /// told of them; `None` as long as it does not say.
+    fn lost_records(&self, _dir: &RunDir, _node: NodeId, _from: u64) -> Option<u64> {
+        None
+    }
+
     /// Whether lines of [`System::moment_files`] tell of this moment.
     fn tells_moment(&self, _moment: Moment) -> bool {
         false

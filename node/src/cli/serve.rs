@@ -84,6 +84,9 @@ pub(crate) struct Serve {
     /// clock, wall, monotonic or boot: CLOCK SINCE_NS SHOWN_NS RATE [UNTIL_NS]; first and last line are the same number.
     #[arg(long, value_name = "FILE", env = "WHITEWATER_CLOCK_FILE")]
     clock_file: Option<PathBuf>,
+    /// For tests: keep in memory what is not flushed, so that SIGKILL takes it as a loss of power would.
+    #[arg(long, env = "WHITEWATER_UNSYNCED_IN_MEMORY")]
+    unsynced_in_memory: bool,
     /// Entries after which the state is written to a snapshot.
     #[arg(long, default_value_t = SNAPSHOT_ENTRIES, env = "WHITEWATER_SNAPSHOT_ENTRIES")]
     snapshot_entries: u64,
@@ -172,6 +175,7 @@ impl Serve {
             election_timeout_ms_max: self.election_timeout_ms_max,
             heartbeat_interval_ms: self.heartbeat_interval_ms,
             lease_reads: self.lease_reads,
+            unsynced_in_memory: self.unsynced_in_memory,
             clock_drift_percent_max: self.clock_drift_percent_max,
             snapshot_entries: self.snapshot_entries,
             trailing_entries: self.trailing_entries,

@@ -34,7 +34,9 @@ use crate::replica::{Destination, RecoveredState, Replica};
 use crate::storage::SnapshotMeta;
 use crate::storage::scrub::Scrubber;
 use crate::storage::snapshot_job::SnapshotJob;
-use crate::storage::{Condition, Disk, Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file};
+use crate::storage::{
+    Condition, Disk, ForgetfulDisk, Identity, RealDisk, SnapshotDir, StorageError, Wal, snapshot_file,
+};
 use crate::transport::frame;
 use disk_thread::DiskThread;
 use http::Http;
@@ -121,12 +123,16 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     config.validate()?;
     let logger = Logger::start(config.id, config.level, config.log_json);
     let identity = Identity { cluster_id: frame::cluster_id(&config.cluster), node_id: config.id };
+    let files: Arc<dyn Disk> = match config.unsynced_in_memory {
+        true => Arc::new(ForgetfulDisk::default()),
+        false => Arc::new(RealDisk),
+    };
     if config.addresses.len() == 1 {
         // What a lone node lost, nobody can give back: going on without it would hide that.
-        Wal::check(&(Arc::new(RealDisk) as Arc<dyn Disk>), &config.data_dir, &identity)?;
+        Wal::check(&files, &config.data_dir, &identity)?;
     }
     let founding = Some(config.founding_mark());
-    let (wal, recovered) = Wal::open(Arc::new(RealDisk), &config.data_dir, &identity, founding)?;
+    let (wal, recovered) = Wal::open(files.clone(), &config.data_dir, &identity, founding)?;
     let address = config.listen();
     let listen = |source| ServerError::Listen { address, source };
     let mut sockets = Sockets::bind(address).map_err(listen)?;
@@ -149,7 +155,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
             recovered.entries.len(),
         ),
     );
-    let snapshots = SnapshotDir::new(Arc::new(RealDisk), &config.data_dir, &identity);
+    let snapshots = SnapshotDir::new(files.clone(), &config.data_dir, &identity);
     let mark = recovered.mark.unwrap_or_else(|| config.founding_mark());
     let (snapshot, state) = recovered.snapshot.and_then(opened).unzip();
     let mut seed = [0; 32];
@@ -177,7 +183,7 @@ pub fn serve(config: &ServerConfig, stop: &AtomicBool) -> Result<(), ServerError
     );
     let disk = DiskThread::start(wal)?;
     let mut snapshots = Snapshots { thread: SnapshotThread::start(snapshots)?, backlog: VecDeque::new() };
-    let scrub = ScrubThread::start(Scrubber::new(Arc::new(RealDisk), &config.data_dir))?;
+    let scrub = ScrubThread::start(Scrubber::new(files, &config.data_dir))?;
     let mut http = config.http.map(Http::start).transpose()?;
     let mut outgoing = Vec::new();
     let mut leave_by = None;

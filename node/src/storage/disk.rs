@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
@@ -65,6 +65,17 @@ pub trait DiskFile: Send + Sync {
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
+
+/// A file of this machine: device and inode, so that it stays the same under another name.
+pub(super) type FileId = (u64, u64);
+
+impl RealDisk {
+    /// Which file has this name, and how long it is, bytes.
+    pub(super) fn identify(&self, path: &Path) -> io::Result<(FileId, u64)> {
+        let meta = fs::metadata(path)?;
+        Ok(((meta.dev(), meta.ino()), meta.len()))
+    }
+}
 
 impl Disk for RealDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 pub mod checkpoint;
 pub mod disk;
+mod forgetful_disk;
 pub mod memory_disk;
 pub mod open;
 pub mod record;
@@ -28,6 +29,7 @@ pub mod superblock;
 pub mod wal;
 
 pub use disk::{Disk, RealDisk};
+pub use forgetful_disk::ForgetfulDisk;
 pub use memory_disk::MemoryDisk;
 pub use open::{Condition, Recovered};
 pub use snapshot_dir::{SnapshotDir, SnapshotWriter};

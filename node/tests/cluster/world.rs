@@ -252,6 +252,7 @@ impl World {
             election_timeout_ms_max: 600,
             heartbeat_interval_ms: 50,
             lease_reads: false,
+            unsynced_in_memory: false,
             clock_drift_percent_max: 0,
             snapshot_entries: self.weather.snapshot_entries,
             trailing_entries: self.weather.snapshot_entries / 4,

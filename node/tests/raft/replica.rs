@@ -24,6 +24,7 @@ pub(crate) const CLUSTER: &str = "bench";
 
 pub(crate) fn replica_config(id: NodeId, nodes: u16) -> ReplicaConfig {
     let config = ServerConfig {
+        unsynced_in_memory: false,
         id,
         addresses: (1..=nodes).map(|id| SocketAddr::from(([127, 0, 0, 1], id))).collect(),
         peers: Default::default(),

@@ -5,7 +5,7 @@ mod client;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +21,7 @@ use crate::NodeId;
 use crate::anchor::Moment;
 use crate::clock::{Bending, file};
 use crate::cluster::{Addresses, Leader};
+use crate::disk::Store;
 use crate::host::monotonic_ns;
 use crate::planted;
 use crate::run_dir::RunDir;
@@ -133,6 +134,8 @@ pub struct Whitewater {
     pub node_args: Vec<String>,
     /// Whether nodes ask a file how wrong their clocks are.
     pub clock_file: bool,
+    /// Whether nodes keep in their memory what they have not flushed.
+    pub unsynced_in_memory: bool,
 }
 
 impl Whitewater {
@@ -147,6 +150,7 @@ impl Whitewater {
             snapshot_entries: spec.snapshot_entries,
             node_args: spec.node_args.clone(),
             clock_file: spec.clocks == Bending::File,
+            unsynced_in_memory: spec.disk == Store::Memory,
         }
     }
 
@@ -166,6 +170,8 @@ impl Whitewater {
     }
 }
 
+/// So much of a trace before a boot holds what was made last.
+const BEFORE_BYTES: u64 = 256 << 10;
 /// So much of the end of a trace holds its newest line.
 const TRACE_TAIL_BYTES: u64 = 16 << 10;
 
@@ -228,6 +234,9 @@ impl System for Whitewater {
         if let Some(path) = self.clock_file(place.run_dir, place.node) {
             file::create(&path)?;
             command.arg("--clock-file").arg(path);
+        }
+        if self.unsynced_in_memory {
+            command.arg("--unsynced-in-memory");
         }
         command.args(&self.node_args);
         if let Some(bug) = &self.bug {
@@ -310,6 +319,31 @@ impl System for Whitewater {
 
     fn installs_snapshots(&self) -> bool {
         self.trace && self.snapshot_entries.is_some_and(snapshots_are_frequent)
+    }
+
+    /// Of a boot behind these bytes of the trace, by the records that the node told of before, and those that it recovered.
+    fn lost_records(&self, dir: &RunDir, node: NodeId, from: u64) -> Option<u64> {
+        let trace = dir.node_trace(node);
+        let parsed = |line: String| serde_json::from_str::<TraceLine>(&line).ok().map(|line| line.event);
+        let recovered = lines_from(&trace, from).filter_map(parsed).find_map(|event| match event {
+            TraceEvent::Boot { lsn, .. } => Some(lsn),
+            _ => None,
+        })?;
+        let begin = from.saturating_sub(BEFORE_BYTES);
+        let mut before = Vec::new();
+        let mut file = File::open(&trace).ok()?;
+        file.seek(SeekFrom::Start(begin)).ok()?;
+        file.take(from - begin).read_to_end(&mut before).ok()?;
+        let before = String::from_utf8_lossy(&before);
+        let made = before.lines().map(str::to_owned).filter_map(parsed);
+        let made = made.filter_map(|event| match event {
+            TraceEvent::Append { lsn, chains, .. } => Some(lsn + (chains.len() as u64).saturating_sub(1)),
+            TraceEvent::HardState { lsn, .. }
+            | TraceEvent::Truncate { lsn, .. }
+            | TraceEvent::Install { lsn, .. } => Some(lsn),
+            _ => None,
+        });
+        Some(made.max().unwrap_or_default().saturating_sub(recovered))
     }
 
     fn record_bytes(&self, dir: &RunDir, node: NodeId) -> u64 {
@@ -468,6 +502,7 @@ mod tests {
             snapshot_entries: Some(50),
             node_args: vec!["--lease-reads".to_owned()],
             clock_file: true,
+            unsynced_in_memory: false,
         };
         let check = |node: NodeId, expected: &str| {
             let command = system.command(&Place { node, ..place }).unwrap();
@@ -550,6 +585,7 @@ mod tests {
             snapshot_entries,
             node_args: Vec::new(),
             clock_file: false,
+            unsynced_in_memory: false,
         }
     }
 }
