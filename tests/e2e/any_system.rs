@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use tests::binaries::binaries;
+use tests::output::Said;
 use tests::poll;
 use tests::processes;
 use tests::recorded::Recorded;
@@ -126,7 +128,7 @@ fn describe(sandbox: &Sandbox, forgets: u32) -> PathBuf {
     let (store, driver) = (write("store.py", STORE), write("driver.py", &driver()));
     let text = format!(
         "name = \"store\"\ncommand = [\"python3\", \"{store}\", \"{{ip}}\", \"{{port:web}}\", \"{{data}}/log\", \"{forgets}\"]\n\
-         ready = {{ log = \"serving\" }}\n[ports]\nweb = \"direct\"\n[run]\nnodes = 1\nworkload = \"register\"\nrate = 300\nfaults = [\"pause\"]\ntime = \"5s\"\n\
+         ready = {{ log = \"serving\" }}\n[ports]\nweb = \"direct\"\n[run]\nnodes = 1\nworkload = \"register\"\nrate = 300\nfaults = [\"pause\"]\ntime = \"3s\"\n\
          [driver]\ncommand = [\"python3\", \"{driver}\"]\nport = \"web\"\nfunctions = [\"read\", \"write\"]\n"
     );
     sandbox.path().join(write("store.toml", &text))
@@ -218,22 +220,38 @@ fn commands_of_an_operator_are_run_for_a_node_and_bite_where_they_succeed() {
     let sandbox = Sandbox::new();
     let description = describe(&sandbox, 0);
     let text = std::fs::read_to_string(&description).unwrap().replace("[\"pause\"]", "[\"admin\"]");
-    for (word, status, code) in [("true", "exit 0", 0), ("false", "exit 1", 2)] {
+    let path = description.display().to_string();
+    let with = |word: &str| {
         let admin = format!("[admin]\nlook = [\"sh\", \"-c\", \"echo {{name}} at {{addr:web}}; {word}\"]\n");
         std::fs::write(&description, text.clone() + &admin).unwrap();
-        let out = sandbox.out(word);
-        let args = ["run", "--system", &description.display().to_string(), "--time", "3s"];
-        let said = sandbox.run(&args, &out).exits(code);
-        let run = Recorded::at(&out);
-        let healed =
-            run.nemesis("admin").into_iter().filter(|value| value["phase"] == "heal").collect::<Vec<_>>();
-        let ran =
-            |value: &serde_json::Value| value["bit"] == (code == 0) && value["evidence"]["status"] == status;
-        assert!(!healed.is_empty() && healed.iter().all(ran), "{said}\n{healed:?}");
-        let log = String::from_utf8(run.bytes("admin.log")).unwrap();
-        let lines =
-            log.lines().filter(|line| line.starts_with("n1 at 127.") || line.starts_with("n1 at 10."));
-        assert_eq!(lines.count(), healed.len(), "{log}");
+    };
+    let judge = |out: &std::path::Path, status: &str| {
+        let run = Recorded::at(out);
+        let healed = run.nemesis("admin").into_iter().filter(|value| value["phase"] == "heal");
+        let healed = healed.collect::<Vec<_>>();
+        let ran = |value: &serde_json::Value| {
+            value["bit"] == (status == "exit 0") && value["evidence"]["status"] == status
+        };
+        assert!(!healed.is_empty() && healed.iter().all(ran), "{healed:?}");
+        let log = std::fs::read_to_string(out.join("admin.log")).unwrap_or_default();
+        let said = log.lines().filter(|line| line.starts_with("n1 at 127.") || line.starts_with("n1 at 10."));
+        assert_eq!(said.count(), if status == "not run" { 0 } else { healed.len() }, "{log}");
+    };
+    with("false");
+    let out = sandbox.out("false");
+    sandbox.run(&["run", "--system", &path, "--time", "3s"], &out).exits(2);
+    judge(&out, "exit 1");
+    with("true");
+    let out = sandbox.out("true");
+    if Said::of(sandbox.command(&binaries().harness).args(["duds", "--help"])).code == Some(0) {
+        let args = ["duds", "--system", &path, "--faults", "admin", "--time", "3s", "--seed", "7"];
+        let said = sandbox.run(&args, &out).exits(0);
+        assert!(said.stdout.contains("no admin had an effect"), "{said}");
+        judge(&out.join("admin-dud"), "not run");
+        judge(&out.join("admin"), "exit 0");
+    } else {
+        sandbox.run(&["run", "--system", &path, "--time", "3s"], &out).exits(0);
+        judge(&out, "exit 0");
     }
     sandbox.assert_nothing_left();
 }
@@ -251,7 +269,7 @@ fn a_killed_harness_leaves_nothing_of_what_a_script_started() {
     std::fs::write(&script, "\"$@\" &\nwait\n").unwrap();
     let command = format!("command = [\"sh\", \"{}\", \"python3\"", script.display());
     let text =
-        text.replacen("command = [\"python3\"", &command, 1).replace("time = \"5s\"", "time = \"60s\"");
+        text.replacen("command = [\"python3\"", &command, 1).replace("time = \"3s\"", "time = \"60s\"");
     std::fs::write(&description, text).unwrap();
     let out = sandbox.out("killed");
     let args = ["run", "--system", &description.display().to_string()];
