@@ -58,6 +58,7 @@ fn every_file_of_a_run_directory_is_listed() {
         dir.run_json(),
         dir.system(),
         dir.driver_log(),
+        dir.admin_log(),
         dir.schedule(),
         dir.history(),
         dir.trace(7),

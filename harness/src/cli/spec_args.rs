@@ -530,6 +530,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_system_prints_decides_what_it_can_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = |logs: &str, flags: &[&str]| {
+            let file = dir.path().join("x.toml");
+            let text = format!(
+                "name = \"x\"\ncommand = [\"sh\"]\n{logs}[ports]\nweb = \"direct\"\n\
+                 [driver]\ncommand = [\"sh\"]\nport = \"web\"\nfunctions = [\"write\"]\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let system = Described::load(file.to_str().unwrap(), None).unwrap();
+            let flags = [&["--net=proxy", "--faults=kill", "--workload=register"], flags].concat();
+            parse(&flags).unwrap().spec(0, Some(&system)).map_err(|failure| failure.error.to_string())
+        };
+        let leads = "[[log]]\npattern = 'leads'\nsays = \"leader\"\n";
+        let holds = "[[log]]\npattern = '(?<key>.) (?<value>.)'\nsays = \"value\"\n";
+        assert!(asked("", &[]).unwrap_err().contains("clients that can read"));
+        assert!(asked(leads, &[]).unwrap_err().contains("clients that can read"));
+        assert!(asked(holds, &[]).is_ok());
+        assert!(asked(&(leads.to_owned() + holds), &["--anchors=leader"]).is_ok());
+        assert!(asked(holds, &["--anchors=leader"]).unwrap_err().contains("the moment leader"));
+        assert!(
+            asked(&(leads.to_owned() + holds), &["--anchors=vote"]).unwrap_err().contains("the moment vote")
+        );
+        assert!(asked(holds, &["--disk=memory"]).unwrap_err().contains("only our own node"));
+    }
+
+    #[test]
     fn rare_snapshots_catch_nobody_up() {
         let rare = parse(&["--snapshot-entries=100000"]).unwrap().spec(0, None).unwrap();
         assert!(!rare.faults.contains(&FaultKind::Snapshot));

@@ -1,5 +1,5 @@
 //! What an operator does to a running system: a command of its description, for one node.
-//! What the commands are is said by the system; how they are run is the errand's business.
+//! What the commands are is said by the system; how they are run is the cluster's business.
 
 use std::time::Duration;
 

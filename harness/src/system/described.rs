@@ -510,6 +510,26 @@ mod tests {
     }
 
     #[test]
+    fn words_of_an_earlier_life_make_no_node_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "name = \"x\"\ncommand = [\"sh\"]\nready = { log = \"serving\" }\n[ports]\nweb = \"direct\"\n\
+                    [driver]\ncommand = [\"sh\"]\nport = \"web\"\nfunctions = [\"read\", \"write\"]\n";
+        let file = dir.path().join("x.toml");
+        std::fs::write(&file, text).unwrap();
+        let system = Described::load(file.to_str().unwrap(), None).unwrap();
+        let (addresses, run_dir) = (Addresses::claim(1).unwrap(), RunDir::open(dir.path()));
+        std::fs::create_dir_all(run_dir.node(1)).unwrap();
+        std::fs::write(run_dir.stdout(1), "serving\n").unwrap();
+        let ready = |life| {
+            let place = Place { node: 1, addresses: &addresses, proxied: false, run_dir: &run_dir, life };
+            system.status(&place, Duration::from_millis(10)).is_some()
+        };
+        assert!(ready([0, 0]) && ready([99, 0]) && !ready([0, 8]) && !ready([0, 99]));
+        std::fs::write(run_dir.stdout(1), "serving\nserving\n").unwrap();
+        assert!(ready([0, 8]));
+    }
+
+    #[test]
     fn a_file_of_a_description_is_in_the_directory_of_its_node() {
         let dir = tempfile::tempdir().unwrap();
         let described = dir.path().join("store.toml");
