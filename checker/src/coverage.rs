@@ -123,6 +123,30 @@ mod tests {
     }
 
     #[test]
+    fn what_shows_something_depends_on_the_operation() {
+        let nothing = "no read was answered, so nothing could contradict the writes";
+        let told = |model: &str, f: &str, value: &str, expected: &[&str]| {
+            let header = HEADER.replace("cas-register", model);
+            let line = |time, kind| {
+                format!(r#""time":{time},"process":1,"type":"{kind}","f":"{f}","key":"r","value":{value}"#)
+            };
+            check_of(&header, &[&line(1, "invoke"), &line(2, "ok")], expected);
+        };
+        for f in ["acquire", "release"] {
+            told("mutex", f, "null", &[]);
+        }
+        told("fifo-queue", "enqueue", "1", &[nothing]);
+        told("txn", "txn", r#"[["w","x",1]]"#, &[nothing]);
+        told("txn", "txn", r#"[["w","x",1],["r","y",2]]"#, &[]);
+        let header = HEADER.replace("cas-register", "fifo-queue");
+        let dequeue = [
+            r#""time":1,"process":1,"type":"invoke","f":"dequeue","key":"r","value":null"#,
+            r#""time":2,"process":1,"type":"ok","f":"dequeue","key":"r","value":1"#,
+        ];
+        check_of(&header, &dequeue, &[]);
+    }
+
+    #[test]
     fn a_planned_fault_must_bite_while_clients_are_served() {
         let [invoke, ok] = read(11, 12);
         check(&[PLAN, INJECT, &invoke, &ok, HEAL], &[]);

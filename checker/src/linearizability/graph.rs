@@ -68,7 +68,7 @@ impl<L: Copy> Graph<L> {
         let mut left = LOOKED_MAX;
         for start in (0..self.real).filter(|node| inside[*node]) {
             let shorter_than = best.as_ref().map_or(usize::MAX, Vec::len);
-            if shorter_than <= 2 || left == 0 {
+            if shorter_than <= 2 {
                 break;
             }
             if let Some(found) = self.circle_through(start, &inside, shorter_than, &mut left) {
@@ -187,5 +187,20 @@ mod tests {
     fn what_stands_between_is_no_step_and_takes_the_reason_of_what_leads_to_it() {
         let through = [(0, 3), (3, 4), (4, 5), (5, 1), (1, 0), (0, 2), (2, 1)];
         assert_eq!(graph(6, 3, &through).circle(), Some(vec![(0, 3), (1, 10)]));
+        let longer = [(0, 2), (2, 3), (3, 0), (0, 4), (4, 1), (1, 0)];
+        assert_eq!(
+            graph(5, 4, &longer).circle(),
+            Some(vec![(0, 4), (1, 10)]),
+            "the first that is none costs nothing"
+        );
+    }
+
+    #[test]
+    fn what_leads_to_a_circle_or_away_from_it_is_not_searched() {
+        let inside = |nodes, edges| graph(nodes, nodes, edges).inside();
+        let around = [(0, 1), (1, 2), (2, 1), (2, 3), (1, 3), (3, 4), (0, 5)];
+        assert_eq!(inside(6, &around), [false, true, true, false, false, false]);
+        let between = [(0, 1), (1, 0), (1, 2), (2, 3), (3, 4), (4, 3)];
+        assert_eq!(inside(5, &between), [true; 5], "2 is behind one and before the other");
     }
 }

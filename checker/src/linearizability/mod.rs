@@ -344,6 +344,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_register_holds_at_first_is_no_phantom() {
+        let (write, read) = (Micro::Write("x".into(), 1.into()), Micro::Read("x".into(), Some(0.into())));
+        let stale = [write, read].map(|step| Action::Txn([step].into()));
+        let ample = Budget { steps: 1_000, memory: 1 << 20, deadline: Deadline::NEVER };
+        let mut key = history(ModelKind::TxnFrom(0), &stale);
+        key.operations.iter_mut().for_each(|operation| operation.position = None);
+        let Judgement::Invalid(finding) = judge(&key, Engine::Portfolio, ample) else {
+            panic!("0 was replaced")
+        };
+        assert_eq!((finding.class, finding.core.len()), ("lost write", 2), "{finding:?}");
+        key.model = ModelKind::Txn;
+        let Judgement::Invalid(finding) = judge(&key, Engine::Portfolio, ample) else {
+            panic!("0 is of nobody")
+        };
+        assert_eq!((finding.class, finding.core.len()), ("phantom read", 1), "{finding:?}");
+    }
+
+    #[test]
     fn an_order_is_that_of_the_engine_that_decided() {
         let ample = Budget { steps: 1_000, memory: 1 << 20, deadline: Deadline::NEVER };
         let none = Budget { steps: 0, ..ample };

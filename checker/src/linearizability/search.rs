@@ -690,4 +690,4 @@ fn another_goes_first(from: &Configuration, candidate: &Candidate, all: &[Candid
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -128,6 +128,9 @@ fn real_time_forces_what_reads_do_not() {
     let order = [(5, 9, &[a("x", 1)][..]), (0, 1, &[a("x", 2)]), (10, 11, &[r("x", &[1, 2])])];
     assert_eq!(circle(&order), "0 x1<x2, 1 over");
     assert_eq!(circle(&[(4, 9, &append), (2, 3, &[r("x", &[1])])]), "0 read x1, 1 over");
+    // Not only the last that was over, and by however many ends.
+    let last = [(0, 1, &append[..]), (0, 2, &[]), (0, 3, &[]), (4, 5, &[r("x", &[])])];
+    assert_eq!(circle(&last), "0 over, 3 missed x1");
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn history(model: ModelKind, count: usize, spoilt: bool, rng: &mut ChaCha8Rng) -
 }
 
 /// The least that `enough` is true of, below `most`.
-fn least(most: u64, enough: impl Fn(u64) -> bool) -> u64 {
+pub(in super::super) fn least(most: u64, enough: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high) = (0, most);
     while low < high {
         let middle = low.midpoint(high);

@@ -1,6 +1,10 @@
 //! What is forced, what has to be chosen, and what has no order.
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::super::dependencies::tests::{Txn, happens, ops};
+use super::super::search::tests::least;
 use super::*;
 use crate::deadline::Deadline;
 
@@ -122,4 +126,83 @@ fn what_is_not_for_it_is_left_alone_and_what_is_too_much_is_told() {
     let late = Budget { deadline: Deadline::after_looks(0).0, ..AMPLE };
     let many: Vec<Txn> = vec![(0, 9, &[]); 3000];
     assert!(matches!(judge(&nil, &ops(&many), late), Verdict::Unknown(spent) if spent.bound == Bound::Time));
+}
+
+/// Transactions of one to three steps on these keys that happened in this order, at moments ten apart and for up to `wide` to
+/// either side; one in ten is indeterminate, and half of those took no effect. If it is `spoilt`, the last one sees what a key
+/// held before its last value.
+fn history(keys: usize, wide: u64, spoilt: bool, rng: &mut ChaCha8Rng) -> Vec<(u64, u64, Vec<Micro>)> {
+    let (mut held, mut before, mut next) = (vec![0; keys], vec![0; keys], 1);
+    let mut txns: Vec<(u64, u64, Vec<Micro>)> = Vec::new();
+    for n in 0..60 {
+        let at = 1000 + 10 * n;
+        let unknown = rng.random_bool(0.1);
+        let happened = !unknown || rng.random_bool(0.5);
+        let steps = (0..rng.random_range(1..=3)).map(|_| {
+            let key = rng.random_range(0..keys);
+            let name = format!("k{key}");
+            match rng.random_bool(0.5) {
+                true if unknown => Micro::Read(name.as_str().into(), None),
+                true => r(&name, held[key]),
+                false => {
+                    if happened {
+                        (before[key], held[key]) = (held[key], next);
+                    }
+                    next += 1;
+                    w(&name, next - 1)
+                }
+            }
+        });
+        let steps = steps.collect();
+        let (call, ret) = (at - rng.random_range(0..wide), at + rng.random_range(0..wide));
+        txns.push((call, if unknown { NEVER } else { ret }, steps));
+    }
+    if spoilt {
+        txns.push((3000, 3001, vec![r("k0", before[0])]));
+    }
+    txns
+}
+
+/// As for the search of everything else: none of these numbers is sacred; who changes what is tried changes them, and sees whether
+/// it is more than before.
+#[test]
+fn what_a_search_costs_is_known() {
+    const MUCH: Budget = Budget { steps: 1 << 20, memory: 1 << 24, deadline: Deadline::NEVER };
+    let costs = |keys, wide| {
+        let (mut invalid, mut steps, mut bytes, mut looks, mut stopped) = (0, 0, 0, 0, [0; 2]);
+        for seed in 0..10 {
+            let txns = history(keys, wide, seed % 2 == 1, &mut ChaCha8Rng::seed_from_u64(seed));
+            let txns: Vec<Txn> = txns.iter().map(|(call, ret, steps)| (*call, *ret, &steps[..])).collect();
+            let ops = ops(&txns);
+            let told = |budget| judge(&Value::Nil, &ops, budget);
+            let verdict = told(MUCH);
+            match &verdict {
+                Verdict::Linearizable(order) => drop(happens(&txns, order.clone())),
+                Verdict::Violation(..) => invalid += 1,
+                other => panic!("{keys} {wide} {seed}: {other:?}"),
+            }
+            let needed = least(MUCH.steps, |steps| told(Budget { steps, ..MUCH }) == verdict);
+            steps += needed;
+            bytes += least(MUCH.memory, |memory| told(Budget { memory, ..MUCH }) == verdict);
+            looks += least(1 << 10, |looks| {
+                told(Budget { deadline: Deadline::after_looks(looks).0, ..MUCH }) == verdict
+            });
+            if let Verdict::Unknown(spent) = told(Budget { steps: needed / 2, ..MUCH }) {
+                stopped = [stopped[0] + spent.reached, stopped[1] + spent.steps];
+            }
+        }
+        (invalid, steps, bytes, looks, stopped)
+    };
+    let known = [
+        (1, 40, (4, 1203, 2448, 0, [9370, 613])),
+        (3, 60, (4, 2821, 4176, 1, [12_001, 1441])),
+        (3, 150, (4, 14_121, 12_528, 9, [11_812, 7111])),
+        (8, 150, (3, 14_708, 12_528, 11, [12_911, 7399])),
+    ];
+    let found = known.map(|(keys, wide, _)| (keys, wide, costs(keys, wide)));
+    assert_eq!(found, known, "keys, width; invalid, steps, bytes, looks, and where half of the steps ends");
+    let numbers: HashSet<[u64; 2]> =
+        (0..1000).map(|n| number(&n)).map(|n| [n as u64, (n >> 64) as u64]).collect();
+    let halves: HashSet<u64> = numbers.into_iter().flatten().collect();
+    assert_eq!(halves.len(), 2000, "128 bits");
 }
