@@ -188,10 +188,12 @@ mod tests {
         let through = [(0, 3), (3, 4), (4, 5), (5, 1), (1, 0), (0, 2), (2, 1)];
         assert_eq!(graph(6, 3, &through).circle(), Some(vec![(0, 3), (1, 10)]));
         let longer = [(0, 2), (2, 3), (3, 0), (0, 4), (4, 1), (1, 0)];
+        assert_eq!(graph(5, 4, &longer).circle(), Some(vec![(0, 4), (1, 10)]));
+        let first_longer = [(0, 1), (1, 2), (2, 0), (3, 5), (5, 4), (4, 3)];
         assert_eq!(
-            graph(5, 4, &longer).circle(),
-            Some(vec![(0, 4), (1, 10)]),
-            "the first that is none costs nothing"
+            graph(6, 5, &first_longer).circle(),
+            Some(vec![(3, 35), (4, 43)]),
+            "the first that is none"
         );
     }
 

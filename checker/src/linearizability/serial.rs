@@ -269,7 +269,7 @@ impl<'a> Serial<'a> {
     fn takes_nothing(&self, op: usize) -> bool {
         let txn = &self.txns[op];
         txn.writes.iter().all(|key| {
-            let read = self.readers.get(&(*key, Some(op))).is_some_and(|readers| *readers > 0);
+            let read = self.readers.contains_key(&(*key, Some(op)));
             let mut others = self.writers[*key].range(..=(txn.ret, usize::MAX));
             let after = |other: usize| self.txns[other].reads.contains(&(*key, Some(op)));
             !read || others.all(|(_, other)| *other == op || after(*other))

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::{Budget, Op, serial};
-use super::{Fault, Verdict, judge, steps};
+use super::{Fault, Kind, Verdict, judge, steps};
 use crate::deadline::Deadline;
 use crate::history::{Action, Micro, Value};
 
@@ -58,10 +58,12 @@ pub(in super::super) fn of_registers(
             near.extend(&late);
         }
         let mut kept = Kept::new();
-        for (key, value) in
-            near.iter().flat_map(|op| ops[*op].action.brought().into_iter().chain(ops[*op].action.observed()))
-        {
-            kept.entry(key.to_owned()).or_default().insert(value.clone());
+        for step in near.iter().flat_map(|op| steps(&ops[*op])) {
+            if let Micro::Write(key, value) | Micro::Append(key, value) | Micro::Read(key, Some(value)) = step
+            {
+                let parts = value.items().unwrap_or(std::slice::from_ref(value));
+                kept.entry(key.to_string()).or_default().extend(parts.iter().cloned());
+            }
         }
         if let Some(core) = shrinking.core(near, kept) {
             return Some(shrinking.shrink(core, deadline));
@@ -70,6 +72,30 @@ pub(in super::super) fn of_registers(
             return None;
         }
         count *= 2;
+    }
+}
+
+/// The circle among transactions on registers, each of which one value is written to at most: such a register is a list that holds
+/// that value or nothing. `None` if there is another one, or no circle.
+pub(in super::super) fn circle_of_registers(ops: &[Op]) -> Option<Fault> {
+    let mut written = BTreeSet::new();
+    let mut as_list = |step: &Micro| match step {
+        Micro::Write(key, value) => written.insert(key.clone()).then(|| Micro::Append(key.clone(), value.clone())),
+        Micro::Read(key, Some(Value::Nil)) => Some(Micro::Read(key.clone(), Some(Value::List([].into())))),
+        Micro::Read(key, Some(Value::Int(_) | Value::Text(_))) => {
+            let Micro::Read(_, Some(value)) = step else { return None };
+            Some(Micro::Read(key.clone(), Some(Value::List([value.clone()].into()))))
+        }
+        _ => None,
+    };
+    let mut lists = Vec::with_capacity(ops.len());
+    for op in ops {
+        let steps: Option<_> = steps(op).iter().map(&mut as_list).collect();
+        lists.push(Op { action: Action::Txn(steps?), ..op.clone() });
+    }
+    match judge(&lists) {
+        Verdict::Violation(fault) if matches!(fault.kind, Kind::Circle(_)) => Some(fault),
+        _ => None,
     }
 }
 
@@ -119,7 +145,8 @@ impl Shrinking<'_> {
         }
     }
 
-    /// The core without some of its values, or of its transactions, if it is still wrong and smaller.
+    /// The core without some of its values, or of its transactions, if it is smaller and still wrong. What is wrong with a list by
+    /// itself stays that: two histories of it are not told as one that is stale.
     fn without(&self, core: &Core, values: bool, at: usize, chunk: usize) -> Option<Core> {
         let out = at..at + chunk;
         let (mut ops, mut kept) = (core.ops.clone(), core.kept.clone());
@@ -137,7 +164,9 @@ impl Shrinking<'_> {
         }
         let smaller = self.core(ops, kept)?;
         let size = |core: &Core| (core.ops.len(), size(&core.kept));
-        (size(&smaller) < size(core)).then_some(smaller)
+        let kind = |core: &Core| core.fault.as_ref().map(|fault| std::mem::discriminant(&fault.kind));
+        let circle = core.fault.as_ref().is_none_or(|fault| matches!(fault.kind, Kind::Circle(_)));
+        ((circle || kind(&smaller) == kind(core)) && size(&smaller) < size(core)).then_some(smaller)
     }
 
     /// These, closed, if they have no order.

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has to stop")]
 
+mod transactions;
+
 use std::collections::BTreeMap;
 
 use checker::deadline::Deadline;
@@ -193,29 +195,29 @@ impl Draft {
         }
         self.now += 10;
     }
+}
 
-    fn key(&self, steps: &[Step]) -> KeyHistory {
-        let mut operations: Vec<Operation> = steps
-            .iter()
-            .map(|(invoke, complete, outcome, action)| Operation {
-                index: 0,
-                process: 0,
-                action: action.clone(),
-                outcome: *outcome,
-                ended: None,
-                invoke: *invoke,
-                complete: Some(*complete),
-                node: None,
-                position: None,
-                phase: Phase::Load,
-            })
-            .collect();
-        operations.sort_by_key(|operation| operation.invoke);
-        for (operation, index) in operations.iter_mut().zip(0..) {
-            (operation.index, operation.process) = (index, index);
-        }
-        KeyHistory { model: self.model, clock: Clock::Lines, operations }
+fn recorded(model: ModelKind, steps: &[Step]) -> KeyHistory {
+    let mut operations: Vec<Operation> = steps
+        .iter()
+        .map(|(invoke, complete, outcome, action)| Operation {
+            index: 0,
+            process: 0,
+            action: action.clone(),
+            outcome: *outcome,
+            ended: None,
+            invoke: *invoke,
+            complete: Some(*complete),
+            node: None,
+            position: None,
+            phase: Phase::Load,
+        })
+        .collect();
+    operations.sort_by_key(|operation| operation.invoke);
+    for (operation, index) in operations.iter_mut().zip(0..) {
+        (operation.index, operation.process) = (index, index);
     }
+    KeyHistory { model, clock: Clock::Lines, operations }
 }
 
 type Near = Box<dyn Fn(&mut Vec<Step>)>;
@@ -432,7 +434,7 @@ fn every_anomaly_is_called_by_its_name_and_its_near_miss_is_valid() {
         if model != REGISTER || !class.starts_with("lost") {
             draft.ordinary(after);
         }
-        let key = draft.key(&draft.steps);
+        let key = recorded(model, &draft.steps);
         let context = format!("seed {seed}, {model:?}, {class}\n{}", told(&key));
         match judge(&key, Engine::Portfolio, AMPLE) {
             Judgement::Invalid(finding) => {
@@ -448,7 +450,7 @@ fn every_anomaly_is_called_by_its_name_and_its_near_miss_is_valid() {
         }
         let mut missed = draft.steps.clone();
         near(&mut missed);
-        let key = draft.key(&missed);
+        let key = recorded(model, &missed);
         let context = format!("near miss of seed {seed}, {model:?}, {class}\n{}", told(&key));
         assert_eq!(judge(&key, Engine::Portfolio, AMPLE), Judgement::Valid, "{context}");
         certified(&key, Err(certify(&key, AMPLE).unwrap()), &context);
