@@ -8,6 +8,7 @@
 //! alone is lossless for a violation: leaving out an element everywhere turns a valid order into a valid order.
 
 pub(super) mod reduced;
+pub(super) mod registers;
 
 use std::collections::{HashMap, HashSet};
 

@@ -5,7 +5,7 @@ use checker::history::Micro;
 use super::*;
 
 /// What is injected: whether into lists, and the class that it has to be called.
-const CASES: [(bool, &str); 23] = [
+const CASES: [(bool, &str); 26] = [
     (true, "write cycle"),
     (true, "circular information flow"),
     (true, "intermediate read"),
@@ -21,6 +21,9 @@ const CASES: [(bool, &str); 23] = [
     (true, "duplicate apply"),
     (true, "split brain"),
     (true, "internal inconsistency"),
+    (false, "circular information flow"),
+    (false, "read skew"),
+    (false, "write skew"),
     (false, "intermediate read"),
     (false, "fractured read"),
     (false, "lost update"),

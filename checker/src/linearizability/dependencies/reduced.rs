@@ -75,30 +75,6 @@ pub(in super::super) fn of_registers(
     }
 }
 
-/// The circle among transactions on registers, each of which one value is written to at most: such a register is a list that holds
-/// that value or nothing. `None` if there is another one, or no circle.
-pub(in super::super) fn circle_of_registers(ops: &[Op]) -> Option<Fault> {
-    let mut written = BTreeSet::new();
-    let mut as_list = |step: &Micro| match step {
-        Micro::Write(key, value) => written.insert(key.clone()).then(|| Micro::Append(key.clone(), value.clone())),
-        Micro::Read(key, Some(Value::Nil)) => Some(Micro::Read(key.clone(), Some(Value::List([].into())))),
-        Micro::Read(key, Some(Value::Int(_) | Value::Text(_))) => {
-            let Micro::Read(_, Some(value)) = step else { return None };
-            Some(Micro::Read(key.clone(), Some(Value::List([value.clone()].into()))))
-        }
-        _ => None,
-    };
-    let mut lists = Vec::with_capacity(ops.len());
-    for op in ops {
-        let steps: Option<_> = steps(op).iter().map(&mut as_list).collect();
-        lists.push(Op { action: Action::Txn(steps?), ..op.clone() });
-    }
-    match judge(&lists) {
-        Verdict::Violation(fault) if matches!(fault.kind, Kind::Circle(_)) => Some(fault),
-        _ => None,
-    }
-}
-
 fn bringers(ops: &[Op]) -> HashMap<(&str, &Value), usize> {
     let mut bringers = HashMap::new();
     for (i, op) in ops.iter().enumerate() {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::super::classify::{About, Story};
 use super::super::dependencies::reduced::{Core, of_lists, of_registers, reduce};
+use super::super::dependencies::registers;
 use super::super::dependencies::{Fault, Kind, Why, steps};
 use super::super::{Finding, Op, Witness};
 use crate::history::{Micro, Value};
@@ -36,10 +37,15 @@ impl About<'_> {
             _ => None,
         });
         let told = told.or_else(|| about.told_transactions(&core.ops));
+        let of_registers = || {
+            let ops: Vec<Op> = core.ops.iter().map(|i| reduced[*i].clone()).collect();
+            registers::circle(&ops)
+                .map(|circle| about.circle_story(&core.ops, &circle.edges, Some(circle.timed)))
+        };
         let (class, reason, notes) = told.unwrap_or_else(|| match (&core.fault, kind) {
-            (_, Some(Kind::Circle(circle))) => about.circle_story(&core.ops, circle),
+            (_, Some(Kind::Circle(circle))) => about.circle_story(&core.ops, circle, None),
             (Some(fault), Some(Kind::Divergent)) => about.two_lists(&core.ops, fault),
-            _ => about.no_order(&core.ops),
+            _ => of_registers().unwrap_or_else(|| about.no_order(&core.ops)),
         });
         let witness = |i: &usize| Witness {
             operation: reduced[*i].id,
@@ -134,8 +140,10 @@ impl About<'_> {
         )
     }
 
-    /// The name is Adya's, by the kinds of dependencies; where real time is among them it has none.
-    fn circle_story(&self, core: &[usize], circle: &[(usize, Why)]) -> Story {
+    /// The name is Adya's, by the kinds of dependencies; where real time is among them it has none. Of registers it is said whether
+    /// real time tells in which order their values came.
+    fn circle_story(&self, core: &[usize], circle: &[(usize, Why)], registers: Option<bool>) -> Story {
+        let brings = if registers.is_some() { "=" } else { "+=" };
         let count = |kind: fn(&Why) -> bool| circle.iter().filter(|(_, why)| kind(why)).count();
         let over = count(|why| matches!(why, Why::Over));
         let missed = count(|why| matches!(why, Why::Missed(..)));
@@ -160,13 +168,15 @@ impl About<'_> {
                 Why::Before(key, first, second) => {
                     format!("before {next}: in {key}, {first} stands before its {second}")
                 }
-                Why::Read(key, element) => format!("before {next}, which read {key}+={element}"),
-                Why::Missed(key, element) => format!("before {next}, whose {key}+={element} it does not see"),
+                Why::Read(key, element) => format!("before {next}, which read {key}{brings}{element}"),
+                Why::Missed(key, element) => {
+                    format!("before {next}, whose {key}{brings}{element} it does not see")
+                }
                 Why::Over => format!("before {next}, which began after this had ended"),
             };
             (core[*place], note)
         });
-        let real_time = if over > 0 { " and real time" } else { "" };
+        let real_time = if over > 0 || registers == Some(true) { " and real time" } else { "" };
         let reason = format!(
             "{} transactions each have to come before the next, and the last before the first, by what was read{real_time}",
             circle.len()

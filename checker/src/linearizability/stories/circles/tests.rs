@@ -1,7 +1,8 @@
 //! Each class of transactions on lists, told of the fewest transactions and elements that show it.
 
-use super::super::super::classify::tests::{Step, check};
+use super::super::super::classify::tests::{Step, about, check};
 use super::*;
+use crate::deadline::Deadline;
 use crate::history::{Action, Micro, Outcome};
 use crate::model::ModelKind;
 
@@ -105,17 +106,12 @@ fn registers_have_the_plain_names() {
     assert_eq!(notes(&half), ["leaves x=2", "sees x=1, which was never left"]);
     let between = |core: &[usize], txns: &[&[Micro]]| {
         let steps: Vec<Step> = txns.iter().map(|steps| step(0, 9, Ok, steps)).collect();
-        let about = |about: &About| about.between_two_writes(core).map(|(class, _, notes)| (class, notes));
-        super::super::super::classify::tests::about(
-            ModelKind::Txn,
-            &steps,
-            crate::deadline::Deadline::NEVER,
-            about,
-        )
+        let story = |about: &About| about.between_two_writes(core).map(|(class, _, notes)| (class, notes));
+        about(ModelKind::Txn, &steps, Deadline::NEVER, story)
     };
     let txns = [&[w("x", 1), w("x", 2)][..], &[r("y", 1)], &[r("x", 1)]];
-    let notes = vec![(0, "leaves x=2".to_owned()), (2, "sees x=1, which was never left".to_owned())];
-    assert_eq!(between(&[0, 1, 2], &txns), Some(("intermediate read", notes)), "not who sees something else");
+    let two = vec![(0, "leaves x=2".to_owned()), (2, "sees x=1, which was never left".to_owned())];
+    assert_eq!(between(&[0, 1, 2], &txns), Some(("intermediate read", two)), "not who sees something else");
     assert_eq!(between(&[0, 1], &txns), None);
     assert_eq!(between(&[0], &[&[w("x", 1), r("x", 1), w("x", 2)]]), None, "its own");
     told("internal inconsistency", &[0, 1], &[&[w("x", 1)], &[nil("x"), r("x", 1)]]);
@@ -123,7 +119,47 @@ fn registers_have_the_plain_names() {
     told("phantom read", &[0], &[&[r("x", 7)]]);
     told("lost update", &[0, 1], &[&[nil("x"), w("x", 1)], &[nil("x"), w("x", 2)]]);
     told("fractured read", &[0, 1], &[&[w("x", 1), w("y", 1)], &[nil("x"), r("y", 1)]]);
-    told("no valid order", &[0, 1], &[&[nil("x"), w("y", 1)], &[nil("y"), w("x", 1)]]);
+    let skew = told("write skew", &[0, 1], &[&[nil("x"), w("y", 1)], &[nil("y"), w("x", 1)]]);
+    assert_eq!(
+        notes(&skew),
+        ["before p1, whose x=1 it does not see", "before p0, whose y=1 it does not see"]
+    );
+    let flow = [&[w("x", 1), r("y", 1)][..], &[w("y", 1), r("x", 1)]];
+    assert_eq!(
+        notes(&told("circular information flow", &[0, 1], &flow)),
+        ["before p1, which read x=1", "before p0, which read y=1"]
+    );
+    told("read skew", &[0, 1, 2], &[&[w("x", 1)], &[r("x", 1), w("y", 1)], &[r("y", 1), nil("x")]]);
+    // Two values of one key have no order by themselves.
+    let between = [
+        &[w("x", 1), w("y", 1)][..],
+        &[w("x", 2), w("y", 2)],
+        &[r("x", 1), r("y", 2)],
+        &[r("x", 2), r("y", 1)],
+    ];
+    told("no valid order", &[0, 1, 3], &between);
+    // Two values of one key whose order time tells, or that somebody replaced knowingly.
+    let over = |call, steps: &[Micro]| step(call, call + 1, Ok, steps);
+    let old = over(0, &[w("x", 1), w("y", 1)]);
+    let both =
+        [old.clone(), step(2, 9, Ok, &[r("x", 1), w("y", 2)]), step(2, 9, Ok, &[r("y", 1), w("x", 2)])];
+    let found = check(ModelKind::Txn, "write skew", &[0, 1, 2], &both);
+    assert!(found.reason.ends_with("by what was read and real time"), "{}", found.reason);
+    let both = [
+        old,
+        step(0, 9, Ok, &[r("x", 1), r("y", 1), w("y", 2)]),
+        step(0, 9, Ok, &[r("y", 1), r("x", 1), w("x", 2)]),
+    ];
+    let found = check(ModelKind::Txn, "write skew", &[0, 1, 2], &both);
+    assert!(found.reason.ends_with("by what was read"), "{}", found.reason);
+    // The same values in two keys: that somebody read one of the other key says nothing.
+    let other = [
+        step(0, 9, Ok, &[w("x", 1), w("y", 1)]),
+        step(0, 9, Ok, &[r("y", 1), w("x", 2), w("z", 1)]),
+        step(0, 9, Ok, &[nil("z"), r("x", 2)]),
+        step(0, 9, Ok, &[r("x", 1), r("z", 1)]),
+    ];
+    about(ModelKind::Txn, &other, Deadline::NEVER, |about| assert!(registers::circle(about.ops).is_none()));
     let over = |call, steps: &[Micro]| step(call, call + 1, Ok, steps);
     let stale = [over(0, &[w("x", 1)]), over(2, &[w("x", 2)]), over(4, &[r("x", 1)]), over(6, &[r("x", 2)])];
     check(ModelKind::Txn, "stale read", &[0, 1, 2], &stale);
@@ -143,8 +179,6 @@ fn registers_have_the_plain_names() {
 /// Most contradictions are near the moment at which they show: only what is near is looked at, and twice as much each time.
 #[test]
 fn how_often_the_clock_is_looked_at_is_known() {
-    use crate::deadline::Deadline;
-    use crate::linearizability::classify::tests::about;
     let w = |key: &str, value: i64| Micro::Write(key.into(), value.into());
     let over = |call, steps: &[Micro]| step(call, call + 1, Ok, steps);
     let looks = |distance: i64| {
