@@ -14,7 +14,7 @@ use crate::protocol::error::ErrorCode;
 use crate::protocol::{Purpose, Request, RequestBody, Response, ResponseBody};
 use crate::raft::Role;
 use crate::raft::types::NodeId;
-use crate::transport::assembly::Assembly;
+use crate::transport::assembly::{Assembly, Window};
 use crate::transport::frame::{DropReason, Kind, PAYLOAD_BYTES_MAX};
 use crate::transport::object::{Chunk, ObjectId, PullRequest};
 
@@ -141,14 +141,11 @@ impl Replica {
 
     /// Asks for what is missing.
     pub(super) fn pull_requests(&mut self, now: u64) {
-        let mut window = self.config.pull_window;
+        let mut window = Window::new(self.config.pull_window);
         let mut requests: Vec<(Destination, PullRequest)> = Vec::new();
         for pull in self.blobs.requests.values_mut() {
             let from = pull.waiter.origin.destination();
-            if window > 0 {
-                requests.extend(pull.assembly.requests(now, window).into_iter().map(|ask| (from, ask)));
-            }
-            window = window.saturating_sub(pull.assembly.in_flight());
+            requests.extend(window.requests(now, &mut pull.assembly).into_iter().map(|ask| (from, ask)));
         }
         for (destination, request) in requests {
             self.send_frame(Kind::Pull, destination, self.raft.term(), &request.encode());
@@ -157,15 +154,9 @@ impl Replica {
 
     /// When [`Replica::pull_requests`] has something to do.
     pub(super) fn request_pulls_deadline(&self) -> u64 {
-        let mut window = self.config.pull_window;
-        let mut deadline = u64::MAX;
-        for pull in self.blobs.requests.values() {
-            if window > 0 {
-                deadline = deadline.min(pull.assembly.next_deadline());
-            }
-            window = window.saturating_sub(pull.assembly.in_flight());
-        }
-        deadline
+        let mut window = Window::new(self.config.pull_window);
+        let deadlines = self.blobs.requests.values().map(|pull| window.next_deadline(&pull.assembly));
+        deadlines.min().unwrap_or(u64::MAX)
     }
 
     // ---- Responses ----

@@ -11,7 +11,7 @@ use crate::protocol::content::Content;
 use crate::raft::Input;
 use crate::raft::message::{Envelope, Message};
 use crate::raft::types::{Entry, Index, LogId, NodeId, Payload, ProcessId, Term};
-use crate::transport::assembly::Assembly;
+use crate::transport::assembly::{Assembly, Window};
 use crate::transport::frame::{DropReason, Kind};
 use crate::transport::message_codec::{self, AppendInParts, Incoming, Part};
 use crate::transport::object::{Chunk, ObjectId};
@@ -278,14 +278,11 @@ impl Replica {
         let wanted =
             |id: &LogId, pull: &EntryPull| !log.contains(*id) && now.saturating_sub(pull.used_at) < patience;
         self.entry_pulls.pulls.retain(|id, pull| wanted(id, pull));
-        let mut window = self.config.pull_window;
+        let mut window = Window::new(self.config.pull_window);
         let mut requests = Vec::new();
         for pull in self.entry_pulls.pulls.values_mut() {
             if let State::Coming(assembly) = &mut pull.state {
-                if window > 0 {
-                    requests.extend(assembly.requests(now, window).into_iter().map(|ask| (pull.source, ask)));
-                }
-                window = window.saturating_sub(assembly.in_flight());
+                requests.extend(window.requests(now, assembly).into_iter().map(|ask| (pull.source, ask)));
             }
         }
         for (source, request) in requests {
@@ -296,15 +293,12 @@ impl Replica {
 
     /// When [`Replica::pull_entries`] has something to do.
     pub(super) fn entry_pulls_deadline(&self) -> u64 {
-        let mut window = self.config.pull_window;
+        let mut window = Window::new(self.config.pull_window);
         let mut deadline = u64::MAX;
         for pull in self.entry_pulls.pulls.values() {
             deadline = deadline.min(pull.used_at + self.config.transfer_idle);
             if let State::Coming(assembly) = &pull.state {
-                if window > 0 {
-                    deadline = deadline.min(assembly.next_deadline());
-                }
-                window = window.saturating_sub(assembly.in_flight());
+                deadline = deadline.min(window.next_deadline(assembly));
             }
         }
         deadline

@@ -451,10 +451,11 @@ impl Replica {
 
     /// The status as JSON that fits into a datagram; what does not fit is left out, least important first.
     fn status_json(&self, now: u64) -> Vec<u8> {
-        const REPLY_OVERHEAD: usize = 8 + 8 + 4 + 1 + 2;
+        let empty = ResponseBody::Status { json: Vec::new() };
+        let around = Response { nonce: 0, sequence: 0, node: 0, body: empty }.encode().len();
         let mut status = self.status(now);
         let json = |status: &crate::client::Status| serde_json::to_vec(status).unwrap_or_default();
-        let fits = |bytes: &[u8]| bytes.len() + REPLY_OVERHEAD <= PAYLOAD_BYTES_MAX;
+        let fits = |bytes: &[u8]| bytes.len() + around <= PAYLOAD_BYTES_MAX;
         let mut bytes = json(&status);
         while !fits(&bytes) {
             if !status.dropped.is_empty() {

@@ -1,5 +1,5 @@
-//! An object that is being pulled into memory: its chunks so far, and what it must be when all of them are here.
-//! Who asks whom is left to the caller; when to ask, to [`super::pull`].
+//! Objects that are being pulled into memory: their chunks so far, what they must be when all of them are here, and how many chunks
+//! all of them may ask for at once. Who asks whom is left to the caller; when to ask, to [`super::pull`].
 
 use crate::protocol::content::Content;
 
@@ -75,6 +75,32 @@ impl Assembly {
     }
 }
 
+/// How many chunks the objects that are looked at one after the other may still have in flight, together: the first takes what it
+/// can, so that one is whole before the next begins.
+#[derive(Debug)]
+pub struct Window(usize);
+
+impl Window {
+    /// A window of this many chunks.
+    pub fn new(chunks: usize) -> Window {
+        Window(chunks)
+    }
+
+    /// What to ask for of the next object; see [`Assembly::requests`].
+    pub fn requests(&mut self, now: u64, assembly: &mut Assembly) -> Vec<PullRequest> {
+        let requests = if self.0 > 0 { assembly.requests(now, self.0) } else { Vec::new() };
+        self.0 = self.0.saturating_sub(assembly.in_flight());
+        requests
+    }
+
+    /// When [`Window::requests`] has something to ask for of the next object.
+    pub fn next_deadline(&mut self, assembly: &Assembly) -> u64 {
+        let deadline = if self.0 > 0 { assembly.next_deadline() } else { u64::MAX };
+        self.0 = self.0.saturating_sub(assembly.in_flight());
+        deadline
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +132,30 @@ mod tests {
                 assert_eq!(whole, expected, "a damaged one is fetched again");
             }
         }
+    }
+    #[test]
+    fn the_first_object_asks_for_what_the_window_holds_and_the_last_waits() {
+        let object = |size: usize| Assembly::new(OBJECT, Content::of(&vec![1; size * CHUNK_BYTES]), 5);
+        let mut all = [object(3), object(4), object(2)];
+        let asked = |all: &mut [Assembly], chunks| {
+            let mut window = Window::new(chunks);
+            let mut count = |assembly: &mut Assembly| -> u64 {
+                let requests = window.requests(5, assembly);
+                requests.iter().flat_map(|request| &request.ranges).map(|range| range.bytes).sum()
+            };
+            all.iter_mut().map(|assembly| count(assembly) / CHUNK_BYTES as u64).collect::<Vec<_>>()
+        };
+        let due = |all: &[Assembly], chunks| {
+            let mut window = Window::new(chunks);
+            all.iter().map(|assembly| window.next_deadline(assembly)).collect::<Vec<_>>()
+        };
+        assert_eq!(due(&all, 7), [0; 3], "nothing was asked for");
+        assert_eq!(asked(&mut all, 7), [3, 4, 0]);
+        let later = all[0].next_deadline();
+        assert!(later > 5);
+        assert_eq!(due(&all, 7), [later, later, u64::MAX], "the third has to wait");
+        assert_eq!(due(&all, 8), [later, later, 0], "if there is room for one");
+        assert_eq!(asked(&mut all, 7), [0, 0, 0]);
+        assert_eq!(asked(&mut all, 8), [0, 0, 1]);
     }
 }

@@ -160,6 +160,52 @@ fn what_waits_for_entries_is_bounded_and_can_be_lost() {
     assert_eq!(bench.replica.raft().log().last().index, 1);
 }
 
+/// A leader that broke its promise: its hash says so.
+#[test]
+fn an_entry_with_other_content_is_not_what_was_fetched() {
+    let mut bench = synced_follower();
+    bench.peer(1, 1, &append_of(id(0, 0), 1, vec![long(1, 1, 10), long(1, 2, 20_000), long(1, 3, 30_000)]));
+    let left = bench.turn();
+    // The third one is here, behind the second.
+    feed(&mut bench, Ok(1), left, ObjectId::Entry(id(3, 1)), &bytes(3, 30_000));
+    assert_eq!(bench.replica.raft().log().last().index, 1);
+    bench.peer(1, 1, &append_of(id(1, 1), 2, vec![long(1, 2, 10), long(1, 3, 30_001)]));
+    assert_eq!(bench.replica.raft().log().last().index, 2, "what was fetched under the name of 3 is another entry");
+}
+
+/// Only the leader of this term is waited for.
+#[test]
+fn appends_of_another_term_are_not_held() {
+    for leader in [1, 3] {
+        let mut bench = Bench::new(replica_config(2, 3), 2, &[]);
+        bench.peer(leader, 2, &append_of(id(0, 0), 0, vec![]));
+        bench.sync();
+        bench.turn();
+        bench.peer(1, 1, &append_of(id(0, 0), 0, vec![long(1, 1, 50_000)]));
+        let left = bench.turn();
+        assert_eq!((bench.replica.holdings().held_appends, left.pulls.len()), (0, 0), "led by {leader}");
+    }
+    let mut bench = Bench::new(replica_config(2, 3), 2, &[]);
+    bench.peer(1, 2, &append_of(id(0, 0), 0, vec![long(2, 1, 50_000)]));
+    assert_eq!(bench.replica.holdings().held_appends, 1, "the near miss");
+}
+
+/// While parts are on their way a node wakes up to ask for those that are late, not all the time.
+#[test]
+fn what_was_asked_for_is_due_later() {
+    let mut bench = synced_follower();
+    bench.now += 100_000 * MS;
+    let entries = vec![long(1, 1, 30_000), long(1, 2, 20_000)];
+    bench.peer(1, 1, &append_of(id(0, 0), 1, entries));
+    assert!(bench.replica.next_deadline() <= bench.now, "nothing was asked for yet");
+    let left = bench.turn();
+    let due = bench.replica.next_deadline();
+    assert!(due > bench.now && due <= bench.now + 100 * MS, "{due}");
+    feed(&mut bench, Ok(1), left, ObjectId::Entry(id(2, 1)), &bytes(2, 20_000));
+    let due = bench.replica.next_deadline();
+    assert!(due > bench.now && due <= bench.now + 100 * MS, "the other one is late: {due}");
+}
+
 /// More than the bound is fetched one after the other, the lowest index first.
 #[test]
 fn entries_over_the_bound_are_fetched_in_turn() {
@@ -319,7 +365,8 @@ fn the_longest_values_and_keys_are_written_and_read() {
     upload(&mut bench, 7, 3, RequestBody::Get { key: key.clone() });
     bench.peer(2, 1, &echo(1));
     let offered = bench.turn().answer();
-    assert!(bench.replica.holdings().response_bytes > VALUE_BYTES_MAX);
+    let ResponseBody::Offer { content } = offered else { panic!("{offered:?}") };
+    assert_eq!(bench.replica.holdings().response_bytes, content.size as usize);
     let response = download(&mut bench, 7, 3, &offered);
     let reply = Reply::Value(Some(huge(1).into()));
     assert_eq!(response.body, ResponseBody::Applied { position: 3, reply });
@@ -418,19 +465,90 @@ fn requests_on_their_way_are_bounded_refused_by_who_stops_leading_and_forgotten(
         assert_eq!(left.clients.len(), answers, "{port}");
         assert!(left.clients.iter().all(|(_, response)| response.body == refusal(ErrorCode::Busy)));
     }
-    assert!(bench.replica.holdings().request_pull_bytes < 70_000);
+    let on_their_way = [1, 3].map(|port| big(port, 30_000).encode().len());
+    assert_eq!(bench.replica.holdings().request_pull_bytes, on_their_way.iter().sum::<usize>());
     bench.peer(3, 2, &append(id(1, 1), 0, &[2]));
     let left = bench.turn();
     assert_eq!(left.clients.len(), 2);
     assert!(left.clients.iter().all(|(_, response)| response.body == refusal(ErrorCode::NoLeader)));
     assert_eq!(bench.replica.holdings().request_pull_bytes, 0);
 
+    let size = big(1, 30_000).encode().len();
+    for (room, busy) in [(2 * size, 0), (2 * size - 1, 1)] {
+        let mut config = replica_config(1, 3);
+        config.request_pull_bytes_max = room;
+        let mut bench = Bench::leader_of(config);
+        bench.request(1, 1, offer(&big(1, 30_000)));
+        bench.request(2, 1, offer(&big(2, 30_000)));
+        assert_eq!(bench.turn().clients.len(), busy, "filled to the byte");
+    }
+
     let mut bench = Bench::leader();
+    bench.now += 100_000 * MS;
+    bench.peer(2, 1, &accepted(1));
+    bench.replica.tick(bench.now);
     bench.request(1, 1, offer(&big(1, 30_000)));
     bench.turn();
-    bench.now += TRANSFER_IDLE_MS * MS;
+    let due = bench.replica.next_deadline();
+    assert!(
+        due > bench.now && due < bench.now + TRANSFER_IDLE_MS * MS,
+        "what was asked for is asked for again"
+    );
+    bench.now += TRANSFER_IDLE_MS * MS - 1;
+    bench.peer(2, 1, &accepted(1)); // it is heard, and so it leads on
+    bench.replica.tick(bench.now);
+    assert_eq!(bench.replica.holdings().request_pull_bytes, size);
+    bench.now += 1;
     bench.replica.tick(bench.now);
     assert_eq!(bench.replica.holdings().request_pull_bytes, 0, "nobody sent a part");
+}
+
+/// What comes is what was offered, by who offered it, or nothing at all.
+#[test]
+fn a_request_that_is_not_what_was_offered_is_dropped() {
+    let mut bench = Bench::leader();
+    let session = bench.session(7);
+    let (write, last) = (set(session, "k", &"x".repeat(3_000)), bench.replica.raft().log().last());
+    let local = RequestBody::LocalGet { key: vec![b'k'; 3_000] };
+    let uploaded = |bench: &mut Bench, sequence, purpose, request: &Request| {
+        let whole = request.encode();
+        bench.request(7, sequence, RequestBody::Offer { purpose, content: Content::of(&whole) });
+        let (object, mut answers) = (ObjectId::Request { nonce: 7, sequence }, Vec::new());
+        loop {
+            let left = bench.turn();
+            answers.extend(left.clients.into_iter().map(|(_, response)| response.body));
+            if left.pulls.is_empty() {
+                return answers;
+            }
+            for (_, asked) in left.pulls {
+                for (offset, length) in asked.chunks(whole.len() as u64) {
+                    let bytes = &whole[offset as usize..][..length];
+                    bench.chunk(Err(7), &Chunk { object, asked_at: asked.asked_at, offset, bytes });
+                }
+            }
+        }
+    };
+    let of = |nonce, sequence, body: &RequestBody| Request { nonce, sequence, body: body.clone() };
+    let writes = |client_id| Purpose::Write { client_id };
+    let wrong = [
+        (Purpose::Read, of(7, 2, &write)),
+        (Purpose::LocalRead, of(7, 2, &write)),
+        (writes(session + 1), of(7, 2, &write)),
+        (writes(session), of(8, 2, &write)),
+        (writes(session), of(7, 3, &write)),
+        (writes(session), of(7, 2, &local)),
+        (Purpose::Read, of(7, 2, &local)),
+        (Purpose::LocalRead, of(7, 2, &RequestBody::Get { key: vec![b'k'; 3_000] })),
+        (Purpose::Read, of(7, 2, &RequestBody::Offer { purpose: Purpose::Read, content: Content::of(b"") })),
+    ];
+    for (purpose, request) in &wrong {
+        assert_eq!(uploaded(&mut bench, 2, *purpose, request), [], "{purpose:?} {request:?}");
+    }
+    assert_eq!((bench.replica.raft().log().last(), bench.replica.holdings().request_pull_bytes), (last, 0));
+    let here = ResponseBody::Local { last_applied: last.index, value: None };
+    assert_eq!(uploaded(&mut bench, 2, Purpose::LocalRead, &of(7, 2, &local)), [here]);
+    assert_eq!(uploaded(&mut bench, 2, writes(session), &of(7, 2, &write)), []);
+    assert_eq!(bench.replica.raft().log().last().index, last.index + 1, "the near miss");
 }
 
 #[test]
@@ -458,10 +576,51 @@ fn responses_that_wait_are_bounded_the_same_for_the_same_request_and_forgotten()
     let ResponseBody::Applied { reply: Reply::Value(Some(value)), .. } = response.body else { panic!() };
     assert_eq!(value.len(), 30_000);
     assert!(matches!(read(&mut bench, 2, 4), ResponseBody::Offer { .. }), "there is room again");
-    bench.now += TRANSFER_IDLE_MS * MS;
+    bench.now += TRANSFER_IDLE_MS * MS - 1;
     bench.peer(2, 1, &accepted(1)); // it is heard, and so it leads on
     bench.replica.tick(bench.now);
+    assert!(bench.replica.holdings().response_bytes > 30_000);
+    bench.now += 1;
+    bench.replica.tick(bench.now);
     assert_eq!(bench.replica.holdings().response_bytes, 0);
+}
+
+#[test]
+fn what_fits_into_a_datagram_is_answered_at_once_and_room_for_the_rest_is_filled_to_the_byte() {
+    let sizes = |bench: &mut Bench, values: &[usize]| -> Vec<Option<u32>> {
+        let session = bench.session(7);
+        let mut sizes = Vec::new();
+        for (n, size) in (0..).zip(values) {
+            upload(bench, 7, 2 + n, set(session, "k", &"x".repeat(*size)));
+            bench.commit();
+            bench.request(100 + n as u16, 1, get("k"));
+            bench.turn();
+            bench.peer(2, 1, &echo(n + 1));
+            sizes.push(match bench.turn().answer() {
+                ResponseBody::Offer { content } => Some(content.size),
+                ResponseBody::Applied { reply: Reply::Value(Some(value)), .. } => {
+                    assert_eq!(value.len(), *size);
+                    None
+                }
+                other => {
+                    assert_eq!(other, refusal(ErrorCode::Busy));
+                    Some(0)
+                }
+            });
+        }
+        sizes
+    };
+    let long = sizes(&mut Bench::leader(), &[100, 20_000]);
+    let around = long[1].unwrap() as usize - 20_000;
+    let most = node::transport::frame::PAYLOAD_BYTES_MAX - around;
+    let full = Some((most + 1 + around) as u32);
+    assert_eq!(sizes(&mut Bench::leader(), &[most, most + 1]), [None, full]);
+    for (room, third) in [(3 * (most + 1 + around), full), (3 * (most + 1 + around) - 1, Some(0))] {
+        let mut config = replica_config(1, 3);
+        config.response_bytes_max = room;
+        let mut bench = Bench::leader_of(config);
+        assert_eq!(sizes(&mut bench, &[most + 1; 3]), [full, full, third]);
+    }
 }
 
 /// Who does not lead passes offers, requests for parts and parts on, both ways, and keeps nothing but whose they are.
