@@ -82,10 +82,13 @@ fn reads_share_questions_but_never_one_that_has_left() {
 #[test]
 fn a_question_is_sent_again_and_refused_with_its_reads() {
     let mut bench = Bench::follower();
+    bench.now += 3 * MS;
     bench.request(1, 1, get("k"));
     let asked = question(&bench.turn());
     assert!(bench.turn().forwards.is_empty());
-    bench.now += HEARTBEAT_INTERVAL_MS * MS;
+    let again = bench.now + HEARTBEAT_INTERVAL_MS * MS;
+    assert_eq!(bench.replica.next_deadline(), again, "when it is due");
+    bench.now = again;
     assert_eq!(question(&bench.turn()), asked, "the same one: any answer to it is late enough");
     answer(&mut bench, 1, &asked, refusal(ErrorCode::Busy));
     assert_eq!(bench.turn().answer(), refusal(ErrorCode::Busy));
@@ -112,6 +115,16 @@ fn an_answer_to_another_process_is_none() {
     assert!(bench.turn().clients.is_empty(), "its predecessor asked that, before");
     answer(&mut bench, 1, &asked, index(0));
     assert_eq!(bench.turn().answer(), absent(0));
+    // Nor are two told apart by bits that both have.
+    let nonce = |directory, incarnation| {
+        let mut config = replica_config(2, 3);
+        (config.process.directory, config.process.incarnation) = (directory, incarnation);
+        let mut bench = Bench::new(config, 1, &[]);
+        bench.peer(1, 1, &append(id(0, 0), 0, &[]));
+        bench.request(7, 1, get("k"));
+        question(&bench.turn()).nonce
+    };
+    assert_ne!(nonce(2 << 32, 1), nonce(2 << 32, 3));
     // And a client cannot ask in its name.
     bench.request(7, 2, RequestBody::ReadIndex);
     let left = bench.turn();
@@ -143,4 +156,25 @@ fn reads_at_a_follower_are_bounded_and_forgotten() {
     bench.peer(1, 1, &append(id(0, 0), 0, &[]));
     bench.replica.tick(bench.now);
     assert_eq!(bench.replica.holdings().requests, 0);
+
+    // Those on their way, those that wait for the next question, and those that wait for the state, all count, and live as long.
+    let mut config = replica_config(2, 3);
+    config.requests_max = 3;
+    let mut bench = Bench::new(config, 1, &[]);
+    bench.peer(1, 1, &append(id(0, 0), 0, &[]));
+    bench.request(1, 1, get("k"));
+    let asked = question(&bench.turn());
+    answer(&mut bench, 1, &asked, index(9));
+    bench.request(2, 1, get("k"));
+    bench.turn();
+    bench.request(3, 1, get("k"));
+    assert_eq!(bench.replica.holdings().requests, 3);
+    bench.request(4, 1, get("k"));
+    assert_eq!(bench.turn().answer(), refusal(ErrorCode::Busy));
+    bench.now += REQUEST_TIMEOUT_MS * MS - 1;
+    bench.peer(1, 1, &append(id(0, 0), 0, &[]));
+    bench.replica.tick(bench.now);
+    assert_eq!(bench.replica.holdings().requests, 3, "not yet");
+    apply(&mut bench, 9);
+    assert_eq!(bench.turn().answer(), absent(9));
 }

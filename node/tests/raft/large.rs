@@ -170,7 +170,24 @@ fn an_entry_with_other_content_is_not_what_was_fetched() {
     feed(&mut bench, Ok(1), left, ObjectId::Entry(id(3, 1)), &bytes(3, 30_000));
     assert_eq!(bench.replica.raft().log().last().index, 1);
     bench.peer(1, 1, &append_of(id(1, 1), 2, vec![long(1, 2, 10), long(1, 3, 30_001)]));
-    assert_eq!(bench.replica.raft().log().last().index, 2, "what was fetched under the name of 3 is another entry");
+    assert_eq!(
+        bench.replica.raft().log().last().index,
+        2,
+        "what was fetched under the name of 3 is another entry"
+    );
+}
+
+/// What nobody waits for any more makes room.
+#[test]
+fn entries_of_a_new_leader_take_the_room_of_those_of_the_old_one() {
+    let mut config = replica_config(2, 3);
+    config.entry_pull_bytes_max = 25_000;
+    let mut bench = Bench::new(config, 1, &[]);
+    bench.peer(1, 1, &append_of(id(0, 0), 0, vec![long(1, 1, 20_000)]));
+    assert_eq!(pulled(&bench.turn()), [(Destination::Node(1), ObjectId::Entry(id(1, 1)))]);
+    bench.peer(3, 2, &append_of(id(0, 0), 0, vec![long(2, 1, 20_000)]));
+    assert_eq!(pulled(&bench.turn()), [(Destination::Node(3), ObjectId::Entry(id(1, 2)))]);
+    assert_eq!(bench.replica.holdings().entry_pull_bytes, 20_000);
 }
 
 /// Only the leader of this term is waited for.

@@ -248,6 +248,40 @@ fn at(events: &[TraceEvent], wanted: impl Fn(&TraceEvent) -> bool) -> usize {
     events.iter().position(wanted).unwrap_or_else(|| panic!("not in {events:?}"))
 }
 
+// ---- What is taken ----
+
+#[test]
+fn a_client_may_name_the_node_that_it_means() {
+    let mut bench = Bench::leader();
+    let payload = Request { nonce: 7, sequence: 1, body: RequestBody::Status }.encode();
+    for (to, answers) in [(0, 1), (1, 1), (2, 0)] {
+        let (kind, cluster_id) = (Kind::Request, cluster_id(CLUSTER));
+        let process = Default::default();
+        let frame =
+            Frame { kind, cluster_id, from: 0, to, process, term: 0, message_id: 1, payload: &payload };
+        bench.replica.datagram(bench.now, client(7), &frame.encode());
+        assert_eq!(bench.turn().clients.len(), answers, "to {to}");
+    }
+}
+
+/// Q05: whoever tells the replica that its clock went wrong ends its lease.
+#[test]
+fn a_clock_that_jumped_ends_the_lease_of_a_replica() {
+    let mut config = replica_config(1, 3);
+    config.raft.lease = 200 * MS;
+    let mut bench = Bench::leader_of(config);
+    let read = |bench: &mut Bench| {
+        bench.request(7, 1, get("k"));
+        bench.turn().clients.len()
+    };
+    assert_eq!(read(&mut bench), 0, "its first round");
+    bench.peer(2, 1, &echo(1));
+    bench.turn();
+    assert_eq!(read(&mut bench), 1, "at once");
+    bench.replica.clock_jumped(bench.now);
+    assert_eq!(read(&mut bench), 0, "it has to ask the others again");
+}
+
 // ---- What may leave, and when ----
 
 #[test]
