@@ -1,6 +1,8 @@
 //! Histories of Jepsen and those that write like it, Maelstrom, Knossos, Porcupine: maps or lines with `process`, `type`, `f` and
 //! `value`. What the operations are is told by their functions. Reading EDN is `edn`'s business.
 
+mod drain;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -120,6 +122,7 @@ fn history(
             return Ok(Err(ended));
         }
     }
+    let told = drain::expand(told).map_err(bad)?;
     let mut model = reading.model.unwrap_or_else(|| infer(&told, &shape));
     match (model, reading.initial) {
         (ModelKind::Txn | ModelKind::TxnFrom(_), Some(initial)) => {
@@ -352,7 +355,7 @@ mod tests {
     use super::*;
     use crate::history::{Action, Micro, Outcome};
 
-    fn read(path: &str, text: &str, reading: &Reading) -> Result<History, HistoryError> {
+    pub(super) fn read(path: &str, text: &str, reading: &Reading) -> Result<History, HistoryError> {
         Ok(read_maps(Path::new(path), text, reading, &ample())?.unwrap())
     }
 
@@ -360,7 +363,7 @@ mod tests {
         Budget::new(&crate::history::Limit::NONE)
     }
 
-    fn operations(text: &str) -> Vec<(Outcome, Action)> {
+    pub(super) fn operations(text: &str) -> Vec<(Outcome, Action)> {
         let history = read("h.edn", text, &Reading::default()).unwrap();
         history.keys.values().flat_map(|k| &k.operations).map(|o| (o.outcome, o.action.clone())).collect()
     }
