@@ -64,7 +64,9 @@ impl CheckError {
             CheckError::NoHistory(_) => {
                 "a run directory holds history.jsonl; give that directory, or the file itself"
             }
-            CheckError::History(_) => "the format is described in checker/HISTORY.md",
+            CheckError::History(_) => {
+                "what is read is described in checker/README.md, our own format in checker/HISTORY.md"
+            }
             CheckError::Trace(_) | CheckError::State(_) => {
                 "move the file away to judge the rest without it, or record the run again"
             }

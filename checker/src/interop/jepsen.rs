@@ -28,6 +28,8 @@ struct Told<'a> {
 struct Shape {
     /// Values are Jepsen's independent `[key value]`.
     independent: bool,
+    /// Transactions are told by their values alone.
+    by_value: bool,
     /// Transactions are judged as such, not by their one operation.
     whole: bool,
     /// Transactions call their steps `:r`, `:w` and `:append`.
@@ -217,8 +219,19 @@ fn is_client(map: &Edn<'_>) -> bool {
     matches!(map.get("process"), Some(Edn::Int(_)))
 }
 
+/// The function; of what is a transaction by its value, that.
 fn f<'a>(map: &'a Edn<'_>) -> &'a str {
+    if steps_of(value(map)).is_some() {
+        return "txn";
+    }
     map.get("f").and_then(Edn::as_name).unwrap_or_default()
+}
+
+/// Steps of a transaction as Jepsen's workloads write them, whatever function they name: that of long forks calls them reads and writes.
+fn steps_of<'a, 'b>(value: &'a Edn<'b>) -> Option<&'a [Edn<'b>]> {
+    let named = |f: &Edn<'_>| matches!(f.as_name(), Some("r" | "w" | "append"));
+    let step = |step: &Edn<'_>| matches!(step.items(), Some([f, _, _]) if named(f));
+    value.items().filter(|steps| !steps.is_empty() && steps.iter().all(step))
 }
 
 fn value<'a, 'b>(map: &'a Edn<'b>) -> &'a Edn<'b> {
@@ -252,8 +265,10 @@ fn shape(maps: &[(u64, Edn<'_>)], absent: bool) -> Shape {
     let short = clients().filter(is_txn).flat_map(|map| value(map).items().unwrap_or_default()).any(
         |step| matches!(step.items(), Some([f, ..]) if matches!(f.as_name(), Some("r" | "w" | "append"))),
     );
+    let by_value = clients().any(|map| f(map) == "txn" && map.get("f").and_then(Edn::as_name) != Some("txn"));
     Shape {
         independent,
+        by_value,
         whole: long,
         short,
         texts: get_put && clients().all(text),
@@ -283,10 +298,12 @@ fn tell<'a>(line: u64, map: &'a Edn<'a>, shape: &Shape) -> Parsed<Option<Told<'a
     let kind = super::kind(kind)
         .ok_or_else(|| bad(format!(":type :{kind} is none of :invoke, :ok, :fail, :info")))?;
     let value = value(map);
-    let f = field("f")?;
+    let f = if steps_of(value).is_some() { "txn" } else { field("f")? };
     // What came to nothing, or may have, need not say again what was tried.
     let silent = matches!(kind, EventType::Fail | EventType::Info);
-    let (f, key, value) = if f == "txn" && !shape.whole {
+    let (f, key, value) = if silent && shape.by_value && f != "txn" {
+        (None, None, &Edn::Nil)
+    } else if f == "txn" && !shape.whole {
         match value.items().map(|operations| (operations, operations.first().and_then(Edn::items))) {
             Some(([_], Some([f, key, value]))) if f.as_name().is_some() && *key != Edn::Nil => {
                 (f.as_name(), key.key(), value)
@@ -393,6 +410,25 @@ mod tests {
             (Outcome::Ok, Action::Read(3.into())),
             (Outcome::Fail, cas()),
             (Outcome::Info, cas()),
+        ];
+        assert_eq!(operations(text), expected);
+    }
+
+    /// Jepsen's long forks are transactions of registers, whatever function they name.
+    #[test]
+    fn what_looks_like_a_transaction_is_one() {
+        let text = "{:type :invoke :f :write :value [[:w 0 1]] :process 0}{:type :ok :f :write :value [[:w 0 1]] :process 0}
+            {:type :invoke :f :read :value [[:r 0 nil] [:r 1 nil]] :process 2}{:type :ok :f :read :value [[:r 0 1] [:r 1 nil]] :process 2}
+            {:type :invoke :f :read :value [[:r 1 nil] [:r 0 nil]] :process 2}{:type :fail :f :read :value nil :process 2}
+            {:type :invoke :f :write :value [[:w 1 1]] :process 0}{:type :info :f :write :value nil :process 0}";
+        let (r, w) =
+            (|k: &str, v| Micro::Read(k.into(), v), |k: &str, v: i64| Micro::Write(k.into(), v.into()));
+        let txn = |steps: &[Micro]| Action::Txn(steps.into());
+        let expected = [
+            (Outcome::Ok, txn(&[w("0", 1)])),
+            (Outcome::Ok, txn(&[r("0", Some(1.into())), r("1", Some(Value::Nil))])),
+            (Outcome::Fail, txn(&[r("1", None), r("0", None)])),
+            (Outcome::Info, txn(&[w("1", 1)])),
         ];
         assert_eq!(operations(text), expected);
     }
