@@ -111,7 +111,7 @@ impl Progress {
         if let ProgressState::Snapshot(index) = self.state
             && match_index >= index
         {
-            self.probe_from(self.match_index + 1);
+            self.probe_from(self.match_index);
         }
         // Only an acknowledgement that reaches the probe ends probing: an older one says nothing about it.
         if self.state == ProgressState::Probe && match_index + 1 >= self.next_index {
@@ -150,7 +150,7 @@ impl Progress {
     /// look further back, where the log may be gone and a whole snapshot would have to be fetched.
     pub fn probe_again(&mut self) {
         let probing = self.state == ProgressState::Probe;
-        self.probe_from(if probing { self.next_index } else { self.match_index + 1 });
+        self.probe_from(if probing { self.next_index } else { self.match_index });
     }
 
     /// Nothing can be sent but the snapshot that ends at `index`.
@@ -162,7 +162,7 @@ impl Progress {
     /// A process that remembers nothing of what its predecessor acknowledged: all of that counts for nothing.
     pub fn forget(&mut self, process: ProcessId) {
         let next_index = self.match_index + 1;
-        *self = Progress { process, heard_at: self.heard_at, ..Progress::new(next_index, self.heard_at) };
+        *self = Progress { process, ..Progress::new(next_index, self.heard_at) };
     }
 
     /// The same with ages in the place of times: those that are `patience` or `timeout` ns are old enough for everything.

@@ -84,6 +84,20 @@ fn a_lease_lasts_from_the_beginning_of_an_echoed_round_and_no_longer() {
     assert_eq!(core.raft.lease_reads(), 2);
 }
 
+/// A link that takes longer than a heartbeat: each echo counts for the round that it answers.
+#[test]
+fn rounds_overtake_their_echoes() {
+    let mut core = leader();
+    let first = heartbeat(&mut core);
+    let began = core.now;
+    let second = heartbeat(&mut core);
+    core.now += 1;
+    core.receive(3, 5, echo(first));
+    assert_eq!(core.raft.lease_left(core.now), began + LEASE - core.now);
+    core.receive(3, 5, echo(second));
+    assert_eq!(core.raft.lease_left(core.now), LEASE - 1);
+}
+
 /// Q05: what a stopped leader finds in its socket is old news.
 #[test]
 fn an_echo_that_comes_late_gives_no_more_than_one_in_time() {
@@ -290,6 +304,8 @@ fn a_clock_that_jumped_before_the_first_term_keeps_nobody_from_a_vote() {
 fn without_leases_a_later_term_frees_the_vote() {
     let mut core = Core::start(config(2), recovered(3, HardState { term: 5, voted_for: None }, vec![], 1));
     assert!(grants(&mut core, 6), "after a restart");
+    core.input(Input::ClockJumped);
+    assert!(grants(&mut core, 7), "after a jump of its clock");
     let mut core = leader();
     assert!(!core.timeout().messages.is_empty());
     let mut plain = Core::leader(3, 4, &[]);
