@@ -39,7 +39,7 @@ pub enum PlantedError {
 /// There is none, and it cannot be built here.
 pub fn ensure(harness: &Path) -> Result<PathBuf, PlantedError> {
     let target = target_directory(harness);
-    let binary = target.join("release").join(PROGRAM);
+    let binary = target.join(profile_directory(harness)).join(PROGRAM);
     if check_build(&binary, FEATURE).is_ok() {
         return Ok(binary);
     }
@@ -48,9 +48,10 @@ pub fn ensure(harness: &Path) -> Result<PathBuf, PlantedError> {
         .flatten()
         .find_map(|start| find_workspace(&start))
         .ok_or_else(|| PlantedError::NoWorkspace(binary.clone()))?;
-    let mut command = build_command(&target);
-    command.current_dir(workspace).stdout(Stdio::null());
-    let shown = shown_command(&target);
+    let arguments = build_arguments(harness);
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(&arguments).current_dir(workspace).stdout(Stdio::null());
+    let shown = shown(&arguments);
     let status = command.status().map_err(|source| PlantedError::Start { command: shown.clone(), source })?;
     if !status.success() {
         return Err(PlantedError::Build(shown));
@@ -59,24 +60,33 @@ pub fn ensure(harness: &Path) -> Result<PathBuf, PlantedError> {
     Ok(binary)
 }
 
-/// The command that builds it, for people.
-pub fn shown_command(target: &Path) -> String {
-    format!("cargo {} --target-dir {}", BUILD.join(" "), target.display())
+/// The command that builds it for the harness at `harness`, for people.
+pub fn shown_command(harness: &Path) -> String {
+    shown(&build_arguments(harness))
+}
+
+fn shown(arguments: &[String]) -> String {
+    format!("cargo {}", arguments.join(" "))
 }
 
 /// The target directory of the harness at `harness`: `target` for `target/release/harness`.
-pub fn target_directory(harness: &Path) -> PathBuf {
+fn target_directory(harness: &Path) -> PathBuf {
     harness.parent().and_then(Path::parent).unwrap_or(Path::new("target")).to_owned()
 }
 
-/// Over the workspace, so that what it depends on is the very same as for the programs beside it, and built once.
-const BUILD: [&str; 7] =
-    ["build", "--release", "--workspace", "--features", "node/planted", "--bin", PROGRAM];
+/// Where in it the planted node is: beside a harness that was built for debugging, else with what was built for release.
+fn profile_directory(harness: &Path) -> &'static str {
+    let debug = harness.parent().and_then(Path::file_name).is_some_and(|name| name == "debug");
+    if debug { "debug" } else { "release" }
+}
 
-fn build_command(target: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(BUILD).arg("--target-dir").arg(target);
-    command
+/// Over the workspace, and in the profile of the harness, so that what it depends on is the very same as for the programs beside
+/// it, and built once.
+fn build_arguments(harness: &Path) -> Vec<String> {
+    let release = (profile_directory(harness) == "release").then_some("--release");
+    let what = ["--workspace", "--features", "node/planted", "--bin", PROGRAM, "--target-dir"];
+    let words = ["build"].into_iter().chain(release).chain(what).map(str::to_owned);
+    words.chain([target_directory(harness).display().to_string()]).collect()
 }
 
 /// The nearest directory upwards whose `Cargo.toml` is a workspace with a member `node`.
@@ -95,7 +105,12 @@ mod tests {
 
     #[test]
     fn the_planted_build_lives_beside_the_honest_one_and_is_built_from_its_workspace() {
-        assert_eq!(target_directory(Path::new("target/release/harness")), Path::new("target"));
+        let built = "--workspace --features node/planted --bin node-planted --target-dir target";
+        for (harness, profile) in
+            [("target/release/harness", "build --release"), ("target/debug/harness", "build")]
+        {
+            assert_eq!(shown_command(Path::new(harness)), format!("cargo {profile} {built}"));
+        }
         let temporary = tempfile::tempdir().unwrap();
         let root = temporary.path();
         std::fs::create_dir_all(root.join("node")).unwrap();

@@ -80,11 +80,11 @@ impl Failure {
         Failure { error: error.into(), hint: Some(hint.into()) }
     }
 
-    fn planted(error: PlantedError, target: &std::path::Path) -> Failure {
+    fn planted(error: PlantedError, harness: &std::path::Path) -> Failure {
         let command = match &error {
             // It was built just now, so what is older than the sources is this program.
             PlantedError::Binary(binary) => binary.hint().to_owned(),
-            _ => crate::planted::shown_command(target),
+            _ => crate::planted::shown_command(harness),
         };
         Failure::hint(error, format!("in the workspace, run: {command}"))
     }

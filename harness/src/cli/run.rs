@@ -108,7 +108,7 @@ fn node_binary(bug: Option<&str>) -> Result<PathBuf, Failure> {
         }
         Some(_) => {
             let own = std::env::current_exe()?;
-            planted::ensure(&own).map_err(|error| Failure::planted(error, &planted::target_directory(&own)))
+            planted::ensure(&own).map_err(|error| Failure::planted(error, &own))
         }
     }
 }
