@@ -1,6 +1,7 @@
 //! The node with planted bugs: built on first use, as a program of its own, so that it never mixes with the honest one.
 //! Which bugs there are is known to that build alone.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -65,8 +66,8 @@ pub fn shown_command(harness: &Path) -> String {
     shown(&build_arguments(harness))
 }
 
-fn shown(arguments: &[String]) -> String {
-    format!("cargo {}", arguments.join(" "))
+fn shown(arguments: &[OsString]) -> String {
+    format!("cargo {}", arguments.join(OsStr::new(" ")).display())
 }
 
 /// The target directory of the harness at `harness`: `target` for `target/release/harness`.
@@ -80,13 +81,13 @@ fn profile_directory(harness: &Path) -> &'static str {
     if debug { "debug" } else { "release" }
 }
 
-/// Over the workspace, and in the profile of the harness, so that what it depends on is the very same as for the programs beside
-/// it, and built once.
-fn build_arguments(harness: &Path) -> Vec<String> {
+/// Over the workspace, and for debugging if the harness was built so, so that what it depends on is the very same as for the
+/// programs beside it, and built once.
+fn build_arguments(harness: &Path) -> Vec<OsString> {
     let release = (profile_directory(harness) == "release").then_some("--release");
     let what = ["--workspace", "--features", "node/planted", "--bin", PROGRAM, "--target-dir"];
-    let words = ["build"].into_iter().chain(release).chain(what).map(str::to_owned);
-    words.chain([target_directory(harness).display().to_string()]).collect()
+    let words = ["build"].into_iter().chain(release).chain(what).map(OsString::from);
+    words.chain([target_directory(harness).into_os_string()]).collect()
 }
 
 /// The nearest directory upwards whose `Cargo.toml` is a workspace with a member `node`.

@@ -47,6 +47,11 @@ impl Budget {
         self.taken
     }
 
+    /// Whether there is room for so many bytes more than were told from what was read, up to this line.
+    pub(super) fn room(&self, bytes: u64, line: u64) -> Result<(), Ended> {
+        if self.taken + bytes > self.memory { Err(Ended { bound: "memory", line }) } else { Ok(()) }
+    }
+
     /// Whether there is no time left to go on behind this line.
     pub(super) fn late(&self, line: u64) -> Result<(), Ended> {
         let late = self.deadline.passed();

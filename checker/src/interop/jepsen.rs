@@ -15,6 +15,8 @@ use crate::model::ModelKind;
 /// An operation of a client as a file tells it.
 struct Told<'a> {
     line: u64,
+    /// Of the same moment as what was told before it.
+    along: bool,
     process: u64,
     kind: EventType,
     /// Function under our name; `None` if it is the one of the invoke.
@@ -124,7 +126,10 @@ fn history(
             return Ok(Err(ended));
         }
     }
-    let told = drain::expand(told).map_err(bad)?;
+    let told = match drain::expand(told, budget).map_err(bad)? {
+        Ok(told) => told,
+        Err(ended) => return Ok(Err(ended)),
+    };
     let mut model = reading.model.unwrap_or_else(|| infer(&told, &shape));
     match (model, reading.initial) {
         (ModelKind::Txn | ModelKind::TxnFrom(_), Some(initial)) => {
@@ -144,7 +149,7 @@ fn history(
     let lists = matches!(model, ModelKind::ListAppend | ModelKind::Set);
     let mut foreign = Foreign::new(path, model);
     let mut open: HashMap<u64, Invoked<'_>> = HashMap::new();
-    for Told { line, process, mut kind, f, key, value } in told {
+    for Told { line, along, process, mut kind, f, key, value } in told {
         // A register of texts that is never appended to is absent where it holds no text.
         let empty = plain && shape.texts && matches!(value, Edn::Text(text) if text.is_empty());
         let value = if empty { &Edn::Nil } else { value };
@@ -182,6 +187,9 @@ fn history(
             (_, "read") if lists => value.list(),
             _ => value.value(),
         };
+        if along {
+            foreign.along();
+        }
         foreign.push(line, process, kind, f, &key, value)?;
         if let (true, Err(ended)) = (foreign.index % CLOCK_LINES as u64 == 1, budget.late(line)) {
             return Ok(Err(ended));
@@ -219,11 +227,7 @@ fn is_client(map: &Edn<'_>) -> bool {
     matches!(map.get("process"), Some(Edn::Int(_)))
 }
 
-/// The function; of what is a transaction by its value, that.
 fn f<'a>(map: &'a Edn<'_>) -> &'a str {
-    if steps_of(value(map)).is_some() {
-        return "txn";
-    }
     map.get("f").and_then(Edn::as_name).unwrap_or_default()
 }
 
@@ -231,7 +235,8 @@ fn f<'a>(map: &'a Edn<'_>) -> &'a str {
 fn steps_of<'a, 'b>(value: &'a Edn<'b>) -> Option<&'a [Edn<'b>]> {
     let named = |f: &Edn<'_>| matches!(f.as_name(), Some("r" | "w" | "append"));
     let step = |step: &Edn<'_>| matches!(step.items(), Some([f, _, _]) if named(f));
-    value.items().filter(|steps| !steps.is_empty() && steps.iter().all(step))
+    let Edn::Sequence(steps) = value else { return None };
+    (!steps.is_empty() && steps.iter().all(step)).then_some(steps)
 }
 
 fn value<'a, 'b>(map: &'a Edn<'b>) -> &'a Edn<'b> {
@@ -241,31 +246,35 @@ fn value<'a, 'b>(map: &'a Edn<'b>) -> &'a Edn<'b> {
 fn shape(maps: &[(u64, Edn<'_>)], absent: bool) -> Shape {
     let clients = || maps.iter().map(|(_, map)| map).filter(|map| is_client(map));
     let invokes = || clients().filter(|map| map.get("type").and_then(Edn::as_name) == Some("invoke"));
+    let by_value = invokes().any(|map| f(map) != "txn" && steps_of(value(map)).is_some());
+    fn named<'a>(map: &'a Edn<'_>, by_value: bool) -> &'a str {
+        if by_value && steps_of(value(map)).is_some() { "txn" } else { f(map) }
+    }
     // No other read is invoked with a value, no other write with a pair, no other cas with a pair in a pair.
-    let independent = |map: &Edn<'_>| match (f(map), value(map)) {
+    let independent = |map: &Edn<'_>| match (named(map, by_value), value(map)) {
         (_, Edn::Tuple(_)) => Some(true),
         ("read" | "write", value) => Some(value.pair().is_some()),
         ("cas", value) => Some(value.pair().is_some_and(|(_, pair)| pair.pair().is_some())),
         _ => None,
     };
     // A transaction names its keys itself.
-    let keyed =
-        clients().filter(|map| f(map) != "txn").any(|map| map.get("key").is_some_and(|key| *key != Edn::Nil));
+    let keyed = clients()
+        .filter(|map| named(map, by_value) != "txn")
+        .any(|map| map.get("key").is_some_and(|key| *key != Edn::Nil));
     let told: Vec<bool> = invokes().filter_map(independent).collect();
     let independent = !keyed && !told.is_empty() && told.iter().all(|told| *told);
-    let get_put = clients().any(|map| matches!(f(map), "get" | "put"));
+    let get_put = clients().any(|map| matches!(named(map, by_value), "get" | "put"));
     let text = |map: &Edn<'_>| {
         let value = value(map);
         let inner = if independent { value.pair().map_or(value, |(_, value)| value) } else { value };
         matches!(inner, Edn::Nil | Edn::Text(_))
     };
-    let is_txn = |map: &&Edn<'_>| f(map) == "txn";
+    let is_txn = |map: &&Edn<'_>| named(map, by_value) == "txn";
     let long = clients().filter(is_txn).any(|map| value(map).items().is_some_and(|steps| steps.len() != 1));
     // Knossos writes the steps out, and its keys begin with 0; Elle's begin absent.
     let short = clients().filter(is_txn).flat_map(|map| value(map).items().unwrap_or_default()).any(
         |step| matches!(step.items(), Some([f, ..]) if matches!(f.as_name(), Some("r" | "w" | "append"))),
     );
-    let by_value = clients().any(|map| f(map) == "txn" && map.get("f").and_then(Edn::as_name) != Some("txn"));
     Shape {
         independent,
         by_value,
@@ -298,7 +307,7 @@ fn tell<'a>(line: u64, map: &'a Edn<'a>, shape: &Shape) -> Parsed<Option<Told<'a
     let kind = super::kind(kind)
         .ok_or_else(|| bad(format!(":type :{kind} is none of :invoke, :ok, :fail, :info")))?;
     let value = value(map);
-    let f = if steps_of(value).is_some() { "txn" } else { field("f")? };
+    let f = if shape.by_value && steps_of(value).is_some() { "txn" } else { field("f")? };
     // What came to nothing, or may have, need not say again what was tried.
     let silent = matches!(kind, EventType::Fail | EventType::Info);
     let (f, key, value) = if silent && shape.by_value && f != "txn" {
@@ -313,6 +322,12 @@ fn tell<'a>(line: u64, map: &'a Edn<'a>, shape: &Shape) -> Parsed<Option<Told<'a
         }
     } else if shape.independent {
         match value.pair() {
+            Some((key, value)) if steps_of(value).is_some() => {
+                let reason = format!(
+                    "{value} of key {key} is a transaction: of independent keys single operations are read"
+                );
+                return Err(bad(reason));
+            }
             Some((key, value)) => (Some(f), key.key(), value),
             None if silent || (kind == EventType::Ok && f != "read" && *value == Edn::Nil) => {
                 (Some(f), None, &Edn::Nil)
@@ -327,7 +342,7 @@ fn tell<'a>(line: u64, map: &'a Edn<'a>, shape: &Shape) -> Parsed<Option<Told<'a
         "put" | "w" => "write",
         f => f,
     });
-    Ok(Some(Told { line, process, kind, f, key, value }))
+    Ok(Some(Told { line, along: false, process, kind, f, key, value }))
 }
 
 /// Whether all that registers were written, or read as, are numbers, and none was there before.

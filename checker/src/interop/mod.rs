@@ -175,6 +175,11 @@ impl Foreign {
         Foreign { pairing, index: 0, time: 0, renamed: HashMap::new(), renames: 0 }
     }
 
+    /// The next event is of the same moment as the one before.
+    fn along(&mut self) {
+        self.time = self.time.saturating_sub(1);
+    }
+
     fn push(
         &mut self,
         line: u64,

@@ -20,7 +20,7 @@ const SUMMING_MAX: usize = 20_000_000;
 /// Operations of a core of registers that are held against each other for a name.
 const PAIRED_MAX: usize = 5_000;
 /// Operations of a core that still gets a name when the time is over.
-const LATE_MAX: usize = 64;
+pub(super) const LATE_MAX: usize = 64;
 
 /// The operations of a key as they were recorded, and as they were judged.
 pub(crate) struct About<'a> {

@@ -17,7 +17,7 @@ const WORK: usize = 2_000_000;
 /// Values that count, by key.
 pub(in super::super) type Kept = BTreeMap<String, BTreeSet<Value>>;
 
-/// What is left, from which nothing can be left out.
+/// What is left, from which nothing can be left out without its being wrong in another way or not at all.
 pub(in super::super) struct Core {
     /// Ascending.
     pub(in super::super) ops: Vec<usize>,

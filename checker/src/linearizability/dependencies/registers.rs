@@ -14,6 +14,14 @@ pub(in super::super) struct Circle {
     pub(in super::super) timed: bool,
 }
 
+/// Whether one value of a key came after another: `Some` if it did, and whether that is known by time alone.
+fn comes_after(ops: &[Op], key: &str, one: (usize, &Value), other: (usize, &Value)) -> Option<bool> {
+    if one.0 != other.0 && ops[one.0].action.observed().contains(&(key, other.1)) {
+        return Some(false);
+    }
+    (ops[other.0].ret < ops[one.0].call).then_some(true)
+}
+
 /// The circle among these, if each value of a key is known to have come after the one before: its writer read that one, or began when
 /// the other writer was over. `None` if that is not known of some key, or if there is no circle.
 pub(in super::super) fn circle(ops: &[Op]) -> Option<Circle> {
@@ -27,14 +35,19 @@ pub(in super::super) fn circle(ops: &[Op]) -> Option<Circle> {
     }
     let mut timed = false;
     for (key, values) in &mut written {
-        values.sort_by_key(|(op, _)| ops[*op].call);
-        for pair in values.windows(2) {
-            let [(one, value), (two, _)] = pair else { continue };
-            let read = ops[*two].action.observed().contains(&(*key, *value));
-            if !read && ops[*one].ret >= ops[*two].call {
-                return None;
+        let mut left = std::mem::take(values);
+        while !left.is_empty() {
+            // The only one that comes after none of the others.
+            let after = |one: &(usize, &Value)| {
+                left.iter().any(|other| comes_after(ops, key, *one, *other).is_some())
+            };
+            let firsts: Vec<usize> = (0..left.len()).filter(|n| !after(&left[*n])).collect();
+            let [first] = firsts[..] else { return None };
+            let first = left.swap_remove(first);
+            if let Some(before) = values.last() {
+                timed |= comes_after(ops, key, first, *before)?;
             }
-            timed |= !read;
+            values.push(first);
         }
     }
     // What a key holds when this is the last that was written to it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::classify::{About, Story};
+use super::super::classify::{About, LATE_MAX, Story};
 use super::super::dependencies::reduced::{Core, of_lists, of_registers, reduce};
 use super::super::dependencies::registers;
 use super::super::dependencies::{Fault, Kind, Why, steps};
@@ -38,6 +38,9 @@ impl About<'_> {
         });
         let told = told.or_else(|| about.told_transactions(&core.ops));
         let of_registers = || {
+            if core.late || core.ops.len() > LATE_MAX {
+                return None;
+            }
             let ops: Vec<Op> = core.ops.iter().map(|i| reduced[*i].clone()).collect();
             registers::circle(&ops)
                 .map(|circle| about.circle_story(&core.ops, &circle.edges, Some(circle.timed)))
@@ -151,8 +154,9 @@ impl About<'_> {
         let class = match (over, missed, read) {
             (0, 0, 0) => "write cycle",
             (0, 0, _) => "circular information flow",
-            // It saw one of the other's and not the next. Of two keys that is a fractured read, which is told before.
-            (0, 1, 1) if circle.len() == 2 => "intermediate read",
+            // It saw one of the other's and not the next. Of two keys that is a fractured read, which is told before of lists; of
+            // registers an intermediate one is told before.
+            (0, 1, 1) if circle.len() == 2 && registers.is_none() => "intermediate read",
             (0, 1, _) => "read skew",
             (0, ..) => "write skew",
             (_, 1, _) => "stale read",

@@ -152,6 +152,18 @@ fn registers_have_the_plain_names() {
     ];
     let found = check(ModelKind::Txn, "write skew", &[0, 1, 2], &both);
     assert!(found.reason.ends_with("by what was read"), "{}", found.reason);
+    // However they began.
+    for begins in [0, 1] {
+        let late = [
+            step(begins, 9, Ok, &[w("x", 1)]),
+            step(0, 9, Ok, &[r("x", 1), w("x", 2), nil("y")]),
+            step(0, 9, Ok, &[r("x", 1), w("y", 1)]),
+        ];
+        check(ModelKind::Txn, "write skew", &[0, 1, 2], &late);
+    }
+    let half =
+        [[w("y", 1)].to_vec(), [r("y", 1), w("x", 1), w("y", 2)].to_vec(), [r("x", 1), r("y", 1)].to_vec()];
+    told("read skew", &[0, 1, 2], &[&half[0], &half[1], &half[2]]);
     // The same values in two keys: that somebody read one of the other key says nothing.
     let other = [
         step(0, 9, Ok, &[w("x", 1), w("y", 1)]),
