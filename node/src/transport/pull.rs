@@ -64,11 +64,6 @@ impl Pull {
         }
     }
 
-    /// Bytes of the object.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     /// Whether every chunk is here.
     pub fn is_complete(&self) -> bool {
         self.missing == 0
@@ -253,6 +248,20 @@ mod tests {
         assert!(pull.chunk(3 * MS, 2 * MS, 90, &[0; 5]));
         assert!(pull.is_complete());
         assert_eq!((pull.next_deadline(), pull.requests(4 * MS, 8)), (None, vec![]));
+    }
+
+    #[test]
+    fn new_chunks_are_asked_for_by_quarters_of_a_window_and_late_ones_by_themselves() {
+        let mut pull = Pull::new(1_000, 10);
+        assert_eq!(pull.requests(0, 8), [range(0, 80)]);
+        assert!(pull.chunk(4 * MS, 0, 0, &[0; 10]));
+        assert_eq!(pull.requests(4 * MS, 8), [], "one is free");
+        assert!(pull.chunk(4 * MS, 0, 10, &[0; 10]));
+        assert_eq!(pull.requests(6 * MS, 8), [range(80, 20)], "two are a quarter");
+        assert_eq!(pull.requests(14 * MS + MS / 2, 8), [range(20, 60)], "late, while others may still come");
+        // Nothing came of any: the first time all of it is asked for again, the second time one.
+        assert_eq!(pull.requests(100 * MS, 8), [range(20, 80)]);
+        assert_eq!(pull.requests(200 * MS, 8), [range(20, 10)]);
     }
 
     #[test]
