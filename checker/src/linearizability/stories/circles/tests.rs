@@ -62,6 +62,10 @@ fn what_has_a_plainer_name_gets_that() {
     let split =
         told("split brain", &[0, 1, 2, 3], &[&[a("x", 1)], &[a("x", 2)], &[r("x", &[1])], &[r("x", &[2])]]);
     assert_eq!(split.reason, "two transactions saw two histories: one has 1 in x where the other has 2");
+    // That stays so where one of the two would be stale by itself.
+    let readers = [step(10, 15, Ok, &[r("x", &[1])]), step(20, 25, Ok, &[r("x", &[2])])];
+    let split = [&[step(0, 40, Ok, &[a("x", 1)]), step(1, 41, Ok, &[a("x", 2)])], &readers[..]].concat();
+    check(ModelKind::Txn, "split brain", &[0, 1, 2, 3], &split);
     let over = |call, steps: &[Micro]| step(call, call + 1, Ok, steps);
     check(ModelKind::Txn, "future read", &[0], &[over(0, &[r("x", &[1])]), over(2, &[a("x", 1)])]);
     let failed = step(0, 1, Fail, &[a("x", 1)]);
@@ -152,6 +156,12 @@ fn registers_have_the_plain_names() {
     ];
     let found = check(ModelKind::Txn, "write skew", &[0, 1, 2], &both);
     assert!(found.reason.ends_with("by what was read"), "{}", found.reason);
+    let shared = [
+        step(0, 2, Ok, &[w("x", 1), w("y", 1)]),
+        step(2, 9, Ok, &[r("x", 1), w("y", 2)]),
+        step(2, 9, Ok, &[r("y", 1), w("x", 2)]),
+    ];
+    check(ModelKind::Txn, "no valid order", &[0, 1, 2], &shared);
     // However they began.
     for begins in [0, 1] {
         let late = [
