@@ -449,6 +449,29 @@ mod tests {
     }
 
     #[test]
+    fn what_only_looks_like_a_transaction_is_none() {
+        // Elements of a set that have the form of steps.
+        let set =
+            "{:type :invoke :f :add :value [:w 1 2] :process 0}{:type :ok :f :add :value [:w 1 2] :process 0}
+            {:type :invoke :f :read :value nil :process 0}{:type :ok :f :read :value #{[:w 1 2]} :process 0}";
+        let told = operations(set);
+        assert!(
+            matches!(&told[..], [(_, Action::Add(_)), (_, Action::Read(Value::List(all)))] if all.len() == 1)
+        );
+        let list = set.replace(":add", ":append").replace("#{[:w 1 2]}", "[[:w 1 2]]");
+        let told = operations(&list);
+        assert!(
+            matches!(&told[..], [(_, Action::Append(_)), (_, Action::Read(Value::List(all)))] if all.len() == 1)
+        );
+        // Of keys that are told apart, whole transactions are not read.
+        for pair in ["#jepsen.independent.Tuple [7 [[:w 0 1]]]", "[7 [[:w 0 1]]]"] {
+            let text = format!("{{:type :invoke :f :write :value {pair} :process 0}}");
+            let reason = read("h.edn", &text, &Reading::default()).unwrap_err().to_string();
+            assert!(reason.contains("of independent keys single operations are read"), "{reason}");
+        }
+    }
+
+    #[test]
     fn what_jepsen_stores_is_read_in_every_shape() {
         let plain = "{:index 0 :time 5 :process 0 :type :invoke :f :write :value [7 1]}
             {:index 1 :time 6 :process 0 :type :ok :f :write :value [7 1]}

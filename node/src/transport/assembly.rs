@@ -133,6 +133,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn the_first_object_asks_for_what_the_window_holds_and_the_last_waits() {
         let object = |size: usize| Assembly::new(OBJECT, Content::of(&vec![1; size * CHUNK_BYTES]), 5);

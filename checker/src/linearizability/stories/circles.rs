@@ -37,7 +37,7 @@ impl About<'_> {
             _ => None,
         });
         let told = told.or_else(|| about.told_transactions(&core.ops));
-        let of_registers = || {
+        let circle_of_registers = || {
             if core.late || core.ops.len() > LATE_MAX {
                 return None;
             }
@@ -48,7 +48,7 @@ impl About<'_> {
         let (class, reason, notes) = told.unwrap_or_else(|| match (&core.fault, kind) {
             (_, Some(Kind::Circle(circle))) => about.circle_story(&core.ops, circle, None),
             (Some(fault), Some(Kind::Divergent)) => about.two_lists(&core.ops, fault),
-            _ => of_registers().unwrap_or_else(|| about.no_order(&core.ops)),
+            _ => circle_of_registers().unwrap_or_else(|| about.no_order(&core.ops)),
         });
         let witness = |i: &usize| Witness {
             operation: reduced[*i].id,
